@@ -1,0 +1,1 @@
+"""What Nebula Block says: bytes to values and back. No I/O, no clock."""

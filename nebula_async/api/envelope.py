@@ -1,0 +1,154 @@
+"""Any error body to the right exception: the body's code first, the status second; reading never fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from attrs import frozen
+
+from nebula_async.api.extract import parse_json
+from nebula_async.api.headers import read_delay, read_request_id
+from nebula_async.api.messages import Reply
+from nebula_async.errors import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    ContentPolicyError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaExhaustedError,
+    RateLimitError,
+    ServerError,
+)
+
+MAX_BODY = 64 * 1024
+MAX_MESSAGE = 300
+
+BY_CODE: Mapping[str, type[APIStatusError]] = {
+    "content_policy_violation": ContentPolicyError,
+    "model_not_found": NotFoundError,
+    "invalid_model": NotFoundError,
+    "rate_limit_exceeded": RateLimitError,
+    "insufficient_quota": QuotaExhaustedError,
+    "invalid_api_key": AuthenticationError,
+    "token_not_found_in_db": AuthenticationError,
+    "unauthorized": AuthenticationError,
+    "image_too_large": BadRequestError,
+    "unsupported_format": BadRequestError,
+    "context_length_exceeded": BadRequestError,
+    "batch_size_exceeded": BadRequestError,
+}
+"""Documented codes, and three undocumented ones for a refused key. Other `invalid_…` codes are bad requests."""
+
+BY_STATUS: Mapping[int, type[APIStatusError]] = {
+    401: AuthenticationError,
+    402: QuotaExhaustedError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    408: APIStatusError,
+    425: APIStatusError,
+    429: RateLimitError,
+}
+
+NEXT_STEP: Mapping[type[APIStatusError], str] = {
+    AuthenticationError: "check NEBULA_API_KEY",
+    PermissionDeniedError: "this key may not do that",
+    QuotaExhaustedError: "add credit; waiting does not help",
+    ContentPolicyError: "change the prompt",
+    RateLimitError: "send more slowly, or set the account's tier",
+}
+
+UNKNOWN_KEY = "without a code this API has only been seen to mean a key it does not know: check NEBULA_API_KEY"
+
+
+@frozen(kw_only=True)
+class ErrorBody:
+    """What an error body says, whichever of the known envelopes it has."""
+
+    message: str | None = None
+    code: str | None = None
+    details: Any = None
+    is_envelope: bool = False
+
+
+def read_error(reply: Reply, *, now: float) -> APIStatusError:
+    """Return the exception for an error reply; `now` is the wall clock in seconds, for dates in headers."""
+    body = read_body(reply.body)
+    kind = kind_of(body.code, reply.status)
+    delay = read_delay(reply.headers, now=now)
+    return kind(
+        _sentence(kind, reply.status, body),
+        request_id=read_request_id(reply.headers),
+        details=body.details,
+        status=reply.status,
+        code=body.code,
+        retry_after=delay.seconds if delay else None,
+    )
+
+
+def kind_of(code: str | None, status: int) -> type[APIStatusError]:
+    """Return the class of error: by a known code on any status, else by the status."""
+    if code is not None and (code in BY_CODE or code.startswith("invalid_")):
+        return BY_CODE.get(code, BadRequestError)
+    return BY_STATUS.get(status) or (ServerError if status >= 500 else BadRequestError)
+
+
+def is_error(parsed: object) -> bool:
+    """Whether the JSON of a reply says that the request failed, whatever its status."""
+    if not isinstance(parsed, Mapping):
+        return False
+    return parsed.get("status") in ("failed", "error") or bool(parsed.get("error"))
+
+
+def read_body(body: bytes) -> ErrorBody:
+    """Read any of the known envelopes; anything else is an `ErrorBody` that knows nothing."""
+    try:
+        parsed = parse_json(body[:MAX_BODY])
+    except ValueError:
+        return ErrorBody()
+    if not isinstance(parsed, Mapping):
+        return ErrorBody()
+    error = parsed.get("error")
+    inner = error if isinstance(error, Mapping) else {}
+    detail = parsed.get("detail")
+    texts = (inner.get("message"), error, parsed.get("message"), detail, _joined(detail))
+    return ErrorBody(
+        message=next((text for text in texts if isinstance(text, str) and text), None),
+        code=_code(inner),
+        details=inner.get("details", detail if isinstance(detail, list) else None),
+        is_envelope=any(name in parsed for name in ("error", "status", "detail")),
+    )
+
+
+def _code(error: Mapping[str, Any]) -> str | None:
+    """Return the word of the error: proxies put the status into `code`, and the word into `type`."""
+    words = (word for word in (error.get("code"), error.get("type")) if isinstance(word, str))
+    return next((word for word in words if word and not word.isdigit()), None)
+
+
+def _joined(detail: object) -> str | None:
+    if not isinstance(detail, list):
+        return None
+    return "; ".join(
+        f"{'.'.join(map(str, entry.get('loc') or ()))}: {entry.get('msg')}"
+        for entry in detail[:10]
+        if isinstance(entry, Mapping)
+    )
+
+
+def _sentence(kind: type[APIStatusError], status: int, body: ErrorBody) -> str:
+    said = body.message or _phrase(status)
+    clean = "".join(char if char.isprintable() else " " for char in said)
+    short = clean if len(clean) <= MAX_MESSAGE else f"{clean[:MAX_MESSAGE]}…"
+    code = f", {body.code}" if body.code else ""
+    step = UNKNOWN_KEY if kind is NotFoundError and body.code is None else NEXT_STEP.get(kind)
+    return f"the API answered {short} (HTTP {status}{code})" + (f"; {step}" if step else "")
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "with a status that HTTP does not know"

@@ -1,0 +1,241 @@
+"""AsyncNebula: the verbs. It wires the floors below; the logic is theirs."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import AsyncIterable, Callable, Iterable
+from decimal import Decimal
+from functools import partial
+from random import SystemRandom
+from types import TracebackType
+from typing import Any, TypeAlias, TypeVar, overload
+
+from attrs import evolve
+
+from nebula_async.api import serverless
+from nebula_async.api.catalog import Model
+from nebula_async.api.messages import HttpRequest, Reply
+from nebula_async.config import Config, Tier, Timeouts
+from nebula_async.engine.call import Caller
+from nebula_async.engine.fanout import FanOut
+from nebula_async.engine.gate import Gate, local_gate, slots_for
+from nebula_async.engine.transport import HttpTransport, Transport
+from nebula_async.errors import ConfigurationError, NebulaError, RateLimitError
+from nebula_async.events import Observer, guarded, log_event
+from nebula_async.generation import Generator, check_shared, fill_in, likeness
+from nebula_async.images.sources import PictureSource
+from nebula_async.keys import KeySource, find_key
+from nebula_async.offload import offload
+from nebula_async.requests import ImageRequest
+from nebula_async.results import Failure, Generation
+
+Item: TypeAlias = str | ImageRequest
+Result: TypeAlias = Generation | Failure
+Value = TypeVar("Value")
+
+ABOUT_THE_ACCOUNT = frozenset({"base_url", "tier", "rate_limit", "concurrency"})
+
+
+class AsyncNebula:
+    """A client of the Nebula Block image API, for asyncio and trio.
+
+    The key comes from `api_key` (text, or a callable where keys rotate), else from `NEBULA_API_KEY`; without one, or
+    with a malformed one, `ConfigurationError` is raised here. `config` holds all settings, else the environment is read
+    (`Config.from_env`); named options win over both. `timeout` is the total for a call in seconds, or `Timeouts`;
+    `rate_limit` is in requests a minute. `transport` is an httpx transport of your own, `gate` one shared with others,
+    `observer` is told what happens (by default it is logged under `nebula_async`).
+
+    The client starts no task, and is usable at once, from several event loops one after the other. Close it with
+    `async with` or `aclose()`; one that was used and never closed gives a `ResourceWarning`.
+    """
+
+    def __init__(
+        self,
+        api_key: KeySource | None = None,
+        *,
+        config: Config | None = None,
+        base_url: str | None = None,
+        timeout: float | Timeouts | None = None,
+        tier: Tier | str | None = None,
+        rate_limit: float | None = None,
+        concurrency: int | None = None,
+        transport: HttpTransport | None = None,
+        gate: Gate | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        options = {
+            "base_url": base_url,
+            "timeouts": timeout,
+            "tier": tier,
+            "rate_limit": rate_limit,
+            "concurrency": concurrency,
+        }
+        given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        self.config = evolve(config or Config.from_env(), **given)
+        source = SystemRandom()
+        self._transport = Transport(self.config.base_url, find_key(api_key), transport, _caller_place())
+        self._caller = Caller(
+            self._transport,
+            gate or local_gate(self.config, source),
+            self.config,
+            guarded(observer or log_event),
+            source,
+        )
+        self._generator = Generator(self._caller)
+
+    async def __aenter__(self) -> AsyncNebula:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections, also those of siblings (`with_options`). A call made later is a `RuntimeError`."""
+        await self._transport.aclose()
+
+    def __repr__(self) -> str:
+        return f"AsyncNebula({self.config.base_url!r})"
+
+    def with_options(
+        self,
+        *,
+        timeout: float | Timeouts | None = None,
+        observer: Observer | None = None,
+        **changes: Any,
+    ) -> AsyncNebula:
+        """Return a sibling with other settings (`retry=RetryPolicy(…)`, `timeout=…`, any field of `Config` that is not
+        about the account); it shares connections and rate limit. Raises `ConfigurationError`.
+        """
+        allowed = {name for name in Config.__annotations__ if name not in ABOUT_THE_ACCOUNT}
+        if unknown := sorted(changes.keys() - allowed):
+            raise ConfigurationError(
+                f"with_options cannot change {', '.join(unknown)}; it can change {', '.join(sorted(allowed))}"
+            )
+        if timeout is not None:
+            changes["timeouts"] = timeout
+        notify = guarded(observer) if observer else self._caller.notify
+        sibling = copy.copy(self)
+        sibling.config = evolve(self.config, **changes)
+        sibling._caller = evolve(self._caller, config=sibling.config, notify=notify)
+        sibling._generator = Generator(sibling._caller)
+        return sibling
+
+    @overload
+    async def generate(self, prompt: ImageRequest, /) -> Generation: ...
+
+    @overload
+    async def generate(
+        self,
+        prompt: str,
+        *,
+        model: str,
+        width: int | None = None,
+        height: int | None = None,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        negative_prompt: str | None = None,
+        image: PictureSource | None = None,
+        mask: PictureSource | None = None,
+    ) -> Generation: ...
+
+    async def generate(
+        self,
+        prompt: str | ImageRequest,
+        *,
+        model: str | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        negative_prompt: str | None = None,
+        image: PictureSource | None = None,
+        mask: PictureSource | None = None,
+    ) -> Generation:
+        """Generate a picture and return it, decoded: from a prompt and the parameters of `ImageRequest`, or from one.
+
+        Raises `InvalidRequestError` before anything is sent, else the `NebulaError` that the call ended with; both say
+        what it may have cost (`charges`) and whether trying again can help (`retryable`). Cancelling the call closes
+        its connection; what was sent by then may have been paid for.
+        """
+        parameters = {
+            "model": model,
+            "width": width,
+            "height": height,
+            "num_steps": num_steps,
+            "guidance_scale": guidance_scale,
+            "seed": seed,
+            "negative_prompt": negative_prompt,
+            "image": image,
+            "mask": mask,
+        }
+        return await self._generator.generate(fill_in(prompt, parameters))
+
+    def generate_many(
+        self,
+        prompts_or_requests: Iterable[Item] | AsyncIterable[Item],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = False,
+        **shared: Any,
+    ) -> FanOut[Item, Result]:
+        """Generate many pictures: `async with nebula.generate_many(…) as results`, then `async for result in results`.
+
+        Takes an iterable or async iterable of prompts and `ImageRequest`s, lazily and with back-pressure; `shared`
+        parameters fill in what an item leaves out. Yields a `Generation` or `Failure` for each, as they finish, or in
+        the order of the items; both carry `index` and `request`. One item never raises: throttling is waited out, and
+        only the daily quota ends the iteration, with one `RateLimitError` (`scope` "day") and the rest untaken. Leaving
+        the block cancels what is in flight.
+        """
+        if isinstance(prompts_or_requests, str | bytes | ImageRequest):
+            raise TypeError("generate_many takes an iterable of prompts or requests; for one picture use generate")
+        check_shared(shared)
+        workers = self.config.concurrency or slots_for(self.config.per_minute)
+        if concurrency is not None:
+            workers = evolve(self.config, concurrency=concurrency).concurrency or workers
+        return FanOut(partial(self._result, shared), prompts_or_requests, workers, ordered)
+
+    async def generate_all(
+        self,
+        prompts_or_requests: Iterable[Item] | AsyncIterable[Item],
+        *,
+        concurrency: int | None = None,
+        **shared: Any,
+    ) -> list[Result]:
+        """Generate many pictures and return all results in the order of the items. They are all held in memory."""
+        async with self.generate_many(prompts_or_requests, concurrency=concurrency, ordered=True, **shared) as results:
+            return [result async for result in results]
+
+    async def models(self) -> tuple[Model, ...]:
+        """Return the models that the API lists, with their prices. Costs nothing."""
+        return await self._get("serverless/models", serverless.read_models)
+
+    async def credits(self) -> Decimal:
+        """Return the account's balance in USD. Costs nothing."""
+        return await self._get("users/credits", serverless.read_credits)
+
+    async def _get(self, path: str, read: Callable[[Reply], Value]) -> Value:
+        request = HttpRequest(method="GET", url=f"{self.config.base_url}/{path}")
+
+        async def parse(reply: Reply) -> Value:
+            return await offload(read, reply)
+
+        return (await self._caller.call(request, parse)).value
+
+    async def _result(self, shared: dict[str, Any], index: int, item: Item) -> Result:
+        try:
+            request = fill_in(item, shared)
+            return await self._generator.generate(request, index=index, is_patient=True)
+        except NebulaError as error:
+            if isinstance(error, RateLimitError) and error.scope == "day":
+                raise
+            return Failure(request=likeness(item, shared), error=error, index=index)
+
+
+def _caller_place() -> str:
+    frame = sys._getframe(2)  # the line that makes the client
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

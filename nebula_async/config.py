@@ -1,0 +1,190 @@
+"""Every default, once, in frozen values."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+from urllib.parse import SplitResult, urlsplit
+
+from attrs import Attribute, evolve, field, frozen
+
+from nebula_async.checks import Checks, shown
+from nebula_async.errors import ConfigurationError
+
+VERSION = "0.1.0"
+
+BASE_URL = "https://api.nebulablock.com/api/v1"
+
+check = Checks(ConfigurationError)
+
+ModelField: TypeAlias = Literal["model", "model_name"]
+Idempotency: TypeAlias = Literal["off", "unknown", "replay"]
+ParameterRules: TypeAlias = Literal["warn", "strict", "off"]
+
+
+@frozen
+class Tier:
+    """An account's documented limits: requests a minute, and a day (`None`: no daily limit; it resets at 00:00 UTC)."""
+
+    name: str
+    per_minute: float = field(validator=check.number(1 / 60, 1_000_000))
+    per_day: int | None = field(default=None, validator=check.whole(1, 10**9, optional=True))
+
+
+TIERS: Mapping[str, Tier] = {
+    tier.name: tier
+    for tier in (
+        Tier("engineer-1", 60, 200),
+        Tier("engineer-2", 300, 1_000),
+        Tier("engineer-3", 600, 2_000),
+        Tier("expert-1", 1_500),
+        Tier("expert-2", 3_000),
+    )
+}
+"""The documented tiers (rate-limit table of the API's overview page)."""
+
+
+@frozen
+class Timeouts:
+    """Limits in seconds. `connect`, `write` and `read` are for one operation, `attempt` for one request and its reply.
+
+    `total` spans the whole call: queueing, waits and all attempts. In `generate_many` and bulk jobs it starts when a
+    worker takes the item, and stands still while the item queues for the rate limit.
+    """
+
+    connect: float = field(default=10.0, validator=check.number(0, 86_400, above=True))
+    write: float = field(default=30.0, validator=check.number(0, 86_400, above=True))
+    read: float = field(default=120.0, validator=check.number(0, 86_400, above=True))
+    attempt: float = field(default=180.0, validator=check.number(0, 86_400, above=True))
+    total: float = field(default=300.0, validator=check.number(0, 86_400, above=True))
+
+
+@frozen
+class RetryPolicy:
+    """When a failed attempt is repeated.
+
+    `attempts` bounds all attempts of a call. What may have been paid for is repeated at most `resend_unknown` times
+    (0: never pay twice). A delay that the server asks for is honoured up to `longest_delay` seconds, else the error is
+    raised at once with its `retry_after`. `backoff` scales the waits we choose ourselves; 0 takes them away.
+    """
+
+    attempts: int = field(default=3, validator=check.whole(1, 100))
+    resend_unknown: int = field(default=1, validator=check.whole(0, 100))
+    longest_delay: float = field(default=120.0, validator=check.number(0, 86_400))
+    backoff: float = field(default=1.0, validator=check.number(0, 100))
+
+
+def _tier(given: Tier | str | None) -> Tier | None:
+    if given is None or isinstance(given, Tier):
+        return given
+    tier = TIERS.get(given)
+    if tier is None:
+        raise ConfigurationError(f"tier must be one of {', '.join(TIERS)}, or a Tier; got {shown(given)}")
+    return tier
+
+
+def _timeouts(given: Timeouts | float | None) -> Timeouts:
+    if isinstance(given, Timeouts):
+        return given
+    return Timeouts() if given is None else Timeouts(total=given)
+
+
+def _without_slash(url: Any) -> Any:
+    return url.rstrip("/") if isinstance(url, str) else url  # anything else is refused by the validator
+
+
+def _check_url(_config: Any, attribute: Attribute[Any], url: object) -> None:
+    problem = _url_problem(url) if isinstance(url, str) else "must be text"
+    if problem:
+        raise ConfigurationError(f"{attribute.name} {problem}; got {shown(url)}")
+
+
+def _url_problem(url: str) -> str | None:
+    if "\\" in url or any(char.isspace() or not char.isprintable() for char in url):
+        return "must have no backslash, blank or control character"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        return f"is no URL ({error})"
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        return "must begin with https:// and a host"
+    return _parts_problem(parts)
+
+
+def _parts_problem(parts: SplitResult) -> str | None:
+    if parts.username is not None or parts.query or parts.fragment:
+        return "must have no user name, query or fragment"
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        return "must begin with https://: the key would travel in clear (plain http only to this machine)"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@frozen(kw_only=True)
+class Config:
+    """How a client behaves. Frozen, comparable, picklable; holds no key.
+
+    - `base_url`: the API up to and with `/api/v1`; plain http only to this machine
+    - `model_field`: "model", or "model_name" as servers before 2025-02-26 were documented
+    - `tier`, `rate_limit`: the account's limit, by name or in requests a minute; without either, 429s teach it
+    - `concurrency`: requests in flight; `None` derives it from the limit (8 to 256; 16 without one)
+    - `idempotency`: whether an `Idempotency-Key` is sent ("off"), sent ("unknown"), sent and trusted ("replay")
+    - `parameter_rules`: a parameter that the model does not honour is logged ("warn"), refused ("strict"), sent ("off")
+    - `choose_seed`: where a model honours `seed` and none is given, choose one, send it and record it
+    """
+
+    base_url: str = field(default=BASE_URL, converter=_without_slash, validator=_check_url)
+    model_field: ModelField = field(default="model", validator=check.one_of(("model", "model_name")))
+    tier: Tier | None = field(default=None, converter=_tier)
+    rate_limit: float | None = field(default=None, validator=check.number(1 / 60, 1_000_000, optional=True))
+    concurrency: int | None = field(default=None, validator=check.whole(1, 10_000, optional=True))
+    retry: RetryPolicy = field(factory=RetryPolicy, validator=check.kind(RetryPolicy))
+    timeouts: Timeouts = field(factory=Timeouts, converter=_timeouts, validator=check.kind(Timeouts))
+    idempotency: Idempotency = field(default="off", validator=check.one_of(("off", "unknown", "replay")))
+    parameter_rules: ParameterRules = field(default="warn", validator=check.one_of(("warn", "strict", "off")))
+    choose_seed: bool = field(default=True, validator=check.flag())
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Config:
+        """Return the defaults, changed by `NEBULA_BASE_URL`, `NEBULA_TIER` and `NEBULA_TIMEOUT` (total, in seconds).
+
+        Raises `ConfigurationError` that names the variable.
+        """
+        config = cls()
+        for variable, read in _VARIABLES.items():
+            text = environ.get(variable)
+            if text is not None:
+                config = _changed(config, variable, read, text)
+        return config
+
+    @property
+    def per_minute(self) -> float | None:
+        """The limit in requests a minute, where it is known: `rate_limit`, else the tier's."""
+        if self.rate_limit is not None:
+            return self.rate_limit
+        return self.tier.per_minute if self.tier else None
+
+
+def _changed(config: Config, variable: str, read: Any, text: str) -> Config:
+    try:
+        return evolve(config, **read(text))
+    except (ConfigurationError, ValueError) as error:
+        raise ConfigurationError(f"environment variable {variable}: {error}") from error
+
+
+_VARIABLES = {
+    "NEBULA_BASE_URL": lambda text: {"base_url": text},
+    "NEBULA_TIER": lambda text: {"tier": text},
+    "NEBULA_TIMEOUT": lambda text: {"timeouts": Timeouts(total=float(text))},
+}

@@ -1,0 +1,1 @@
+"""How one call moves: connections, attempts, verdicts, waits. Knows nothing of pictures."""

@@ -1,0 +1,208 @@
+"""Attempt, judge, wait or hold everyone, again: the only loop around a request."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Generic, TypeAlias, TypeVar
+from uuid import uuid4
+
+import anyio
+from attrs import define, field, frozen
+
+from nebula_async.api.messages import HttpRequest, RawHeaders, Reply
+from nebula_async.charges import Charges
+from nebula_async.config import Config
+from nebula_async.engine.gate import Gate
+from nebula_async.engine.phase import Progress
+from nebula_async.engine.retry import History, delay_before_next
+from nebula_async.engine.transport import ExchangeError, Transport
+from nebula_async.engine.verdict import (
+    Known,
+    Verdict,
+    charges_if_stopped,
+    judge_failure,
+    judge_reply,
+    judge_unusable,
+)
+from nebula_async.errors import APIStatusError, DeadlineError, NebulaError, RateLimitError, UnusableReplyError
+from nebula_async.events import Held, Observer, Retrying, Sent
+
+Value = TypeVar("Value")
+Read: TypeAlias = Callable[[Reply], Awaitable[Value]]
+
+CLOSED_SECONDS = 120.0
+"""Refusals alone for longer than this mean the day's limit, not the minute's."""
+
+REMEMBERED = 64
+
+
+@frozen
+class Completed(Generic[Value]):
+    """What a call ended with: the value read from its reply, the reply's headers, and sums over its attempts."""
+
+    value: Value
+    headers: RawHeaders
+    key: str
+    attempts: int
+    charges: Charges
+
+
+@define(eq=False)
+class Caller:
+    """Makes calls: one gate, one transport, one policy. Each call runs in its caller's task."""
+
+    transport: Transport
+    gate: Gate
+    config: Config
+    notify: Observer
+    random: Random
+    _durations: deque[float] = field(factory=lambda: deque(maxlen=REMEMBERED), init=False)
+
+    async def call(self, request: HttpRequest, read: Read[Value], *, is_patient: bool = False) -> Completed[Value]:
+        """Send a request until it is answered, refused, or not worth repeating; return what `read` makes of the reply.
+
+        A patient call waits for the rate limit as long as it takes: neither its deadline nor its attempts count the
+        waiting. Raises a `NebulaError` that carries the sums of the call. Cancellation goes through; it closes the
+        connection in use, and what had been sent may have been paid for.
+        """
+        total = self.config.timeouts.total
+        call = _Call(request, is_patient, anyio.CancelScope(deadline=anyio.current_time() + total))
+        with call.clock:
+            while True:
+                outcome = await self._attempt(call, read)
+                if isinstance(outcome, Completed):
+                    return outcome
+                await anyio.sleep(self._delay(call, outcome))
+        call.history.charges += charges_if_stopped(call.progress) * request.pictures
+        late = DeadlineError(f"the call did not end within its {total:g} s", retryable=True)
+        raise call.finished(late) from call.last_error
+
+    async def _attempt(self, call: _Call, read: Read[Value]) -> Completed[Value] | Verdict:
+        call.stop_clock()
+        async with self.gate.slot():
+            call.start_clock()
+            self.notify(Sent(call=call.key, attempt=call.begin()))
+            outcome = await self._exchange(call, read)
+        if isinstance(outcome, Verdict):
+            call.learn(outcome)
+        return outcome
+
+    async def _exchange(self, call: _Call, read: Read[Value]) -> Completed[Value] | Verdict:
+        headers = {} if self.config.idempotency == "off" else {"Idempotency-Key": f'"{call.key}"'}
+        try:
+            reply = await self.transport.exchange(call.request, call.progress, headers, self.config.timeouts)
+        except ExchangeError as error:
+            return judge_failure(call.progress, error)
+        except UnusableReplyError as error:
+            return judge_unusable(error)
+        seconds = anyio.current_time() - call.sent_at
+        if not reply.is_success:
+            return judge_reply(reply, seconds=seconds, usual_seconds=self._usual_seconds(), now=time.time())
+        self._durations.append(seconds)
+        return await self._read(call, reply, read)
+
+    async def _read(self, call: _Call, reply: Reply, read: Read[Value]) -> Completed[Value] | Verdict:
+        try:
+            value = await read(reply)
+        except NebulaError as error:
+            return judge_unusable(error)
+        self.gate.accepted()
+        paid = Charges(1, 1) * call.request.pictures
+        return Completed(value, reply.headers, call.key, call.history.attempts, call.history.charges + paid)
+
+    def _delay(self, call: _Call, verdict: Verdict) -> float:
+        """Return the seconds before the next attempt, or raise what the call ends with."""
+        delay = self._decide(call, verdict)
+        if delay is None or delay > call.seconds_left():
+            raise call.finished(verdict.error)
+        self.notify(
+            Retrying(call=call.key, attempt=call.history.attempts, reason=verdict.known.value, delay_seconds=delay)
+        )
+        return delay
+
+    def _decide(self, call: _Call, verdict: Verdict) -> float | None:
+        if verdict.known is not Known.THROTTLED:
+            return delay_before_next(verdict, call.history, self.config.retry, self.config.idempotency, self.random)
+        self._hold_everyone(call, verdict.error)
+        if call.is_patient:
+            return self._wait_with_everyone(verdict.error)
+        if (_asked_delay(verdict.error) or 0) > call.seconds_left():
+            return None
+        return delay_before_next(verdict, call.history, self.config.retry, self.config.idempotency, self.random)
+
+    def _hold_everyone(self, call: _Call, error: NebulaError) -> None:
+        seconds = self.gate.throttled(sent_at=call.sent_at, delay=_asked_delay(error))
+        if seconds > 0:
+            self.notify(Held(call=call.key, seconds=seconds))
+
+    def _wait_with_everyone(self, error: NebulaError) -> float | None:
+        if self.gate.refusing_for() <= CLOSED_SECONDS:
+            return 0.0
+        if isinstance(error, RateLimitError):
+            error.scope = "day"
+        return None
+
+    def _usual_seconds(self) -> float | None:
+        return statistics.median(self._durations) if self._durations else None
+
+
+@define(eq=False)
+class _Call:
+    """One call under way. `clock` is the scope of its deadline."""
+
+    request: HttpRequest
+    is_patient: bool
+    clock: anyio.CancelScope
+    history: History = field(init=False)
+    key: str = field(factory=lambda: uuid4().hex)
+    progress: Progress = field(factory=Progress)
+    sent_at: float = 0.0
+    last_error: NebulaError | None = None
+    _left: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        self.history = History(self.request.pictures)
+
+    def begin(self) -> int:
+        """Begin an attempt and return its number."""
+        self.progress = Progress()
+        self.sent_at = anyio.current_time()
+        self.history.attempts += 1
+        return self.history.attempts
+
+    def learn(self, verdict: Verdict) -> None:
+        """Add a failed attempt to the sums. What a patient call waits for anyway is not counted against it."""
+        self.progress = Progress()
+        self.last_error = verdict.error
+        self.history.add(verdict, is_counted=not (self.is_patient and verdict.known is Known.THROTTLED))
+
+    def finished(self, error: NebulaError) -> NebulaError:
+        """Return the error that the call ends with, carrying the sums."""
+        error.attempts = self.history.attempts
+        error.charges = self.history.charges
+        error.idempotency_key = self.key
+        return error
+
+    def seconds_left(self) -> float:
+        """Return how long the call may still take."""
+        return self.clock.deadline - anyio.current_time()
+
+    def stop_clock(self) -> None:
+        """Let the deadline stand still while a patient call queues."""
+        if self.is_patient:
+            self._left = self.seconds_left()
+            self.clock.deadline = math.inf
+
+    def start_clock(self) -> None:
+        """Let the deadline run again."""
+        if self.is_patient:
+            self.clock.deadline = anyio.current_time() + self._left
+
+
+def _asked_delay(error: NebulaError) -> float | None:
+    return error.retry_after if isinstance(error, APIStatusError) else None

@@ -1,0 +1,107 @@
+"""Who may send, and when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from random import Random
+from typing import Protocol
+
+import anyio
+from anyio.lowlevel import RunVar
+from attrs import define, field
+
+from nebula_async.config import Config
+from nebula_async.engine.pace import Pace
+
+SECONDS_IN_FLIGHT = 6.0
+SLACK = 1.3
+FEWEST_SLOTS, MOST_SLOTS, SLOTS_WITHOUT_LIMIT = 8, 256, 16
+
+
+class Gate(Protocol):
+    """Admits the attempts of one account. Times are those of `anyio.current_time`, in seconds."""
+
+    def slot(self) -> AbstractAsyncContextManager[None]:
+        """Wait, first come first served, for a free slot and for the pace; the slot is held inside the block."""
+        ...
+
+    def accepted(self) -> None:
+        """An attempt was accepted."""
+        ...
+
+    def throttled(self, *, sent_at: float, delay: float | None) -> float:
+        """An attempt was refused as one too many: hold everyone. Return for how many seconds; 0 for no new hold."""
+        ...
+
+    def refusing_for(self) -> float:
+        """Return for how many seconds there have been refusals and nothing else."""
+        ...
+
+
+def local_gate(config: Config, source: Random) -> LocalGate:
+    """Return the gate that a configuration asks for."""
+    slots = config.concurrency or slots_for(config.per_minute)
+    return LocalGate(slots, config.per_minute, config.retry.backoff, source)
+
+
+def slots_for(per_minute: float | None) -> int:
+    """Return how many requests should be in flight to use a limit fully at a usual reply time."""
+    if per_minute is None:
+        return SLOTS_WITHOUT_LIMIT
+    return min(max(math.ceil(SLACK * per_minute / 60 * SECONDS_IN_FLIGHT), FEWEST_SLOTS), MOST_SLOTS)
+
+
+@define(eq=False)
+class _Queue:
+    """The gate's state in one event loop."""
+
+    pace: Pace
+    slots: anyio.Semaphore
+    turn: anyio.Lock = field(factory=anyio.Lock)
+
+
+@define(eq=False)
+class LocalGate:
+    """The gate of one process. Its clients share the object; each event loop has a queue of its own."""
+
+    concurrency: int
+    per_minute: float | None
+    backoff: float
+    random: Random
+    _queues: RunVar[_Queue] = field(factory=lambda: RunVar("nebula_async_gate"), init=False)
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a slot and for the pace. Cancellation while waiting leaves no trace."""
+        queue = self._queue()
+        async with queue.slots:
+            async with queue.turn:  # the lock keeps the order, and is held while its holder waits for the pace
+                await _wait(queue.pace)
+                queue.pace.release(anyio.current_time())
+            yield
+
+    def accepted(self) -> None:
+        """An attempt was accepted."""
+        self._queue().pace.accepted()
+
+    def throttled(self, *, sent_at: float, delay: float | None) -> float:
+        """Hold everyone; return for how many seconds."""
+        return self._queue().pace.throttled(anyio.current_time(), sent_at=sent_at, delay=delay, source=self.random)
+
+    def refusing_for(self) -> float:
+        """Return for how many seconds there have been refusals and nothing else."""
+        return self._queue().pace.refusing_for(anyio.current_time())
+
+    def _queue(self) -> _Queue:
+        queue = self._queues.get(None)
+        if queue is None:
+            queue = _Queue(Pace(self.per_minute, self.backoff), anyio.Semaphore(self.concurrency))
+            self._queues.set(queue)
+        return queue
+
+
+async def _wait(pace: Pace) -> None:
+    while (seconds := pace.wait(anyio.current_time())) > 0:  # noqa: ASYNC110 - asked again: a hold may have begun
+        await anyio.sleep(seconds)

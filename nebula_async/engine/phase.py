@@ -1,0 +1,60 @@
+"""How far an attempt came."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+from attrs import define
+
+
+class Phase(IntEnum):
+    """What has begun; each includes those before it."""
+
+    ADMITTED = 0
+    CONNECTING = 1
+    SENDING = 2
+    SENT = 3
+    HEADERS = 4
+    BODY = 5
+    COMPLETE = 6
+
+
+BEGINS = {
+    "connection.connect_tcp.started": Phase.CONNECTING,
+    "http11.send_request_headers.started": Phase.SENDING,
+    "http11.send_request_body.complete": Phase.SENT,
+    "http11.receive_response_headers.complete": Phase.HEADERS,
+    "http11.receive_response_body.started": Phase.BODY,
+    "http11.receive_response_body.complete": Phase.COMPLETE,
+}
+"""httpcore's trace events; their names and order are the same on httpx and httpx2."""
+
+
+@define
+class Progress:
+    """The phase of one attempt, kept up to date by httpcore's `trace` extension.
+
+    A transport that emits no events cannot be told from one that sent at once, so until the first event an attempt
+    counts as sent.
+    """
+
+    phase: Phase = Phase.ADMITTED
+    status: int | None = None
+    is_traced: bool = False
+    is_started: bool = False
+
+    async def trace(self, event: str, _info: dict[str, Any]) -> None:
+        """Take note of an event."""
+        self.is_traced = True
+        self.phase = max(self.phase, BEGINS.get(event, Phase.ADMITTED))
+
+    @property
+    def may_be_sent(self) -> bool:
+        """Whether a byte of the request may have left."""
+        return self.is_started and (not self.is_traced or self.phase >= Phase.SENDING)
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the API said 2xx: what it made is paid for."""
+        return self.status is not None and 200 <= self.status < 300

@@ -1,0 +1,90 @@
+"""Again or not, and when: a pure decision."""
+
+from __future__ import annotations
+
+from random import Random
+
+from attrs import define, field, frozen
+
+from nebula_async.charges import Charges
+from nebula_async.config import Idempotency, RetryPolicy
+from nebula_async.engine.verdict import CERTAINLY_FREE, PERHAPS_PAID, Known, Verdict
+from nebula_async.errors import APIStatusError
+
+
+@frozen
+class Backoff:
+    """Full jitter: a delay drawn from 0 to `base` doubled for each attempt before, at most `cap`; in seconds."""
+
+    base: float
+    cap: float
+
+    def draw(self, attempt: int, source: Random) -> float:
+        """Return the delay after attempt number `attempt`, counted from 1."""
+        doublings = min(attempt - 1, 30)
+        return source.uniform(0, min(self.cap, self.base * 2**doublings))
+
+
+SHORT = Backoff(0.5, 8)
+LONG = Backoff(2, 30)
+
+BACKOFFS = {
+    Known.NOT_SENT: SHORT,
+    Known.GATEWAY_REFUSED: SHORT,
+    Known.SERVER_FAILED: SHORT,
+    Known.UNKNOWN: LONG,
+    Known.PAID_LOST: LONG,
+}
+
+
+@define
+class History:
+    """What a call for so many pictures has tried.
+
+    `attempts` were started, `counted` of those that failed count against the policy, and `perhaps_paid` may have cost
+    something.
+    """
+
+    pictures: int
+    attempts: int = 0
+    counted: int = 0
+    perhaps_paid: int = 0
+    charges: Charges = field(factory=Charges)
+
+    def add(self, verdict: Verdict, *, is_counted: bool) -> None:
+        """Add an attempt that failed."""
+        self.counted += is_counted
+        self.perhaps_paid += self.pictures > 0 and verdict.known in PERHAPS_PAID
+        self.charges += verdict.known.charges * self.pictures
+
+
+def delay_before_next(
+    verdict: Verdict, history: History, policy: RetryPolicy, idempotency: Idempotency, source: Random
+) -> float | None:
+    """Return the seconds to wait before the next attempt, `None` where there is to be none.
+
+    The delay of a throttled attempt is 0: the gate holds everyone until the limit has room.
+    """
+    if not _may_repeat(verdict, history, policy, idempotency):
+        return None
+    asked = verdict.error.retry_after if isinstance(verdict.error, APIStatusError) else None
+    if asked is not None and asked > policy.longest_delay:
+        return None
+    if verdict.known is Known.THROTTLED:
+        return 0.0
+    if asked is not None:
+        return jittered_upward(asked, source)
+    return policy.backoff * BACKOFFS[verdict.known].draw(history.counted, source)
+
+
+def jittered_upward(seconds: float, source: Random) -> float:
+    """Return a delay that the server asked for, a little longer: never early, and not everyone at once."""
+    return seconds + source.uniform(0, min(0.1 * seconds + 0.25, 5))
+
+
+def _may_repeat(verdict: Verdict, history: History, policy: RetryPolicy, idempotency: Idempotency) -> bool:
+    if history.counted >= policy.attempts or not verdict.error.retryable:
+        return False
+    if verdict.known in PERHAPS_PAID:
+        return idempotency == "replay" or history.perhaps_paid <= policy.resend_unknown
+    return verdict.known in CERTAINLY_FREE

@@ -1,0 +1,181 @@
+"""One attempt: a request sent, its reply read, within bounds of time and size."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeAlias, cast
+
+import anyio
+import httpcore
+import httpx
+from anyio.lowlevel import RunVar
+from attrs import define, field
+
+from nebula_async.api.messages import HttpRequest, Reply
+from nebula_async.config import VERSION, Timeouts
+from nebula_async.engine.body import BoundedBody
+from nebula_async.engine.connections import ConnectionStack
+from nebula_async.engine.phase import Progress
+from nebula_async.errors import UnusableReplyError
+from nebula_async.keys import ApiKey
+
+USER_AGENT = f"nebula-async/{VERSION}"
+
+MAX_REPLY_BYTES = 64 * 2**20
+MAX_ERROR_BYTES = 64 * 2**10
+
+HttpTransport: TypeAlias = httpx.AsyncBaseTransport
+"""What users hand in as their own transport."""
+
+FAILURES = (
+    httpx.TransportError,
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+    httpcore.ProxyError,
+    OSError,
+)
+
+
+class ExchangeError(Exception):
+    """No complete reply came; the phase says what that means, `__cause__` what happened below."""
+
+
+@define(eq=False)
+class Transport:
+    """Sends requests of one account to one origin, over connections that belong to the running event loop.
+
+    `custom` is a user's own httpx transport, which is theirs to close.
+    """
+
+    origin: str
+    key: Callable[[], ApiKey]
+    custom: httpx.AsyncBaseTransport | None = None
+    made_at: str = "an unknown place"
+    _is_open: bool = field(default=False, init=False)
+    _is_closed: bool = field(default=False, init=False)
+    _stacks: RunVar[ConnectionStack] = field(factory=lambda: RunVar("nebula_async_connections"), init=False)
+
+    async def exchange(
+        self, request: HttpRequest, progress: Progress, headers: dict[str, str], timeouts: Timeouts
+    ) -> Reply:
+        """Send the request and return the complete reply; `progress` follows how far it came.
+
+        Raises `ExchangeError` where no complete reply came, and `UnusableReplyError` for a 2xx that breaks a bound.
+        Cancellation closes the connection.
+        """
+        outgoing = self._outgoing(request, progress, headers, timeouts)
+        try:
+            with anyio.fail_after(timeouts.attempt):
+                return await self._exchange(outgoing, progress, max(request.pictures, 1))
+        except FAILURES as error:
+            raise ExchangeError(_describe(error, timeouts)) from error
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop; nothing can be sent any more."""
+        self._is_open, self._is_closed = False, True
+        stack = self._stacks.get(None)
+        if stack is not None:
+            await stack.aclose()
+
+    def __del__(self) -> None:
+        if self._is_open:
+            text = f"unclosed AsyncNebula made at {self.made_at}: use async with, or await its aclose()"
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+
+    async def _exchange(self, outgoing: httpx.Request, progress: Progress, pictures: int) -> Reply:
+        progress.is_started = True
+        response = await self._http().handle_async_request(outgoing)
+        progress.status = response.status_code
+        async with _closing(response):
+            body = await self._read(response, MAX_REPLY_BYTES * pictures)
+        return Reply(status=response.status_code, headers=tuple(response.headers.raw), body=body)
+
+    async def _read(self, response: httpx.Response, limit: int) -> bytes:
+        coding = response.headers.get("content-encoding", "").strip().lower()
+        if response.is_success:
+            body = BoundedBody(coding, limit)
+            await _collect(response, body)
+            if body.is_full:
+                raise UnusableReplyError(f"the reply is larger than {limit} bytes")
+            return bytes(body.data)
+        return await _read_error(response, coding)
+
+    def _outgoing(
+        self, request: HttpRequest, progress: Progress, headers: dict[str, str], timeouts: Timeouts
+    ) -> httpx.Request:
+        url = httpx.URL(request.url)
+        if _origin(url) != _origin(httpx.URL(self.origin)):
+            raise RuntimeError(f"the key is only sent to {self.origin}, not to {url.host}")
+        extensions: dict[str, Any] = {
+            "timeout": {"connect": timeouts.connect, "write": timeouts.write, "read": timeouts.read},
+            "trace": progress.trace,
+        }
+        fixed = {
+            "Authorization": f"Bearer {self.key().reveal()}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": USER_AGENT,
+        }
+        typed = {"Content-Type": "application/json"} if request.body else {}
+        return httpx.Request(
+            request.method, url, headers=fixed | typed | headers, content=request.body or None, extensions=extensions
+        )
+
+    def _http(self) -> httpx.AsyncBaseTransport:
+        if self._is_closed:
+            raise RuntimeError("this AsyncNebula is closed; make a new one")
+        if self.custom is not None:
+            return self.custom
+        stack = self._stacks.get(None)
+        if stack is None:
+            stack = ConnectionStack()
+            self._stacks.set(stack)
+            self._is_open = True
+        return stack
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+async def _collect(response: httpx.Response, body: BoundedBody) -> None:
+    stream = cast("httpx.AsyncByteStream", response.stream)  # an async transport's stream is async
+    async with aclosing(_pieces(stream)) as pieces:
+        async for piece in pieces:
+            body.feed(piece)
+            if body.is_full:
+                return
+
+
+async def _pieces(stream: httpx.AsyncByteStream) -> AsyncGenerator[bytes, None]:
+    async for piece in stream:
+        yield piece
+
+
+async def _read_error(response: httpx.Response, coding: str) -> bytes:
+    """Read what there is of an error body: the status has decided already, so a body cut short is as good as none."""
+    try:
+        body = BoundedBody(coding, MAX_ERROR_BYTES)
+        await _collect(response, body)
+    except (*FAILURES, UnusableReplyError):
+        return b""
+    return bytes(body.data[:MAX_ERROR_BYTES])
+
+
+@asynccontextmanager
+async def _closing(response: httpx.Response) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            await response.aclose()
+
+
+def _describe(error: BaseException, timeouts: Timeouts) -> str:
+    if type(error) is TimeoutError:
+        return f"no complete reply within {timeouts.attempt:g} s"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

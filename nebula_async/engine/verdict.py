@@ -1,0 +1,153 @@
+"""What is known after an attempt: whether it was charged, and with that whether it may be repeated.
+
+Phase and reply give exactly one class, and each class has its charges. None of this is documented: it follows
+from what an HTTP exchange proves, and from the statuses observed of this API.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from ssl import SSLCertVerificationError
+
+from attrs import frozen
+
+from nebula_async.api.envelope import read_body, read_error
+from nebula_async.api.messages import Reply
+from nebula_async.charges import Charges
+from nebula_async.engine.phase import Progress
+from nebula_async.errors import (
+    APIStatusError,
+    AuthenticationError,
+    NebulaError,
+    NotFoundError,
+    NotSentError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    QuotaExhaustedError,
+    RateLimitError,
+    ServerError,
+    UnusableReplyError,
+)
+
+FAST_SECONDS = 1.0
+FAST_SHARE = 0.25
+
+
+class Known(Enum):
+    """The classes of outcome."""
+
+    NOT_SENT = "not sent"
+    THROTTLED = "throttled"
+    GATEWAY_REFUSED = "refused by the gateway"
+    SERVER_FAILED = "server failed"
+    UNKNOWN = "outcome unknown"
+    PAID_LOST = "paid, reply lost"
+    PAID_UNUSABLE = "paid, reply unusable"
+    REFUSED = "refused"
+    FATAL = "refused for every request"
+
+    @property
+    def charges(self) -> Charges:
+        """What an attempt is charged for each picture it asks for."""
+        return CHARGES.get(self, Charges(0, 0))
+
+
+CHARGES = {
+    Known.SERVER_FAILED: Charges(0, 1),
+    Known.UNKNOWN: Charges(0, 1),
+    Known.PAID_LOST: Charges(1, 1),
+    Known.PAID_UNUSABLE: Charges(1, 1),
+}
+
+CERTAINLY_FREE = frozenset({Known.NOT_SENT, Known.THROTTLED, Known.GATEWAY_REFUSED})
+PERHAPS_PAID = frozenset({Known.SERVER_FAILED, Known.UNKNOWN, Known.PAID_LOST})
+
+FATAL_ERRORS = (AuthenticationError, PermissionDeniedError, QuotaExhaustedError)
+
+
+@frozen
+class Verdict:
+    """The class of an attempt that failed, and the exception that a call ending here raises."""
+
+    known: Known
+    error: NebulaError
+
+
+def judge_failure(progress: Progress, cause: Exception) -> Verdict:
+    """Judge an attempt that got no complete reply."""
+    if not progress.may_be_sent:
+        return Verdict(Known.NOT_SENT, _not_sent(cause))
+    if progress.is_accepted:
+        error = OutcomeUnknownError(f"the API accepted the request, then its reply was lost: {cause}", retryable=True)
+        return Verdict(Known.PAID_LOST, error)
+    error = OutcomeUnknownError(f"the request was sent and no complete reply came back: {cause}", retryable=True)
+    return Verdict(Known.UNKNOWN, error)
+
+
+def judge_reply(reply: Reply, *, seconds: float, usual_seconds: float | None, now: float) -> Verdict:
+    """Judge a complete reply that is no success; `seconds` is how long it took, `usual_seconds` a success takes."""
+    error = read_error(reply, now=now)
+    known = _class_of(error, reply, is_fast=seconds < fast_seconds(usual_seconds))
+    error.retryable = known in CERTAINLY_FREE or known in PERHAPS_PAID
+    return Verdict(known, error)
+
+
+def judge_unusable(error: NebulaError) -> Verdict:
+    """Judge a 2xx whose body says that it failed, or cannot be used."""
+    if isinstance(error, UnusableReplyError) or not isinstance(error, APIStatusError):
+        return Verdict(Known.PAID_UNUSABLE, error)
+    known = _class_by_kind(error) or Known.REFUSED
+    error.retryable = known in CERTAINLY_FREE
+    return Verdict(known, error)
+
+
+def charges_if_stopped(progress: Progress) -> Charges:
+    """Return what an attempt that we gave up ourselves may be charged for each picture."""
+    if progress.is_accepted:
+        return Known.PAID_LOST.charges
+    return Known.UNKNOWN.charges if progress.may_be_sent else Charges(0, 0)
+
+
+def fast_seconds(usual_seconds: float | None) -> float:
+    """Return below how many seconds no picture can have been made."""
+    return FAST_SECONDS if usual_seconds is None else min(FAST_SECONDS, FAST_SHARE * usual_seconds)
+
+
+def _not_sent(cause: Exception) -> NotSentError:
+    is_untrusted = isinstance(_innermost(cause), SSLCertVerificationError)
+    return NotSentError(f"no connection, so nothing was sent: {cause}", retryable=not is_untrusted)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
+
+
+def _class_of(error: APIStatusError, reply: Reply, *, is_fast: bool) -> Known:
+    by_kind = _class_by_kind(error)
+    if by_kind is not None:
+        return by_kind
+    if not isinstance(error, ServerError):
+        return Known.REFUSED
+    if reply.status == 503 and error.retry_after is not None:
+        return Known.THROTTLED
+    return _class_of_failure(reply, is_fast=is_fast)
+
+
+def _class_of_failure(reply: Reply, *, is_fast: bool) -> Known:
+    if reply.status not in (500, 502, 503):
+        return Known.UNKNOWN
+    if reply.status != 500 and is_fast and not read_body(reply.body).is_envelope:
+        return Known.GATEWAY_REFUSED
+    return Known.SERVER_FAILED
+
+
+def _class_by_kind(error: APIStatusError) -> Known | None:
+    if isinstance(error, RateLimitError) or error.status in (408, 425):
+        return Known.THROTTLED
+    if isinstance(error, FATAL_ERRORS):
+        return Known.FATAL
+    if isinstance(error, NotFoundError):
+        return Known.FATAL if error.code is None else Known.REFUSED
+    return None

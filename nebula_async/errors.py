@@ -1,0 +1,136 @@
+"""Every exception the library raises on purpose.
+
+NebulaError
+├── ConfigurationError          a setting is missing or wrong; nothing was sent
+├── InvalidRequestError         (also a ValueError) refused before sending
+├── NotSentError                the request never left: no connection
+├── OutcomeUnknownError         it left, and no complete answer came back
+├── UnusableReplyError          paid for, and the answer cannot be used
+├── DeadlineError               (also a TimeoutError) the total time of the call is over
+├── APIStatusError              the API answered with an error
+│   ├── AuthenticationError     the key is refused
+│   ├── PermissionDeniedError   the key may not do this
+│   ├── NotFoundError           the model, or the key, is not known
+│   ├── RateLimitError          too many requests: `retry_after` seconds, `scope` "minute" or "day"
+│   ├── QuotaExhaustedError     no credit left
+│   ├── ContentPolicyError      the prompt is against the content policy
+│   ├── BadRequestError         the API refuses the request as it is
+│   └── ServerError             the API failed
+└── JobError                    a bulk job cannot start or go on
+
+All carry plain data in positional fields, so they survive pickling; none holds image bytes or the key.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field
+
+from nebula_async.charges import Charges
+
+
+@define(slots=False, eq=False, str=False)
+class NebulaError(Exception):
+    """The base of all errors: `except NebulaError` catches what this library raises on purpose.
+
+    `attempts` were started and `charges` says what they may have cost, over the whole call. `retryable` says whether
+    the same request may succeed later; with `charges` that decides whether trying again can pay twice.
+    """
+
+    message: str
+    attempts: int = 0
+    charges: Charges = field(factory=Charges)
+    retryable: bool = False
+    request_id: str | None = None
+    idempotency_key: str | None = None
+    details: Any = None
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@define(slots=False, eq=False, str=False)
+class ConfigurationError(NebulaError):
+    """A setting is missing or wrong: key, URL, timeout, tier. Nothing was sent."""
+
+
+@define(slots=False, eq=False, str=False)
+class InvalidRequestError(NebulaError, ValueError):
+    """The request was refused before sending: it cost nothing."""
+
+
+@define(slots=False, eq=False, str=False)
+class NotSentError(NebulaError):
+    """No connection could be made; the request never left and cost nothing."""
+
+
+@define(slots=False, eq=False, str=False)
+class OutcomeUnknownError(NebulaError):
+    """The request left and no complete answer came back: it may have been paid for."""
+
+
+@define(slots=False, eq=False, str=False)
+class UnusableReplyError(NebulaError):
+    """The API answered with success, and the answer holds no usable picture: it was paid for, and is not repeated."""
+
+
+@define(slots=False, eq=False, str=False)
+class DeadlineError(NebulaError, TimeoutError):
+    """The total time allowed for the call is over; `charges` counts the attempt it interrupted."""
+
+
+@define(slots=False, eq=False, str=False)
+class APIStatusError(NebulaError):
+    """The API answered with an error: HTTP `status`, the API's own `code` where it gave one."""
+
+    status: int = 0
+    code: str | None = None
+    retry_after: float | None = None
+
+
+@define(slots=False, eq=False, str=False)
+class AuthenticationError(APIStatusError):
+    """The key is refused."""
+
+
+@define(slots=False, eq=False, str=False)
+class PermissionDeniedError(APIStatusError):
+    """The key is known and may not do this."""
+
+
+@define(slots=False, eq=False, str=False)
+class NotFoundError(APIStatusError):
+    """The model is not known; without a `code`, the key most likely is not (the only 404 ever seen meant that)."""
+
+
+@define(slots=False, eq=False, str=False)
+class RateLimitError(APIStatusError):
+    """Too many requests: try again after `retry_after` seconds. `scope` is "minute" or "day" where it is known."""
+
+    scope: str | None = None
+
+
+@define(slots=False, eq=False, str=False)
+class QuotaExhaustedError(APIStatusError):
+    """The account has no credit or quota left; waiting does not help."""
+
+
+@define(slots=False, eq=False, str=False)
+class ContentPolicyError(APIStatusError):
+    """The request is against the content policy; sending it again does not help."""
+
+
+@define(slots=False, eq=False, str=False)
+class BadRequestError(APIStatusError):
+    """The API refuses the request as it is; sending it again does not help."""
+
+
+@define(slots=False, eq=False, str=False)
+class ServerError(APIStatusError):
+    """The API or its gateway failed; `charges` says whether it may have been paid for."""
+
+
+@define(slots=False, eq=False, str=False)
+class JobError(NebulaError):
+    """A bulk job cannot start or go on: its folder, its ledger or its manifest."""

@@ -1,0 +1,1 @@
+"""Picture bytes: what they are, where they come from."""

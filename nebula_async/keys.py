@@ -1,0 +1,79 @@
+"""The API key: where it comes from, and a type that never prints it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NoReturn, TypeAlias
+
+from nebula_async.errors import ConfigurationError
+
+KEY_VARIABLE = "NEBULA_API_KEY"
+
+KeySource: TypeAlias = str | Callable[[], str]
+"""A key, or a callable that returns the current one: keys rotate."""
+
+
+class ApiKey:
+    """A key that shows as `***` in repr, str, format and logs, and refuses to be pickled.
+
+    Raises `ConfigurationError` for a key that no HTTP header can carry; the message never contains it. The prefix is
+    not checked: the published ones contradict each other.
+    """
+
+    __slots__ = ("_reveal",)
+
+    def __init__(self, key: str) -> None:
+        problem = _problem(key)
+        if problem:
+            raise ConfigurationError(f"the API key {problem}; check {KEY_VARIABLE} or api_key=")
+        self._reveal: Callable[[], str] = lambda: key
+
+    def reveal(self) -> str:
+        """Return the key itself, for the one header that needs it."""
+        return self._reveal()
+
+    def __repr__(self) -> str:
+        return "ApiKey('***')"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an API key is not pickled; let the other process read its own from " + KEY_VARIABLE)
+
+
+def find_key(given: KeySource | None) -> Callable[[], ApiKey]:
+    """Return a function that yields the current key: of `given`, else of the environment variable.
+
+    Called once here, so that a missing or malformed key is said when the client is made, not at its first call.
+    """
+    source = given if given is not None else _from_environment
+
+    def current() -> ApiKey:
+        return ApiKey(source() if callable(source) else source)
+
+    current()
+    return current
+
+
+def _from_environment() -> str:
+    key = os.environ.get(KEY_VARIABLE)
+    if key is None:
+        raise ConfigurationError(
+            f"no API key: set {KEY_VARIABLE}, or pass api_key=. Keys are made in the Nebula Block console; "
+            "a .env file is not read. To try without a key, use the emulator (--emulator)"
+        )
+    return key
+
+
+def _problem(key: object) -> str | None:
+    if not isinstance(key, str):
+        return f"must be text, not {type(key).__name__}"
+    if not key.strip():
+        return "is empty"
+    if key != key.strip():
+        return "begins or ends with white space or a line break"
+    if not all("!" <= char <= "~" for char in key):
+        return "has a character that a header cannot carry (blank, control or non-ASCII)"
+    return None

@@ -1,0 +1,64 @@
+"""What users get back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from attrs import field, frozen
+
+from nebula_async.charges import Charges
+from nebula_async.errors import NebulaError
+from nebula_async.images.image import Image
+from nebula_async.requests import ImageRequest
+
+
+@frozen(kw_only=True)
+class RateLimit:
+    """What a reply's headers said about the limit: requests allowed, requests left, and seconds until more are."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset_seconds: float | None = None
+
+
+@frozen(kw_only=True)
+class Generation:
+    """A request that was answered with pictures. Picklable; carries its request and needs no client.
+
+    `request.seed` is the seed that was sent. `cost` is the estimate in USD, `None` where the price is not known.
+    `attempts` and `charges` are sums over the call; `missing` counts pictures asked for and not delivered.
+    """
+
+    request: ImageRequest
+    images: tuple[Image, ...]
+    index: int = 0
+    model: str | None = None
+    message: str | None = None
+    usage: Mapping[str, Any] | None = None
+    inference_seconds: float | None = None
+    attempts: int = 1
+    charges: Charges = field(factory=Charges)
+    cost: Decimal | None = None
+    request_id: str | None = None
+    idempotency_key: str | None = None
+    rate_limit: RateLimit | None = None
+    missing: int = 0
+
+    @property
+    def image(self) -> Image:
+        """The first picture."""
+        return self.images[0]
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, bytes | str]:
+        return self.image._repr_mimebundle_(**options)
+
+
+@frozen(kw_only=True)
+class Failure:
+    """A request that ended without a picture: what was asked, and the error that says why and what it may have cost."""
+
+    request: ImageRequest
+    error: NebulaError
+    index: int = 0

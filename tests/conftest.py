@@ -1,0 +1,65 @@
+"""Fixtures, and the guard that every asynchronous test runs on the event loop it names."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator
+
+import pytest
+import trio
+
+from nebula_async.emulator import Emulator
+
+LOOP_MARKS = {"anyio", "asyncio"}
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    """Each test marked `anyio` runs on asyncio and on trio."""
+    return request.param
+
+
+def pytest_collection_modifyitems(items):
+    """Refuse a coroutine test without exactly one of the marks `anyio` (both loops) and `asyncio` (that alone)."""
+    for item in items:
+        marks = [mark.name for mark in item.iter_markers() if mark.name in LOOP_MARKS]
+        if inspect.iscoroutinefunction(getattr(item, "obj", None)) and len(marks) != 1:
+            raise pytest.UsageError(f"{item.nodeid} needs exactly one of the marks anyio, asyncio; it has {marks}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    """Fail a test that runs on another loop than its name says: plugins can swap them unseen."""
+    test = getattr(item, "obj", None)
+    if not inspect.iscoroutinefunction(test):
+        return
+    chosen = item.funcargs.get("anyio_backend", "asyncio")
+    name = chosen if isinstance(chosen, str) else chosen[0]
+
+    @functools.wraps(test)
+    async def guarded(*args, **kwargs):
+        assert trio.lowlevel.in_trio_run() == (name == "trio"), f"not on {name}"
+        return await test(*args, **kwargs)
+
+    item.obj = guarded
+
+
+@pytest.fixture(scope="session")
+def _shared_emulator() -> Iterator[Emulator]:
+    with Emulator(latency=0.0, credit="1000000") as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def emulator(_shared_emulator: Emulator) -> Emulator:
+    """A local Nebula Block without latency, limits or faults, its journal empty."""
+    _shared_emulator.reset()
+    return _shared_emulator
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    """Tests see no key and no setting of the machine they run on."""
+    for name in ("NEBULA_API_KEY", "NEBULA_BASE_URL", "NEBULA_TIER", "NEBULA_TIMEOUT"):
+        monkeypatch.delenv(name, raising=False)
