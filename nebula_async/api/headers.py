@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from nebula_async.results import RateLimit
 
@@ -61,9 +61,10 @@ def read_rate_limit(headers: Headers, *, now: float) -> RateLimit | None:
     """
     values = _values(headers)
     unofficial = _unofficial_rate_limit(values, _clock(values, now))
-    return min(
-        _quotas(values), key=lambda quota: (quota.remaining or 0, -(quota.reset_seconds or 0)), default=unofficial
-    )
+    fewest = min(_quotas(values), key=lambda it: (it.remaining or 0, -(it.reset_seconds or 0)), default=unofficial)
+    if fewest is None or fewest.reset_seconds is None:
+        return fewest
+    return evolve(fewest, reset_seconds=_delay(fewest.reset_seconds).seconds)
 
 
 def read_request_id(headers: Headers) -> str | None:
@@ -141,7 +142,7 @@ def _unofficial_rate_limit(values: _Values, now: float) -> RateLimit | None:
     reset = max(_resets(values, b"x-ratelimit-reset", now), default=None)
     if limit is None and remaining is None and reset is None:
         return None
-    return RateLimit(limit=limit, remaining=remaining, reset_seconds=None if reset is None else _delay(reset).seconds)
+    return RateLimit(limit=limit, remaining=remaining, reset_seconds=reset)
 
 
 # Dates of RFC 9110, section 5.6.7: in English whatever the locale; a missing zone is read as GMT.
@@ -198,8 +199,7 @@ def _quotas(values: _Values) -> Iterator[RateLimit]:
         counts_requests = policy.get(b"qu", b'"requests"') == b'"requests"'
         if counts_requests and remaining is not None and (limit is None or remaining <= limit):
             seconds = _count(state.get(b"t", b""))  # 0 tells nothing
-            reset = _delay(seconds).seconds if seconds else None
-            yield RateLimit(limit=limit, remaining=remaining, reset_seconds=reset)
+            yield RateLimit(limit=limit, remaining=remaining, reset_seconds=float(seconds) if seconds else None)
 
 
 def _list(values: _Values, name: bytes) -> Sequence[tuple[bytes, Mapping[bytes, bytes]]]:

@@ -13,9 +13,12 @@ MOST_CHARACTERS = 400
 MOST_WORDS = 36
 LONGEST_WORD = 24
 SMALLEST_FONT = 9
+SMALLEST_SIDE = 72
 # Font height as a share of the picture's side, largest first, and how many lines may be set in it.
-_SIZES = ((0.078, 2), (0.066, 3), (0.056, 4), (0.047, 5), (0.04, 6))
-_TALLEST_PANEL = 0.45
+_SIZES = ((0.068, 2), (0.06, 3), (0.052, 4), (0.045, 5), (0.039, 6))
+_FEWER_WORDS = (12, 6, 3)
+_NARROWER = (0.6, 0.7, 0.8, 0.9)
+_TALLEST_PANEL = 0.5
 _SMALL_PRINT = 0.6
 _LEADING = 1.28
 # No text sets narrower than this, as a share of the font height by the character; measuring is slow.
@@ -41,7 +44,7 @@ class _Setting:
 
     @property
     def padding(self) -> int:
-        return max(2, round(self.font_pixels * 0.62))
+        return _padding(self.font_pixels)
 
     @property
     def text_height(self) -> int:
@@ -57,7 +60,7 @@ def set_caption(picture: Image.Image, area: Box, words: str, small_print: str, p
     """Draw the words, and the small print below them, into the lower left of an area; nothing where nothing fits."""
     left, upper, right, lower = area
     size = (right - left, lower - upper)
-    setting = _fit(size, readable(words), small_print)
+    setting = _fit(size, readable(words), small_print) if min(size) >= SMALLEST_SIDE else None
     if setting is None:
         return
     margin = round(min(size) * _MARGIN)
@@ -123,25 +126,42 @@ def _fit(size: tuple[int, int], words: str, small_print: str) -> _Setting | None
     side = min(size[0], size[1] * 1.4, (size[0] * size[1]) ** 0.5)
     # Of sizes that come out the same in a small picture, the one with most lines remains.
     candidates = {max(SMALLEST_FONT, round(side * share)): most_lines for share, most_lines in _SIZES}
-    for pixels, most_lines in candidates.items():
-        setting = _lay_out(size, words, small_print, pixels, most_lines)
-        if setting is not None:
-            return setting
-    return None
+    tries = (
+        _lay_out(size, text, small_print, pixels, most_lines)
+        for text in _shorter_and_shorter(words)
+        for pixels, most_lines in candidates.items()
+    )
+    return next((setting for setting in tries if setting is not None), None)
+
+
+def _shorter_and_shorter(words: str) -> Iterator[str]:
+    yield words
+    for count in _FEWER_WORDS:
+        if words.count(" ") >= count:
+            yield f"{' '.join(words.split()[:count])} …"
 
 
 def _lay_out(size: tuple[int, int], words: str, small_print: str, pixels: int, most_lines: int) -> _Setting | None:
     font, print_font = _font(pixels), _font(max(SMALLEST_FONT - 1, round(pixels * _SMALL_PRINT)))
-    room = size[0] - 2 * round(min(size) * _MARGIN) - 2 * max(2, round(pixels * 0.62))
+    room = size[0] - 2 * round(min(size) * _MARGIN) - 2 * _padding(pixels)
     if len(words) * pixels * _NARROW > room * most_lines:
         return None
-    lines = tuple(_wrap(words, font, room))
-    small_print = small_print if print_font.getlength(small_print) <= room else ""
+    lines = _balance(words, font, room)
     if len(lines) > most_lines or any(font.getlength(line) > room for line in lines):
         return None
-    widest = max((font.getlength(line) for line in lines), default=0.0)
-    setting = _Setting(lines, font, pixels, small_print, print_font, max(widest, print_font.getlength(small_print)))
-    return setting if setting.panel[1] <= size[1] * _TALLEST_PANEL else None
+    for text in (small_print, ""):
+        widths = (print_font.getlength(text), *(font.getlength(line) for line in lines))
+        setting = _Setting(lines, font, pixels, text, print_font, max(widths))
+        if setting.width <= room and setting.panel[1] <= size[1] * _TALLEST_PANEL:
+            return setting
+    return None
+
+
+def _balance(words: str, font: Font, room: float) -> tuple[str, ...]:
+    """Break the words into as few lines as fit, of much the same length: no word is left alone on the last."""
+    lines = tuple(_wrap(words, font, room))
+    narrower = (tuple(_wrap(words, font, room * share)) for share in _NARROWER if len(lines) > 1)
+    return next((even for even in narrower if len(even) == len(lines)), lines)
 
 
 def _wrap(words: str, font: Font, room: float) -> Iterator[str]:
@@ -154,6 +174,10 @@ def _wrap(words: str, font: Font, room: float) -> Iterator[str]:
         line = longer
     if line:
         yield line
+
+
+def _padding(pixels: int) -> int:
+    return max(2, round(pixels * 0.62))
 
 
 def _frost(

@@ -1,6 +1,7 @@
 """One request for pictures, from its key to its reply: checks, work, charge, and what goes wrong on purpose."""
 
 import asyncio
+import functools
 import random
 import time
 from decimal import Decimal
@@ -95,7 +96,8 @@ class Generations:
         async with self._renders:
             if self.closing.is_set():
                 raise Closing
-            return await asyncio.to_thread(_render_reply, request, self.settings.image_format, seconds)
+            render = functools.partial(_render_reply, request, self.settings.image_format, seconds)
+            return render() if request.is_tiny else await asyncio.to_thread(render)
 
     def _spoil(self, reply: Response, fault: Fault, model: Model) -> Response:
         match fault.kind:
@@ -119,7 +121,11 @@ class Generations:
 
 def _price_asked(submission: Submission) -> Decimal:
     model = MODELS.get(named_model(submission.fields) or "")
-    return NOTHING if model is None else model.price
+    if model is None:
+        return NOTHING
+    # Credit is checked before the fields are, so the count may still be anything.
+    count = submission.fields.get("num_images")
+    return model.price * count if isinstance(count, int) and model.honours("num_images") else model.price
 
 
 async def _build(submission: Submission, source: random.Random) -> GenerationRequest:

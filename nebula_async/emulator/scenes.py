@@ -104,8 +104,10 @@ def _sky(size: Size, palette: Palette, source: random.Random, *, night: bool) ->
 
 
 def _dusk(size: Size, palette: Palette, source: random.Random) -> Image.Image:
-    rows = [[palette.pick(source.uniform(0.0, 0.62)) for _ in range(5)] for _ in range(5)]
-    rows[source.randrange(5)][source.randrange(5)] = mix(palette.accent, palette.middle, 0.4)
+    # A patch for every quarter of the short side, so that none is drawn out into a stripe.
+    across, down = (min(16, round(4 * side / min(size)) + 1) for side in size)
+    rows = [[palette.pick(source.uniform(0.0, 0.62)) for _ in range(across)] for _ in range(down)]
+    rows[source.randrange(down)][source.randrange(across)] = mix(palette.accent, palette.middle, 0.4)
     return mesh(size, rows)
 
 

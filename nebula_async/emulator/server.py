@@ -195,12 +195,16 @@ class _Server(uvicorn.Server):
         await self.closing.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Break off what is connected, idle or not, and close."""
-        for connection in tuple(self.server_state.connections):
-            connection.transport.abort()
-        # The transports tell their protocols in the next round of the loop.
+        """Close, breaking off what is connected: uvicorn would first wait for it."""
+        for listener in (*self.servers, *(sockets or ())):
+            listener.close()
+        # A connection accepted last of all appears in the next round of the loop, and an aborted one leaves in it.
         await asyncio.sleep(0)
-        await super().shutdown(sockets)
+        while self.server_state.connections:
+            for connection in tuple(self.server_state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0)
+        await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Stop at a signal; uvicorn would raise it once more when it is done."""

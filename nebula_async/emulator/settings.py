@@ -38,7 +38,7 @@ def read_choice(name: str, given: Choice, *allowed: Choice) -> Choice:
 
 def read_count(name: str, given: int, *, least: int = 1, most: float = math.inf) -> int:
     """Return a whole number within its bounds."""
-    if isinstance(given, bool) or not isinstance(given, int) or not least <= given <= most:
+    if type(given) is not int or not least <= given <= most:
         bounds = f"from {least}" if math.isinf(most) else f"from {least} to {most}"
         raise ValueError(f"{name} is {given!r}; allowed is a whole number {bounds}")
     return given

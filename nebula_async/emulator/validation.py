@@ -13,6 +13,7 @@ from nebula_async.emulator.refusals import Refusal, invalid
 
 LARGEST_SIDE = 4096
 DEFAULT_SIDE = 1024
+TINY_PIXELS = 64 * 64
 DEFAULT_STEPS = 25
 DEFAULT_GUIDANCE = 5.0
 MOST_IMAGES = 10
@@ -59,6 +60,11 @@ class GenerationRequest:
     image: str | None
     mask: str | None
     num_images: int
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether painting it takes less time than handing it to a thread and back."""
+        return self.image is None and self.width * self.height * self.num_images <= TINY_PIXELS
 
     def digest(self, index: int) -> bytes:
         """Return what makes this picture unlike any other: a hash over every parameter."""

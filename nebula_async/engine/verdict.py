@@ -101,6 +101,13 @@ def judge_unusable(error: NebulaError) -> Verdict:
     return Verdict(known, error)
 
 
+def is_fatal(error: NebulaError) -> bool:
+    """Whether every other request would be refused for the same reason: the key or the credit, not the request."""
+    if isinstance(error, NotFoundError):
+        return error.code is None
+    return isinstance(error, FATAL_ERRORS)
+
+
 def charges_if_stopped(progress: Progress) -> Charges:
     """Return what an attempt that we gave up ourselves may be charged for each picture."""
     if progress.is_accepted:
@@ -146,8 +153,6 @@ def _class_of_failure(reply: Reply, *, is_fast: bool) -> Known:
 def _class_by_kind(error: APIStatusError) -> Known | None:
     if isinstance(error, RateLimitError) or error.status in (408, 425):
         return Known.THROTTLED
-    if isinstance(error, FATAL_ERRORS):
+    if is_fatal(error):
         return Known.FATAL
-    if isinstance(error, NotFoundError):
-        return Known.FATAL if error.code is None else Known.REFUSED
-    return None
+    return Known.REFUSED if isinstance(error, NotFoundError) else None

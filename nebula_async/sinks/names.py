@@ -23,15 +23,16 @@ def relative_key(number: int, prompt: str, identity: str | None = None) -> str:
     """
     if number < 0:
         raise ValueError(f"number must be 0 or more; got {number}")
-    slug = _slug(prompt if identity is None else identity)
-    return f"{number // FOLDER_ITEMS:05}/{number:09}" + (f"-{slug}" if slug else "")
+    words = slug(prompt if identity is None else identity)
+    return f"{number // FOLDER_ITEMS:05}/{number:09}" + (f"-{words}" if words else "")
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """Return a text's words as part of a file name: `[a-z0-9-]`, at most 60 characters, empty where it has none."""
     # compatibility forms before case: a fullwidth or mathematical capital has no lower case of its own
     letters = unicodedata.normalize("NFKD", text[:MAX_READ]).casefold()
     unaccented = "".join(char for char in letters if not unicodedata.combining(char))
-    slug = re.sub(r"[^a-z0-9]+", "-", unaccented).strip("-")
-    if len(slug) <= MAX_SLUG:
-        return slug
-    return slug[: MAX_SLUG + 1].rpartition("-")[0] or slug[:MAX_SLUG]
+    words = re.sub(r"[^a-z0-9]+", "-", unaccented).strip("-")
+    if len(words) <= MAX_SLUG:
+        return words
+    return words[: MAX_SLUG + 1].rpartition("-")[0] or words[:MAX_SLUG]

@@ -77,7 +77,7 @@ def test_retry_after(value, delay):
 
 def test_digits_of_other_scripts_are_ignored():
     """Digits that Python would take for a number, and no server writes, are no delay."""
-    assert read_delay([(b"Retry-After", "１２".encode())], now=NOW) is None
+    assert read_delay([(b"Retry-After", "\uff11\uff12".encode())], now=NOW) is None
 
 
 def test_a_date_is_compared_with_the_date_of_the_reply():
@@ -110,11 +110,11 @@ ALL = lines(
 )
 
 
-@pytest.mark.parametrize(("first", "seconds"), enumerate([1.5, 2, 3, 4, 5]))
+@pytest.mark.parametrize(("first", "seconds"), [*enumerate([1.5, 2, 3, 4, 5])])
 def test_the_more_exact_header_wins(first, seconds):
     """Of several headers the one that says most exactly how long to wait is used."""
     assert Delay(seconds) == read_delay(ALL[first:], now=NOW)
-    assert Delay(seconds) == read_delay(ALL[: first - 1 : -1] if first else ALL[::-1], now=NOW)
+    assert Delay(seconds) == read_delay(ALL[first:][::-1], now=NOW)
 
 
 def test_an_unusable_header_leaves_the_word_to_the_next():
@@ -161,7 +161,9 @@ def quota(limit: int | None, remaining: int, reset_seconds: float | None) -> Rat
         ('"default";r=50;t=30', quota(None, 50, 30), None),
         ('"default";r=0;t=30', quota(None, 0, 30), Delay(30)),
         ("default; r=0; t=30", quota(None, 0, 30), Delay(30)),
-        ('"a";r=0;t=99999', quota(None, 0, DAY), Delay(DAY)),
+        ('"a";r=0;t=86400', quota(None, 0, DAY), Delay(DAY)),
+        ('"a";r=0;t=86401', quota(None, 0, DAY), CAPPED),
+        ('"a";r=0;t=999999999999999', quota(None, 0, DAY), CAPPED),
         ('"a";r=0;t=0', quota(None, 0, None), None),
         ('"a";r=0', quota(None, 0, None), None),
         ('"burst";r=5;t=1, "day";r=100;t=80000', quota(None, 5, 1), None),

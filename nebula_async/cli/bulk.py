@@ -1,0 +1,130 @@
+"""`nebula-async bulk`: a file of prompts into a folder of pictures."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+from cyclopts import Parameter
+
+from nebula_async.bulk.job import BulkJob
+from nebula_async.bulk.report import Report
+from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, run, say
+from nebula_async.cli.parameters import PictureParameters
+from nebula_async.cli.progress import shown_progress
+
+
+def bulk(
+    manifest: Path,
+    /,
+    *,
+    out: Path | None = None,
+    concurrency: int | None = None,
+    retry_failed: Annotated[bool, Switch] = False,
+    resend_unknown: Annotated[bool, Switch] = False,
+    parameters: Annotated[PictureParameters, Parameter(name="*")] = PictureParameters(),  # noqa: B008 - frozen
+    connection: Annotated[Connection, Parameter(name="*")] = Connection(),  # noqa: B008 - frozen
+) -> int:
+    """Generate every prompt of a file; the same command resumes, and asks for nothing that is stored.
+
+    Ctrl-C lets what is in flight finish; a second one stops at once. Exit codes: 0 all done, 1 some failed or wait,
+    2 wrong use or input, 3 stopped as a whole (key, credit, daily quota, disk), 130 interrupted.
+
+    Parameters
+    ----------
+    manifest
+        Prompts: .txt (one a line), .csv or .tsv (with a header of field names), .jsonl (an object or a text a line).
+        The options below fill in what a line leaves out.
+    out
+        The folder for the pictures and for what the job knows of them; else one named after the file.
+    concurrency
+        Requests in flight; else as many as the tier can use.
+    retry_failed
+        Send again what was refused or came back unusable.
+    resend_unknown
+        Send again what may have been paid for already.
+    """
+    return run(
+        _bulk, manifest, out or Path(manifest.stem), concurrency, retry_failed, resend_unknown, parameters, connection
+    )
+
+
+async def _bulk(
+    manifest: Path,
+    out: Path,
+    concurrency: int | None,
+    retry_failed: bool,
+    resend_unknown: bool,
+    parameters: PictureParameters,
+    connection: Connection,
+) -> int:
+    async with (
+        connected(connection) as nebula,
+        BulkJob(
+            manifest,
+            out,
+            nebula,
+            defaults=parameters.given(),
+            concurrency=concurrency,
+            retry_failed=retry_failed,
+            resend_unknown=resend_unknown,
+        ) as job,
+    ):
+        return await _run(job)
+
+
+async def _run(job: BulkJob) -> int:
+    before = await job.report()
+    with shown_progress(before.waiting) as progress:
+        job.on_result = progress.add
+        report = await _drained_by_signals(job)
+    if report is None:
+        say("stopped; what was in flight may be paid for, and is sent again by the same command")
+        return INTERRUPTED
+    _tell(report, job.out)
+    return report.exit_code
+
+
+async def _drained_by_signals(job: BulkJob) -> Report | None:
+    """Run the job; the first signal drains it, a second one stops it (`None`)."""
+    report = None
+    async with anyio.create_task_group() as group:
+        group.start_soon(_listen, job, group.cancel_scope)
+        report = await job.run()
+        group.cancel_scope.cancel()
+    return report
+
+
+async def _listen(job: BulkJob, scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            if job.is_draining:
+                scope.cancel()
+                return
+            job.drain()
+            say("finishing what is in flight; once more stops at once")
+
+
+def _tell(report: Report, out: Path) -> None:
+    spent = report.spending
+    unpriced = f" and {spent.unpriced} pictures without a known price" if spent.unpriced else ""
+    print(
+        f"{report.done} of {report.total} pictures are in {out / 'images'}; this run: {spent.pictures} in "
+        f"{report.seconds:.1f} s for ${spent.cost}{unpriced}"
+    )
+    for text in _left_over(report):
+        say(text)
+
+
+def _left_over(report: Report) -> list[str]:
+    lines = {
+        f"{report.rejected} were refused and {report.bad} came back unusable; --retry-failed sends them again": (
+            report.rejected + report.bad
+        ),
+        f"{report.unknown} may have been paid for and are not here; --resend-unknown sends them again": report.unknown,
+        f"{report.waiting} are still to be sent; the same command goes on": report.waiting,
+        f"stopped: {report.stopped_by}": report.stopped_by is not None,
+    }
+    return [text for text, applies in lines.items() if applies]

@@ -1,0 +1,83 @@
+"""`nebula-async emulator`: a local Nebula Block, until it is interrupted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from nebula_async.cli.connection import USAGE, say
+
+if TYPE_CHECKING:
+    from nebula_async.emulator import Emulator
+
+
+def emulator(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    tier: str | None = None,
+    fault: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    latency: float = 1.0,
+    image_format: Annotated[Literal["png", "jpeg", "webp"], Parameter(name="--format")] = "png",
+    retry_after: Literal["seconds", "http-date", "ms"] | None = None,
+    key: Annotated[tuple[str, ...], Parameter(negative="")] = ("sk-emulator",),
+    credit: str = "100",
+    seed: int = 0,
+) -> int:
+    """Serve a Nebula Block of this machine's own: real pictures, real limits, no money.
+
+    Its journal of requests and charges is at /_emulator/journal; POST /_emulator/reset empties it.
+
+    Parameters
+    ----------
+    host
+        The address to listen on.
+    port
+        The port; 0 picks a free one.
+    tier
+        Limits of a tier: engineer-1, engineer-2, engineer-3, expert-1 or expert-2. Without it there are none.
+    fault
+        Something to go wrong, such as 429:0.05 (one in twenty), 500:@3 (the third request), drop:@5-7, cut:0.01,
+        delay=2:0.1 or malformed:@9. May be given again.
+    latency
+        A factor on the models' usual times; 0 answers at once.
+    image_format
+        The type of the pictures.
+    retry_after
+        Tell refused requests when to come again, in this style. The real API is not known to.
+    key
+        A key that is accepted. May be given again.
+    credit
+        The account's balance in USD.
+    seed
+        What chance draws from.
+    """
+    from nebula_async.emulator import Emulator
+
+    try:
+        server = Emulator(
+            host=host,
+            port=port,
+            tier=tier,
+            faults=fault,
+            latency=latency,
+            image_format=image_format,
+            retry_after=retry_after,
+            keys=key,
+            credit=credit,
+            seed=seed,
+        )
+        server.serve_forever(ready=_announce)
+    except ValueError as error:
+        say(f"nebula-async: {error}")
+        return USAGE
+    except OSError as error:
+        say(f"nebula-async: cannot listen on {host}:{port}: {error.strerror or error}; choose another --port or --host")
+        return USAGE
+    return 0
+
+
+def _announce(server: Emulator) -> None:
+    say("Nebula Block emulator; Ctrl-C ends it")
+    print(f"export NEBULA_BASE_URL={server.base_url}\nexport NEBULA_API_KEY={server.key}", flush=True)

@@ -1,0 +1,366 @@
+"""Manifests are read as users write them, and every mistake is named with its file and line."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from attrs import fields
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nebula_async.bulk.manifest import (
+    COLUMNS,
+    MAX_LINE,
+    NUMBER_COLUMNS,
+    WHOLE_COLUMNS,
+    BadLine,
+    Item,
+    check_manifest,
+    read_manifest,
+)
+from nebula_async.errors import InvalidRequestError, JobError
+from nebula_async.requests import ImageRequest
+
+MODEL = {"model": "m"}
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    """Write a manifest as it is, without translating line ends."""
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def read(path: Path, **defaults: object) -> list[Item | BadLine]:
+    """Return all entries of a manifest whose model is "m"."""
+    return list(read_manifest(path, defaults=MODEL | defaults))
+
+
+def item(number: int, line: int, prompt: str, **given: object) -> Item:
+    """Return an item whose model is "m"."""
+    return Item(number, line, ImageRequest(prompt, model="m", **given))
+
+
+ROWS = (
+    "prompt,width,guidance_scale,seed,id\r\na cat,512,3.5,-1,x\r\n"
+    '"two\r\nlines, ""quoted""",,,,\r\n\r\na dog, 64 ,1e1,,\r\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "items"),
+    [
+        ("p.txt", "a cat\na dog\n", [item(0, 1, "a cat"), item(1, 2, "a dog")]),
+        ("p.txt", "a cat\r\n\r\n \u200b\r\n  a dog  ", [item(0, 1, "a cat"), item(1, 4, "a dog")]),
+        ("p.txt", "\ufeffa cat\n", [item(0, 1, "a cat")]),
+        ("P.TXT", "猫 🐱\u2028same line\n", [item(0, 1, "猫 🐱\u2028same line")]),
+        ("p.txt", "old\rMac\r", [item(0, 1, "old"), item(1, 2, "Mac")]),
+        ("p.txt", '"quoted", {"json": 1}\n', [item(0, 1, '"quoted", {"json": 1}')]),
+        ("p.jsonl", '"a cat"\n', [item(0, 1, "a cat")]),
+        (
+            "p.jsonl",
+            '\ufeff{"prompt": "a cat", "width": 512, "guidance_scale": 3.5, "extra": {"a": 1}}\r\n\n {"prompt": "dog"}',
+            [item(0, 1, "a cat", width=512, guidance_scale=3.5, extra={"a": 1}), item(1, 3, "dog")],
+        ),
+        ("p.jsonl", '{"prompt": "\\u0000\\ud83d\\ude00", "seed": null}', [item(0, 1, "\0😀")]),
+        (
+            "p.csv",
+            ROWS,
+            [
+                item(0, 2, "a cat", width=512, guidance_scale=3.5, seed=-1, id="x"),
+                item(1, 3, 'two\r\nlines, "quoted"'),
+                item(2, 6, "a dog", width=64, guidance_scale=10.0),
+            ],
+        ),
+        (
+            "p.csv",
+            "\ufeff\nwidth , prompt\n,a cat",
+            [item(0, 3, "a cat")],
+        ),
+        ("p.csv", 'prompt\na cat\n""\n', [item(0, 2, "a cat")]),
+        ("p.tsv", "prompt\tseed\na, b\t7\n", [item(0, 2, "a, b", seed=7)]),
+    ],
+)
+def test_manifests_are_read_as_people_write_them(tmp_path, name, content, items):
+    """Byte order marks, both line ends, blank lines, quoting and a missing last newline are all fine."""
+    assert items == read(write(tmp_path, name, content))
+
+
+def test_what_a_row_says_wins_over_the_defaults(tmp_path):
+    """Defaults fill what a row leaves out; a JSON null leaves the default out too."""
+    path = write(tmp_path, "p.jsonl", '{"prompt": "a", "width": 64}\n{"prompt": "b", "width": null}\n"c"\n')
+
+    expected = [item(0, 1, "a", width=64), item(1, 2, "b"), item(2, 3, "c", width=512)]
+    assert expected == read(path, width=512)
+
+
+@pytest.mark.parametrize("given", ["cat.png", "sub/../cat.png"])
+def test_pictures_are_found_beside_the_manifest(tmp_path, given):
+    """A relative picture path starts at the manifest's folder, wherever the job is started."""
+    path = write(tmp_path, "p.csv", f"prompt,image,mask\nx,{given},{given}\n")
+
+    request = read(path)[0].request
+
+    assert [str(tmp_path / given)] * 2 == [request.image, request.mask]
+
+
+@pytest.mark.parametrize("given", ["/pictures/cat.png", "data:image/png;base64,AAAA", "https://example.com/cat.png"])
+def test_other_pictures_stay_as_they_are(tmp_path, given):
+    """Absolute paths, data URLs and addresses are not changed, and neither are those of the defaults."""
+    path = write(tmp_path, "p.jsonl", json.dumps({"prompt": "x", "image": given}) + '\n"y"')
+
+    assert [given, "here.png"] == [entry.request.image for entry in read(path, image="here.png")]
+
+
+KNOWN = "guidance_scale, height, id, image, mask, model, negative_prompt, num_steps, prompt, seed, width"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "problem"),
+    [
+        ("p.txt", b"caf\xe9\n", 1, "byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        ("p.txt", b"\xed\xa0\x80\n", 1, "byte 0xed is not UTF-8; save the file as UTF-8"),
+        ("p.txt", "cat\n".encode("utf-16"), 1, "the file is UTF-16; save it as UTF-8"),
+        ("p.jsonl", b'{"prompt": "caf\xe9"}', 1, "byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        ("p.csv", b"prompt\ncaf\xe9\n", 2, "byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        ("p.txt", b"\n\nc\0a\0t\n", 3, "there is a NUL byte; save the file as UTF-8 text"),
+        (
+            "p.jsonl",
+            "{'prompt': 1}",
+            1,
+            "Expecting property name enclosed in double quotes at column 2; write one whole",
+        ),
+        (
+            "p.jsonl",
+            '\n[{"prompt": "x"}]',
+            2,
+            "a line must be an object of fields, or a text that is the prompt; got list",
+        ),
+        ("p.jsonl", "null", 1, "a line must be an object of fields, or a text that is the prompt; got NoneType"),
+        ("p.jsonl", "[" * 200_000, 1, "the values are nested too deeply"),
+        ("p.jsonl", '{"prompt": ' + '{"a":' * 100_000, 1, "the values are nested too deeply"),
+        ("p.jsonl", '{"prompt": "x", "seed": ' + "1" * 5_000 + "}", 1, "a number has 5000 digits; no field takes more"),
+        ("p.jsonl", '{"prompt": "x", "guidance_scale": NaN}', 1, "NaN is no JSON; give a number"),
+        ("p.jsonl", '{"prompt": "x", "extra": {"a": -Infinity}}', 1, "-Infinity is no JSON; give a number"),
+        (
+            "p.jsonl",
+            '{"prompt": "x", "guidance_scale": 1e999}',
+            1,
+            "guidance_scale must be a number from 0 to 1000; got",
+        ),
+        ("p.jsonl", '{"prompt": "x", "prompt": "y"}', 1, "the key 'prompt' is there more than once; keep one"),
+        ("p.jsonl", '{"prompt": "x", "extra": {"a": 1, "a": 1}}', 1, "the key 'a' is there more than once; keep one"),
+        ("p.jsonl", '{"prompt": "x", "size": 5}', 1, "unknown field size; known are "),
+        ("p.jsonl", '{"prompt": "x", "width": "512"}', 1, "width must be a whole number from 16 to 8192; got '512'"),
+        ("p.jsonl", '{"prompt": "\\ud800"}', 1, "prompt must be text "),
+        ("p.jsonl", '{"prompt": " "}', 1, "prompt must be text "),
+        ("p.jsonl", "{}", 1, "prompt must be given"),
+        ("p.csv", "prompt,size,extra\nx,1,2\ny,1,2\n", 1, f"unknown column 'size', 'extra'; known are {KNOWN}"),
+        ("p.csv", "prompt;width\nx;1\n", 1, f"unknown column 'prompt;width'; known are {KNOWN}"),
+        ("p.csv", "prompt,prompt\nx,y\n", 1, "column prompt is there more than once; keep one"),
+        ("p.csv", "width\n512\n", 1, f"a column prompt must be given; known are {KNOWN}"),
+        ("p.csv", "prompt,width\nx,512.0\n", 2, "width must be a whole number; got '512.0'"),
+        ("p.csv", "prompt,width\nx,1_000\n", 2, "width must be a whole number; got '1_000'"),
+        ("p.csv", "prompt,width\nx,\uff15\uff11\n", 2, "width must be a whole number; got '\uff15\uff11'"),
+        ("p.csv", "prompt,width\nx," + "1" * 5_000, 2, "width must be a whole number; got '111"),
+        ("p.csv", "prompt,width\nx,15\n", 2, "width must be a whole number from 16 to 8192; got 15 (int)"),
+        ("p.csv", "prompt,guidance_scale\nx,nan\n", 2, "guidance_scale must be a number; got 'nan'"),
+        ("p.csv", "prompt,width\nx, y\n", 2, "width must be a whole number; got ' y'"),
+        (
+            "p.csv",
+            "prompt,width\na cat, black,512\n",
+            2,
+            "3 cells under 2 columns; quote a cell that holds a separator",
+        ),
+        ("p.csv", "prompt,width\nx\n", 2, "1 cells under 2 columns; quote a cell that holds a separator"),
+        ("p.csv", "prompt,width\n,512\n", 2, "prompt must be given"),
+        (
+            "p.csv",
+            'prompt\n"x\ny\n',
+            2,
+            "the row cannot be read (unexpected end of data), nor those below: is a closing",
+        ),
+        ("p.csv", 'prompt\n"x"y\nz\n', 2, "the row cannot be read (',' expected after '\"'), nor those below: is a"),
+        (
+            "p.csv",
+            'prompt\n"' + "x\n" * 2**17,
+            2,
+            "the row cannot be read (field larger than field limit (131072)), nor",
+        ),
+        (
+            "p.csv",
+            '"prompt\n',
+            1,
+            "the row cannot be read (unexpected end of data), nor those below: is a closing quote",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(tmp_path, name, content, line, problem):
+    """What is wrong with an entry is said in one sentence, with the line where the entry begins."""
+    (bad,) = read(write(tmp_path, name, content))
+
+    assert str(bad).startswith(f"{name}:{line}: {problem}")
+
+
+def test_reading_goes_on_after_a_bad_line(tmp_path):
+    """One wrong line hides none of the others, and their numbers stay when it is put right."""
+    path = write(tmp_path, "p.jsonl", '"a"\n{\n\n"b"\n')
+
+    first, bad, second = read(path)
+
+    assert [item(0, 1, "a"), item(2, 4, "b")] == [first, second]
+    assert str(bad).startswith("p.jsonl:2: ")
+
+
+def test_without_a_model_each_line_says_so(tmp_path):
+    """A model comes from the entry or from the defaults."""
+    (bad,) = read_manifest(write(tmp_path, "p.txt", "a cat"), defaults={})
+
+    assert str(bad) == "p.txt:1: model must be given"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("p.yaml", "x", r"p\.yaml is of no known kind; give a file whose name ends in \.txt, \.csv, \.tsv, \.jsonl"),
+        ("prompts", "x", "prompts is of no known kind"),
+        ("p.txt", "", r"p\.txt holds no request; write one on each line"),
+        ("p.txt", "\ufeff\r\n \n", r"p\.txt holds no request"),
+        ("p.jsonl", "\n", r"p\.jsonl holds no request"),
+        ("p.csv", "prompt,width\n", r"p\.csv holds no request"),
+        ("p.csv", "prompt,width\n,\n", r"p\.csv holds no request"),
+        ("p.txt", None, r"p\.txt cannot be read \(No such file or directory\); give a file whose name ends in \.txt"),
+    ],
+)
+def test_a_file_that_is_no_manifest_is_refused(tmp_path, name, content, reason):
+    """A missing, empty or unknown file is refused in one sentence that names it and says what is allowed."""
+    path = tmp_path / name if content is None else write(tmp_path, name, content)
+
+    with pytest.raises(JobError, match=reason):
+        check_manifest(path, defaults=MODEL)
+
+
+def test_a_folder_is_refused(tmp_path):
+    """A folder is no manifest, whatever its name."""
+    folder = tmp_path / "p.txt"
+    folder.mkdir()
+
+    with pytest.raises(JobError, match=r"p\.txt is no file but a folder or a device; give a file"):
+        read_manifest(folder, defaults=MODEL)
+
+
+def test_an_unreadable_file_is_refused(tmp_path, monkeypatch):
+    """A file that may not be opened is refused with the system's reason, before anything is read."""
+    path = write(tmp_path, "p.txt", "x")
+
+    def refuse(*_arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(JobError, match=r"p\.txt cannot be read \(Permission denied\); give a file"):
+        read_manifest(path, defaults=MODEL)
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.csv", "p.jsonl"])
+def test_a_file_without_line_breaks_is_refused(tmp_path, name):
+    """A gigabyte that is no text is refused before it fills the memory."""
+    path = write(tmp_path, name, b"")
+    with path.open("r+b") as file:
+        file.truncate(2**30)
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(JobError, match="line is longer than 33554432 characters; is this a text file"):
+            check_manifest(path, defaults=MODEL)
+        assert tracemalloc.get_traced_memory()[1] < 6 * MAX_LINE
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("defaults", [{"width": 1}, {"size": 512}, {"model": ""}])
+def test_wrong_defaults_are_said_once(tmp_path, defaults):
+    """A mistake in the defaults is raised at once, not repeated for every line."""
+    with pytest.raises(InvalidRequestError):
+        read_manifest(write(tmp_path, "p.txt", "x"), defaults=MODEL | defaults)
+
+
+def test_a_mask_for_all_is_allowed(tmp_path):
+    """One mask may serve images that come with each row."""
+    path = write(tmp_path, "p.csv", "prompt,image\nx,/cat.png\n")
+
+    assert [item(0, 2, "x", image="/cat.png", mask="/m.png")] == read(path, mask="/m.png")
+
+
+def test_a_manifest_is_read_lazily(tmp_path):
+    """The first item is there before the rest of the file is read, and stopping early closes the file."""
+    path = write(tmp_path, "p.txt", "first\n" + "x" * 2**20 + "\n" + "y\n" * 2**19)
+    tracemalloc.start()
+    try:
+        entries = read_manifest(path, defaults=MODEL)
+        assert item(0, 1, "first") == next(entries)
+        entries.close()
+        assert tracemalloc.get_traced_memory()[1] < 2**19
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_repeated_id_is_a_bad_line(tmp_path):
+    """An id names one request: the second use is named, with the line of the first and whether they differ."""
+    rows = [("a", "x"), ("b", "x"), ("a", "x"), (None, "x"), ("a", "y"), (None, "x")]
+    text = "\n".join(json.dumps({"prompt": prompt, "id": name}) for name, prompt in rows)
+
+    count, bad = check_manifest(write(tmp_path, "p.jsonl", text + "\n{"), defaults=MODEL)
+
+    expected = [
+        BadLine(3, "id 'a' was used for the same request in line 1; remove one of the two", "p.jsonl"),
+        BadLine(5, "id 'a' was used for another request in line 1; give each one of its own", "p.jsonl"),
+    ]
+    assert (4, expected) == (count, list(bad[:2]))
+    assert bad[2].line == 7
+
+
+def test_a_check_needs_little_memory(tmp_path):
+    """A manifest of many items is checked without holding them."""
+    count = 20_000
+    text = "".join(f'{{"prompt": "{"x" * 200}", "id": "item-{number}"}}\n' for number in range(count))
+    path = write(tmp_path, "p.jsonl", text)
+    tracemalloc.start()
+    try:
+        assert (count, ()) == check_manifest(path, defaults=MODEL)
+        assert tracemalloc.get_traced_memory()[1] < 3 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_every_number_field_has_a_cell_type():
+    """Each numeric field of a request can be given in a CSV cell."""
+    types = {attribute.name: str(attribute.type) for attribute in fields(ImageRequest)}
+
+    assert {name for name, kind in types.items() if "int" in kind} == WHOLE_COLUMNS
+    assert {name for name, kind in types.items() if "float" in kind} == NUMBER_COLUMNS
+    assert types.keys() - {"extra"} == COLUMNS
+
+
+TEXT = st.one_of(
+    st.binary(max_size=80),
+    st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    st.lists(st.sampled_from(['"', ",", "\t", "\n", "\r\n", "prompt", "width", "{", "}", ":", "1", "[", "é"])).map(
+        lambda parts: "".join(parts).encode()
+    ),
+)
+
+
+@given(st.sampled_from(["p.txt", "p.csv", "p.tsv", "p.jsonl"]), st.sampled_from([b"", b"prompt,width\n", b"{"]), TEXT)
+def test_any_bytes_are_items_or_bad_lines(tmp_path_factory, name, start, content):
+    """Whatever is in a manifest, it becomes items and bad lines, or one `JobError` if there is nothing."""
+    path = write(tmp_path_factory.getbasetemp(), name, start + content)
+    try:
+        count, bad = check_manifest(path, defaults=MODEL)
+    except JobError as error:
+        count, bad, refusal = 0, (), str(error)
+    else:
+        refusal = ""
+    assert bool(count or bad) != ("holds no request" in refusal)

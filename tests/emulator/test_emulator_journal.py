@@ -1,0 +1,130 @@
+"""The journal: what was asked, what was answered, what was charged."""
+
+import hashlib
+from collections.abc import Mapping
+from decimal import Decimal
+
+import pytest
+from PIL import Image
+
+from nebula_async.emulator import Journal, RequestRecord
+from nebula_async.emulator import journal as journal_module
+
+FILL = "black-forest-labs/FLUX.1-Fill-dev"
+
+
+def test_a_request_is_recorded_with_all_that_matters(start, clock):
+    """A record says when, what, with which seed and size, with what result, and at what price."""
+    rig = start(clock=clock)
+    rig.http.get("/users/credits")
+    rig.ask(seed=42)
+    credit, picture = rig.emulator.journal.requests
+    assert (1, "GET", "/api/v1/users/credits", 200) == (credit.number, credit.method, credit.path, credit.status)
+    expected = RequestRecord(
+        number=2,
+        at=clock.now,
+        method="POST",
+        path="/api/v1/images/generation",
+        connection=picture.connection,
+        status=200,
+        model="black-forest-labs/FLUX.1-schnell",
+        prompt="a flying cat",
+        seed=42,
+        width=16,
+        height=16,
+        images_charged=1,
+        cost=Decimal("0.0019"),
+        fields={
+            "model": "black-forest-labs/FLUX.1-schnell",
+            "prompt": "a flying cat",
+            "width": 16,
+            "height": 16,
+            "seed": 42,
+        },
+    )
+    assert expected == picture
+    assert (picture,) == rig.emulator.journal.generations
+    assert (1, Decimal("0.0019")) == (rig.emulator.journal.charged, rig.emulator.journal.spent)
+
+
+def test_refused_requests_are_recorded_without_a_charge(rig):
+    """Every refusal stands in the journal with its status, and cost nothing."""
+    rig.ask(model="nobody/knows")
+    rig.ask(width=0)
+    rig.http.get("/nothing")
+    assert [(400, 0), (422, 0), (404, 0)] == [(r.status, r.images_charged) for r in rig.emulator.journal.requests]
+    assert Decimal(0) == rig.emulator.journal.spent
+
+
+def test_the_journal_keeps_no_key_and_no_picture(rig, encode):
+    """Keys are never kept, and pictures only by their length and SHA-256."""
+    image = encode(Image.new("RGB", (64, 64), "navy"))
+    rig.ask(model=FILL, image=image)
+    shown = str(rig.emulator.journal.as_dict())
+    assert rig.emulator.key not in shown
+    assert image not in shown
+    digest = hashlib.sha256(image.encode()).hexdigest()
+    assert {"length": len(image), "sha256": digest} == rig.emulator.journal.generations[0].fields["image"]
+
+
+def test_records_cannot_be_changed(rig):
+    """What a test reads from the journal is frozen, fields included."""
+    rig.ask()
+    (record,) = rig.emulator.journal.requests
+    with pytest.raises(AttributeError):
+        record.status = 500
+    assert isinstance(record.fields, Mapping)
+    with pytest.raises(TypeError):
+        record.fields["prompt"] = "other"
+
+
+def test_idempotency_keys_and_connections_are_recorded(rig):
+    """A test can see which key a request carried and which requests shared a connection."""
+    rig.http.headers["Idempotency-Key"] = "abc-1"
+    rig.ask()
+    del rig.http.headers["Idempotency-Key"]
+    rig.ask()
+    first, second = rig.emulator.journal.generations
+    assert ("abc-1", None) == (first.idempotency_key, second.idempotency_key)
+    assert first.connection == second.connection > 0
+
+
+def test_an_overlong_field_is_kept_by_its_measure(rig):
+    """A text beyond 20,000 characters is kept by length and SHA-256, so that the journal stays small."""
+    rig.ask(prompt="x" * 20_001)
+    (record,) = rig.emulator.journal.generations
+    assert record.prompt is None
+    assert 20_001 == record.fields["prompt"]["length"]
+
+
+def test_a_reset_goes_back_to_the_start(start, clock):
+    """After a reset the journal is empty, numbers start at 1, and credit and limits are whole again."""
+    rig = start(per_minute=1, credit="0.0119", clock=clock)
+    assert [200, 429] == [rig.ask().status_code for _ in range(2)]
+    journal = rig.emulator.journal
+    rig.emulator.reset()
+    assert ((), 0, Decimal(0)) == (journal.requests, journal.charged, journal.spent)
+    assert "0.01190" == rig.http.get("/users/credits").json()["data"]["available_balance"]
+    assert 200 == rig.ask().status_code
+    assert [1, 2] == [record.number for record in journal.requests]
+
+
+def test_old_records_leave_but_totals_stay_exact(monkeypatch):
+    """A long run keeps the newest records only, and still counts every charge."""
+    monkeypatch.setattr(journal_module, "KEPT_RECORDS", 10)
+    journal = Journal()
+    for _ in range(25):
+        entry = journal.open(at=0.0, method="POST", path="/", connection=1, idempotency_key=None)
+        entry.charge(1, Decimal("0.0019"))
+    assert [*range(16, 26)] == [record.number for record in journal.requests]
+    assert (25, Decimal("0.0475")) == (journal.charged, journal.spent)
+
+
+def test_a_request_in_flight_at_a_reset_is_forgotten():
+    """What a request of before the reset is charged afterwards does not appear in the new journal."""
+    journal = Journal()
+    entry = journal.open(at=0.0, method="POST", path="/", connection=1, idempotency_key=None)
+    journal.clear()
+    entry.charge(1, Decimal(1))
+    entry.note(status=200)
+    assert ((), 0) == (journal.requests, journal.charged)
