@@ -33,7 +33,8 @@ class Checks:
 
     def number(self, low: float, high: float, *, optional: bool = False, above: bool = False) -> Validator:
         """Accept a finite `int` or `float` from `low` (or `above` it) to `high`; negative zero is refused."""
-        allowed = f"a number {f'above {low:g}' if above else f'from {low:g}'} to {high:g}"
+        bounds = f"above {low:.10g} and up to" if above else f"from {low:.10g} to"
+        allowed = f"a number {bounds} {high:.10g}"
 
         def fits(value: object) -> bool:
             if isinstance(value, bool) or not isinstance(value, int | float):
@@ -88,7 +89,16 @@ def encoded_size(text: str) -> float:
 
 
 def shown(value: object) -> str:
-    """Return a short, printable form of a value for a message, with its type where that is the point."""
-    form = ascii(value) if isinstance(value, str) and encoded_size(value) == math.inf else repr(value)
-    cut = form if len(form) <= MAX_SHOWN else f"{form[:MAX_SHOWN]}… ({len(form)} characters)"
+    """Return a short form of a value on one line, for a message; with its type where that is the point."""
+    if isinstance(value, str | bytes | bytearray) and len(value) > MAX_SHOWN:
+        return f"{value[:MAX_SHOWN]!r}… ({len(value)} {'characters' if isinstance(value, str) else 'bytes'})"
+    form = _form(value)
+    cut = form if len(form) <= MAX_SHOWN else f"{form[:MAX_SHOWN]}…"
     return cut if value is None or isinstance(value, str) else f"{cut} ({type(value).__name__})"
+
+
+def _form(value: object) -> str:
+    try:
+        return " ".join(repr(value).split())
+    except (ValueError, RecursionError):  # a number of more than 4,300 digits; lists nested without end
+        return "a value that cannot be shown"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
@@ -28,7 +28,7 @@ ParameterRules: TypeAlias = Literal["warn", "strict", "off"]
 class Tier:
     """An account's documented limits: requests a minute, and a day (`None`: no daily limit; it resets at 00:00 UTC)."""
 
-    name: str
+    name: str = field(validator=check.text(max_bytes=256))
     per_minute: float = field(validator=check.number(1 / 60, 1_000_000))
     per_day: int | None = field(default=None, validator=check.whole(1, 10**9, optional=True))
 
@@ -79,16 +79,13 @@ class RetryPolicy:
 def _tier(given: Tier | str | None) -> Tier | None:
     if given is None or isinstance(given, Tier):
         return given
-    tier = TIERS.get(given)
-    if tier is None:
+    if not isinstance(given, str) or given not in TIERS:
         raise ConfigurationError(f"tier must be one of {', '.join(TIERS)}, or a Tier; got {shown(given)}")
-    return tier
+    return TIERS[given]
 
 
-def _timeouts(given: Timeouts | float | None) -> Timeouts:
-    if isinstance(given, Timeouts):
-        return given
-    return Timeouts() if given is None else Timeouts(total=given)
+def _timeouts(given: Timeouts | float) -> Timeouts:
+    return given if isinstance(given, Timeouts) else Timeouts(total=given)
 
 
 def _without_slash(url: Any) -> Any:
@@ -98,25 +95,29 @@ def _without_slash(url: Any) -> Any:
 def _check_url(_config: Any, attribute: Attribute[Any], url: object) -> None:
     problem = _url_problem(url) if isinstance(url, str) else "must be text"
     if problem:
-        raise ConfigurationError(f"{attribute.name} {problem}; got {shown(url)}")
+        raise ConfigurationError(f"{attribute.name} {problem}; got {_shown_url(url)}")
+
+
+def _shown_url(url: object) -> str:
+    return "one that may hold a secret" if isinstance(url, str) and {*"@?#"} & {*url} else shown(url)
 
 
 def _url_problem(url: str) -> str | None:
-    if "\\" in url or any(char.isspace() or not char.isprintable() for char in url):
-        return "must have no backslash, blank or control character"
+    if "\\" in url or not all("!" <= char <= "~" for char in url):
+        return "must have no backslash, blank, control or non-ASCII character"
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        return f"is no URL ({error})"
+    except ValueError:
+        return "is no URL: its host or port cannot be read"
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         return "must begin with https:// and a host"
-    return _parts_problem(parts)
-
-
-def _parts_problem(parts: SplitResult) -> str | None:
-    if parts.username is not None or parts.query or parts.fragment:
+    if parts.username is not None or "?" in url or "#" in url:
         return "must have no user name, query or fragment"
+    return _scheme_problem(parts)
+
+
+def _scheme_problem(parts: SplitResult) -> str | None:
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         return "must begin with https://: the key would travel in clear (plain http only to this machine)"
     return None
@@ -150,7 +151,7 @@ class Config:
     rate_limit: float | None = field(default=None, validator=check.number(1 / 60, 1_000_000, optional=True))
     concurrency: int | None = field(default=None, validator=check.whole(1, 10_000, optional=True))
     retry: RetryPolicy = field(factory=RetryPolicy, validator=check.kind(RetryPolicy))
-    timeouts: Timeouts = field(factory=Timeouts, converter=_timeouts, validator=check.kind(Timeouts))
+    timeouts: Timeouts = field(factory=Timeouts, converter=_timeouts)
     idempotency: Idempotency = field(default="off", validator=check.one_of(("off", "unknown", "replay")))
     parameter_rules: ParameterRules = field(default="warn", validator=check.one_of(("warn", "strict", "off")))
     choose_seed: bool = field(default=True, validator=check.flag())
@@ -176,15 +177,22 @@ class Config:
         return self.tier.per_minute if self.tier else None
 
 
-def _changed(config: Config, variable: str, read: Any, text: str) -> Config:
+def _changed(config: Config, variable: str, read: Callable[[str], dict[str, Any]], text: str) -> Config:
     try:
         return evolve(config, **read(text))
-    except (ConfigurationError, ValueError) as error:
+    except ConfigurationError as error:
         raise ConfigurationError(f"environment variable {variable}: {error}") from error
 
 
-_VARIABLES = {
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # which its validator refuses, saying what is allowed
+
+
+_VARIABLES: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "NEBULA_BASE_URL": lambda text: {"base_url": text},
     "NEBULA_TIER": lambda text: {"tier": text},
-    "NEBULA_TIMEOUT": lambda text: {"timeouts": Timeouts(total=float(text))},
+    "NEBULA_TIMEOUT": lambda text: {"timeouts": _number(text)},
 }

@@ -30,7 +30,7 @@ from attrs import define, field
 from nebula_async.charges import Charges
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class NebulaError(Exception):
     """The base of all errors: `except NebulaError` catches what this library raises on purpose.
 
@@ -50,37 +50,37 @@ class NebulaError(Exception):
         return self.message
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class ConfigurationError(NebulaError):
     """A setting is missing or wrong: key, URL, timeout, tier. Nothing was sent."""
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class InvalidRequestError(NebulaError, ValueError):
     """The request was refused before sending: it cost nothing."""
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class NotSentError(NebulaError):
     """No connection could be made; the request never left and cost nothing."""
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class OutcomeUnknownError(NebulaError):
     """The request left and no complete answer came back: it may have been paid for."""
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class UnusableReplyError(NebulaError):
     """The API answered with success, and the answer holds no usable picture: it was paid for, and is not repeated."""
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class DeadlineError(NebulaError, TimeoutError):
     """The total time allowed for the call is over; `charges` counts the attempt it interrupted."""
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class APIStatusError(NebulaError):
     """The API answered with an error: HTTP `status`, the API's own `code` where it gave one."""
 
@@ -89,48 +89,48 @@ class APIStatusError(NebulaError):
     retry_after: float | None = None
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class AuthenticationError(APIStatusError):
     """The key is refused."""
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class PermissionDeniedError(APIStatusError):
     """The key is known and may not do this."""
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class NotFoundError(APIStatusError):
     """The model is not known; without a `code`, the key most likely is not (the only 404 ever seen meant that)."""
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class RateLimitError(APIStatusError):
     """Too many requests: try again after `retry_after` seconds. `scope` is "minute" or "day" where it is known."""
 
     scope: str | None = None
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class QuotaExhaustedError(APIStatusError):
     """The account has no credit or quota left; waiting does not help."""
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class ContentPolicyError(APIStatusError):
     """The request is against the content policy; sending it again does not help."""
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class BadRequestError(APIStatusError):
     """The API refuses the request as it is; sending it again does not help."""
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class ServerError(APIStatusError):
     """The API or its gateway failed; `charges` says whether it may have been paid for."""
 
 
-@define(slots=False, eq=False, str=False)
+@define(slots=False)
 class JobError(NebulaError):
     """A bulk job cannot start or go on: its folder, its ledger or its manifest."""

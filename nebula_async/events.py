@@ -91,8 +91,12 @@ def log_event(event: Event) -> None:
     level = LEVELS.get(type(event), logging.DEBUG)
     if logger.isEnabledFor(level):
         facts = asdict(event, recurse=False)
-        text = " ".join(f"{name}={value}" for name, value in facts.items())
+        text = " ".join(f"{name}={_on_one_line(value)}" for name, value in facts.items())
         logger.log(level, "%s %s", type(event).__name__, text, extra={"nebula": facts})
+
+
+def _on_one_line(value: object) -> object:
+    return repr(value) if isinstance(value, str) and not value.isprintable() else value
 
 
 def guarded(observer: Observer) -> Observer:

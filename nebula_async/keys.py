@@ -21,17 +21,18 @@ class ApiKey:
     not checked: the published ones contradict each other.
     """
 
-    __slots__ = ("_reveal",)
+    __slots__ = ("_key",)
 
     def __init__(self, key: str) -> None:
-        problem = _problem(key)
+        self._key = key
+        del key  # a traceback that shows local variables must not show it
+        problem = _problem(self._key)
         if problem:
             raise ConfigurationError(f"the API key {problem}; check {KEY_VARIABLE} or api_key=")
-        self._reveal: Callable[[], str] = lambda: key
 
     def reveal(self) -> str:
         """Return the key itself, for the one header that needs it."""
-        return self._reveal()
+        return self._key
 
     def __repr__(self) -> str:
         return "ApiKey('***')"
@@ -43,15 +44,41 @@ class ApiKey:
         raise TypeError("an API key is not pickled; let the other process read its own from " + KEY_VARIABLE)
 
 
+class _Hidden:
+    """A source of keys that shows nothing of it, and is not pickled."""
+
+    __slots__ = ("_given",)
+
+    def __init__(self, given: KeySource) -> None:
+        self._given = given
+
+    def __call__(self) -> str:
+        return self._given() if callable(self._given) else self._given
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __reduce__ = ApiKey.__reduce__
+
+
+def hide(given: KeySource | None) -> Callable[[], str]:
+    """Return the source of keys, of `given` or else of the environment variable, in a form that shows as `***`.
+
+    Keep only this in local variables: many reports of errors show those of each frame.
+    """
+    return _Hidden(_from_environment if given is None else given)
+
+
 def find_key(given: KeySource | None) -> Callable[[], ApiKey]:
     """Return a function that yields the current key: of `given`, else of the environment variable.
 
     Called once here, so that a missing or malformed key is said when the client is made, not at its first call.
     """
-    source = given if given is not None else _from_environment
+    source = hide(given)
+    del given  # a traceback that shows local variables must not show it
 
     def current() -> ApiKey:
-        return ApiKey(source() if callable(source) else source)
+        return ApiKey(source())
 
     current()
     return current

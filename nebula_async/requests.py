@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from attrs import Attribute, asdict, field, fields, frozen
 
-from nebula_async.checks import Checks, shown
+from nebula_async.checks import MAX_SHOWN, Checks, shown
 from nebula_async.errors import InvalidRequestError
 from nebula_async.images.sources import PictureSource, as_text, is_source
 
@@ -16,6 +16,7 @@ check = Checks(InvalidRequestError)
 
 MAX_SIDE = 8192
 MIN_SIDE = 16
+MAX_PICTURES = 10
 
 
 def _check_source(_request: object, attribute: Attribute[Any], value: object) -> None:
@@ -29,17 +30,26 @@ def _check_mask(request: ImageRequest, _attribute: Attribute[Any], mask: object)
         raise InvalidRequestError("mask needs an image: it says which part of the image is repainted")
 
 
-def _check_extra(_request: object, _attribute: Attribute[Any], extra: object) -> None:
+def _plain(extra: object) -> Mapping[str, Any] | None:
+    """Return a copy of `extra` as the API will read it."""
     if extra is None:
-        return
+        return None
     if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
         raise InvalidRequestError(f"extra must be a mapping of field names to JSON values; got {shown(extra)}")
-    if known := sorted(KNOWN_FIELDS & extra.keys()):
-        raise InvalidRequestError(f"extra must not hold {', '.join(known)}: give it as an argument of its own")
     try:
-        json.dumps(extra, allow_nan=False)
+        text = json.dumps(dict(extra), ensure_ascii=False, allow_nan=False)
+        return cast("Mapping[str, Any]", json.loads(text.encode()))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"extra must hold JSON values only: {error}") from error
+
+
+def _check_extra(_request: object, _attribute: Attribute[Any], extra: Mapping[str, Any] | None) -> None:
+    given = extra or {}
+    if known := sorted((KNOWN_FIELDS | {"model_name"}) & given.keys()):
+        raise InvalidRequestError(f"extra must not hold {', '.join(known)}: give it as an argument of its own")
+    pictures = given.get("num_images", 1)
+    if type(pictures) is not int or not 1 <= pictures <= MAX_PICTURES:
+        raise InvalidRequestError(f"num_images must be a whole number from 1 to {MAX_PICTURES}; got {shown(pictures)}")
 
 
 @frozen(kw_only=True)
@@ -65,7 +75,7 @@ class ImageRequest:
         default=None, validator=[_check_source, _check_mask], repr=lambda value: shown(value)
     )
     id: str | None = field(default=None, validator=check.text(optional=True, max_bytes=256))
-    extra: Mapping[str, Any] | None = field(default=None, validator=_check_extra)
+    extra: Mapping[str, Any] | None = field(default=None, converter=_plain, validator=_check_extra)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set as plain JSON values; `from_dict` reads them back.
@@ -78,7 +88,9 @@ class ImageRequest:
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> ImageRequest:
         """Make a request of plain values; a field that is not known is refused by name."""
-        if unknown := sorted(str(name) for name in given.keys() - KNOWN_FIELDS):
+        if not isinstance(given, Mapping):
+            raise InvalidRequestError(f"a request must be a mapping of fields; got {shown(given)}")
+        if unknown := sorted(f"{str(name)[:MAX_SHOWN]!r}"[1:-1] for name in given.keys() - KNOWN_FIELDS):
             known = ", ".join(sorted(KNOWN_FIELDS))
             raise InvalidRequestError(f"unknown field {', '.join(unknown)}; known are {known}")
         if missing := [name for name in ("prompt", "model") if name not in given]:

@@ -72,7 +72,7 @@ def find_problems(request: ImageRequest) -> tuple[str, ...]:
     """Return one sentence for each parameter that the request's model will not honour as it stands."""
     model = CATALOG.get(request.model)
     if model is None:
-        return (f"{request.model} is not in the catalogue: its parameters are sent unchecked, its price is not known",)
+        return (f"{request.model!r} is not in the catalogue: parameters are sent unchecked, its price is not known",)
     ignored = [name for name in PARAMETERS if getattr(request, name) is not None and name not in model.honours]
     allowed = ", ".join(name for name in PARAMETERS if name in model.honours)
     problems = [f"{model.id} does not honour {name}; it honours {allowed}" for name in ignored]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -24,9 +25,16 @@ from nebula_async.errors import (
 )
 
 MAX_BODY = 64 * 1024
-MAX_MESSAGE = 300
+MAX_MESSAGE = 250
+
+CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 BY_CODE: Mapping[str, type[APIStatusError]] = {
+    "invalid_prompt": BadRequestError,
+    "invalid_size": BadRequestError,
+    "invalid_request": BadRequestError,
+    "invalid_input": BadRequestError,
+    "invalid_image": BadRequestError,
     "content_policy_violation": ContentPolicyError,
     "model_not_found": NotFoundError,
     "invalid_model": NotFoundError,
@@ -40,7 +48,7 @@ BY_CODE: Mapping[str, type[APIStatusError]] = {
     "context_length_exceeded": BadRequestError,
     "batch_size_exceeded": BadRequestError,
 }
-"""Documented codes, and three undocumented ones for a refused key. Other `invalid_…` codes are bad requests."""
+"""Documented codes, and three undocumented ones for a refused key: they decide on any status."""
 
 BY_STATUS: Mapping[int, type[APIStatusError]] = {
     401: AuthenticationError,
@@ -89,10 +97,21 @@ def read_error(reply: Reply, *, now: float) -> APIStatusError:
 
 
 def kind_of(code: str | None, status: int) -> type[APIStatusError]:
-    """Return the class of error: by a known code on any status, else by the status."""
-    if code is not None and (code in BY_CODE or code.startswith("invalid_")):
-        return BY_CODE.get(code, BadRequestError)
-    return BY_STATUS.get(status) or (ServerError if status >= 500 else BadRequestError)
+    """Return the class of error: by a documented code on any status, else by the status.
+
+    Other `invalid_…` codes are bad requests, unless the status has a meaning of its own: proxies write
+    `invalid_request_error` on a refused key too.
+    """
+    if by_code := BY_CODE.get(code or ""):
+        return by_code
+    if status in BY_STATUS:
+        return BY_STATUS[status]
+    return ServerError if status >= 500 and not is_known(code) else BadRequestError
+
+
+def is_known(code: str | None) -> bool:
+    """Whether a code says what went wrong."""
+    return code is not None and (code in BY_CODE or code.startswith("invalid_"))
 
 
 def is_error(parsed: object) -> bool:
@@ -115,9 +134,9 @@ def read_body(body: bytes) -> ErrorBody:
     detail = parsed.get("detail")
     texts = (inner.get("message"), error, parsed.get("message"), detail, _joined(detail))
     return ErrorBody(
-        message=next((text for text in texts if isinstance(text, str) and text), None),
+        message=next((line for text in texts if isinstance(text, str) and (line := _one_line(text))), None),
         code=_code(inner),
-        details=inner.get("details", detail if isinstance(detail, list) else None),
+        details=inner.get("details", None if isinstance(detail, str) else detail),
         is_envelope=any(name in parsed for name in ("error", "status", "detail")),
     )
 
@@ -125,23 +144,30 @@ def read_body(body: bytes) -> ErrorBody:
 def _code(error: Mapping[str, Any]) -> str | None:
     """Return the word of the error: proxies put the status into `code`, and the word into `type`."""
     words = (word for word in (error.get("code"), error.get("type")) if isinstance(word, str))
-    return next((word for word in words if word and not word.isdigit()), None)
+    return next((word for word in words if CODE.fullmatch(word) and not word.isdigit()), None)
 
 
 def _joined(detail: object) -> str | None:
+    """Return a list of validation errors as one sentence."""
     if not isinstance(detail, list):
         return None
-    return "; ".join(
-        f"{'.'.join(map(str, entry.get('loc') or ()))}: {entry.get('msg')}"
-        for entry in detail[:10]
-        if isinstance(entry, Mapping)
-    )
+    return "; ".join(filter(None, (_located(entry) for entry in detail[:10] if isinstance(entry, Mapping))))
+
+
+def _located(entry: Mapping[str, Any]) -> str:
+    place, text = entry.get("loc"), entry.get("msg")
+    parts = place if isinstance(place, list) else [place]
+    path = ".".join(str(part) for part in parts if isinstance(part, str | int))
+    return ": ".join(part for part in (path, text) if isinstance(part, str) and part)
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _sentence(kind: type[APIStatusError], status: int, body: ErrorBody) -> str:
     said = body.message or _phrase(status)
-    clean = "".join(char if char.isprintable() else " " for char in said)
-    short = clean if len(clean) <= MAX_MESSAGE else f"{clean[:MAX_MESSAGE]}…"
+    short = said if len(said) <= MAX_MESSAGE else f"{said[:MAX_MESSAGE]}…"
     code = f", {body.code}" if body.code else ""
     step = UNKNOWN_KEY if kind is NotFoundError and body.code is None else NEXT_STEP.get(kind)
     return f"the API answered {short} (HTTP {status}{code})" + (f"; {step}" if step else "")

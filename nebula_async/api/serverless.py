@@ -6,25 +6,29 @@ Request fields and reply shapes: the vendor's page "Generate Serverless Images".
 from __future__ import annotations
 
 import json
-import math
+import re
+import sys
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import cattrs
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from nebula_async.api.catalog import CATALOG, Model
-from nebula_async.api.envelope import is_error, read_error
+from nebula_async.api.envelope import is_error, is_known, read_error
 from nebula_async.api.extract import decode_base64, parse_json
+from nebula_async.api.headers import read_request_id
 from nebula_async.api.messages import HttpRequest, Reply
-from nebula_async.errors import InvalidRequestError, UnusableReplyError
+from nebula_async.errors import InvalidRequestError, NebulaError, UnusableReplyError
 from nebula_async.images.image import Image
 from nebula_async.images.media import read_media
 from nebula_async.requests import ImageRequest
 
 MAX_REQUEST_BYTES = 64 * 2**20
+
+BALANCE = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
 
 
 def _optional(kind: type | tuple[type, ...]) -> Any:
@@ -32,9 +36,10 @@ def _optional(kind: type | tuple[type, ...]) -> Any:
     return lambda value, _type: value if isinstance(value, kind) and not isinstance(value, bool) else None
 
 
-def _finite(value: object, _type: object) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]  # is_number says so
+def _finite(value: object, _type: object = float) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) <= sys.float_info.max else None  # NaN is not, nor a long whole number
 
 
 replies = cattrs.Converter()
@@ -69,7 +74,7 @@ class Answer:
 
     facts: Facts
     images: tuple[Image, ...]
-    inference_seconds: float | None = field(default=None)
+    inference_seconds: float | None = None
     missing: int = 0
 
 
@@ -79,6 +84,8 @@ def _fields(model_field: str) -> Any:
         cattrs.Converter(),
         _cattrs_omit_if_default=True,
         model=override(rename=model_field),
+        image=override(omit=True),
+        mask=override(omit=True),
         id=override(omit=True),
         extra=override(omit=True),
     )
@@ -103,8 +110,8 @@ def encode_request(
 
 def pictures_asked(request: ImageRequest) -> int:
     """Return how many pictures a request asks for: one, unless `extra` has a `num_images`."""
-    asked = (request.extra or {}).get("num_images", 1)
-    return asked if type(asked) is int and asked > 0 else 1
+    asked: int = (request.extra or {}).get("num_images", 1)
+    return asked
 
 
 def read_reply(reply: Reply, *, asked: int, now: float) -> Answer:
@@ -115,18 +122,29 @@ def read_reply(reply: Reply, *, asked: int, now: float) -> Answer:
     """
     body = _parsed(reply)
     if is_error(body):
-        error = read_error(reply, now=now)
-        raise error if error.code else UnusableReplyError(f"success in the status, failure in the body: {error}")
+        raise _failure(reply, now)
     entries = sorted(picture_entries(body), key=lambda entry: -1 if entry.index is None else entry.index)
     images, problems = _decoded(entries)
     if not images:
-        raise UnusableReplyError(f"the reply holds no usable picture: {problems[0] if problems else 'none in it'}")
+        raise _unusable(reply, f"the reply holds no usable picture: {problems[0] if problems else 'none in it'}")
     return Answer(
         facts=replies.structure(body, Facts),
         images=tuple(images),
-        inference_seconds=_finite((entries[0].timings or {}).get("inference"), float),
+        inference_seconds=_finite((entries[0].timings or {}).get("inference")),
         missing=max(asked - len(images), 0),
     )
+
+
+def _failure(reply: Reply, now: float) -> NebulaError:
+    """Return the API's own error where its code is known; with any other, the picture counts as paid for."""
+    error = read_error(reply, now=now)
+    if is_known(error.code):
+        return error
+    return _unusable(reply, f"success in the status, failure in the body: {error}", error.details)
+
+
+def _unusable(reply: Reply, problem: str, details: object = None) -> UnusableReplyError:
+    return UnusableReplyError(problem, request_id=read_request_id(reply.headers), details=details)
 
 
 def picture_entries(body: Mapping[str, Any]) -> list[Entry]:
@@ -150,7 +168,7 @@ def read_models(reply: Reply) -> tuple[Model, ...]:
     data = _parsed(reply).get("data")
     listed = data.get("models") if isinstance(data, Mapping) else None
     if not isinstance(listed, list):
-        raise UnusableReplyError("the reply holds no list of models")
+        raise _unusable(reply, "the reply holds no list of models")
     entries = (replies.structure(entry, ListedModel) for entry in listed if isinstance(entry, Mapping))
     return tuple(entry.as_model() for entry in entries if entry.model_name is not None)
 
@@ -166,29 +184,28 @@ class ListedModel:
 
     def as_model(self) -> Model:
         """Return it as a catalogue entry."""
-        price = None if self.price is None else Decimal(str(self.price))
         identity = self.model_name or ""
         listed = Model(id=identity, name=self.model_alias or identity, kind=self.model_type or "")
-        return evolve(CATALOG.get(identity, listed), price=price)
+        known = CATALOG.get(identity, listed)
+        return known if self.price is None else evolve(known, price=Decimal(str(self.price)))
 
 
 def read_credits(reply: Reply) -> Decimal:
     """Read the balance in USD. Raises `UnusableReplyError`."""
     data = _parsed(reply).get("data")
     balance = data.get("available_balance") if isinstance(data, Mapping) else None
-    try:
-        return Decimal(balance)  # type: ignore[arg-type]  # anything but text or a number lands below
-    except (TypeError, ValueError, InvalidOperation):
-        raise UnusableReplyError("the reply holds no balance") from None
+    if not isinstance(balance, bool) and BALANCE.fullmatch(str(balance)):
+        return Decimal(str(balance))
+    raise _unusable(reply, "the reply holds no balance")
 
 
 def _parsed(reply: Reply) -> Mapping[str, Any]:
     try:
         body = parse_json(reply.body)
     except ValueError as error:
-        raise UnusableReplyError(f"the reply is no JSON: {error}") from error
+        raise _unusable(reply, f"the reply is no JSON: {error}") from error
     if not isinstance(body, Mapping):
-        raise UnusableReplyError(f"the reply is no JSON object but a {type(body).__name__}")
+        raise _unusable(reply, f"the reply is no JSON object but a {type(body).__name__}")
     return body
 
 
@@ -203,8 +220,8 @@ def _decoded(entries: list[Entry]) -> tuple[list[Image], list[str]]:
 
 
 def _image(entry: Entry) -> Image:
-    if entry.b64_json is None:
-        if entry.url is None:
+    if not entry.b64_json:
+        if not entry.url:
             raise ValueError("it has neither b64_json nor a URL")
         return Image(url=entry.url)
     data = decode_base64(entry.b64_json)

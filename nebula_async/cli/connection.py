@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
-from attrs import asdict, frozen
+from attrs import evolve, frozen
 from cyclopts import Parameter
 
 from nebula_async.client import AsyncNebula
+from nebula_async.config import Config, Tier
 from nebula_async.engine.verdict import is_fatal
 from nebula_async.errors import (
     ConfigurationError,
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from nebula_async.emulator import Emulator
 
 USAGE, STOPPED, INTERRUPTED = 2, 3, 130
+
+LATENCY, CREDIT = 0.1, "1000000"
+"""A tenth of the usual times, and more credit than any tour spends."""
 
 Switch = Parameter(negative="")
 
@@ -46,27 +50,30 @@ class Connection:
 @asynccontextmanager
 async def connected(connection: Connection) -> AsyncIterator[AsyncNebula]:
     """Give a client of the API, or of an emulator that lives as long and whose account is told at the end."""
-    options = {name: value for name, value in asdict(connection).items() if name != "emulator" and value is not None}
-    with _emulated(connection) as emulator:
+    config = _config(connection)
+    with _emulated(config.tier) if connection.emulator else nullcontext() as emulator:
         if emulator is not None:
-            options |= {"api_key": emulator.key, "base_url": emulator.base_url}
-        async with AsyncNebula(**options) as nebula:
+            config = evolve(config, base_url=emulator.base_url)
+        async with AsyncNebula(emulator.key if emulator else None, config=config) as nebula:
             yield nebula
 
 
+def _config(connection: Connection) -> Config:
+    options = {"base_url": connection.base_url, "tier": connection.tier, "timeouts": connection.timeout}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    return evolve(Config.from_env(), **given)
+
+
 @contextmanager
-def _emulated(connection: Connection) -> Iterator[Emulator | None]:
-    if not connection.emulator:
-        yield None
-        return
+def _emulated(tier: Tier | None) -> Iterator[Emulator]:
     from nebula_async.emulator import Emulator
 
-    with Emulator(tier=connection.tier, latency=0.1, credit="1000000") as emulator:
+    with Emulator(tier=tier.name if tier else None, latency=LATENCY, credit=CREDIT) as emulator:
         yield emulator
         journal = emulator.journal
         say(
-            f"emulator: {len(journal.generations)} generation requests,"
-            f" {journal.charged} pictures charged, ${journal.spent}"
+            f"the emulator's journal: generation requests {len(journal.generations)},"
+            f" pictures charged {journal.charged}, USD {journal.spent}"
         )
 
 

@@ -11,6 +11,8 @@ from cyclopts import Parameter
 
 from nebula_async.cli.connection import Connection, Switch, connected, run, say
 from nebula_async.cli.parameters import PictureParameters
+from nebula_async.errors import JobError
+from nebula_async.images.image import Image
 from nebula_async.images.media import EXTENSIONS
 from nebula_async.requests import ImageRequest
 from nebula_async.results import Generation
@@ -44,15 +46,24 @@ async def _generate(
     prompt: str, output: Path | None, overwrite: bool, parameters: PictureParameters, connection: Connection
 ) -> int:
     request = ImageRequest(prompt, **parameters.given())
-    target = output or _free_name(prompt)
+    target = output or _free_name(Path(slug(prompt) or "picture"))
     _check_target(target, overwrite=overwrite)
     async with connected(connection) as nebula:
         generation = await nebula.generate(request)
-    path = await generation.image.save(target, overwrite=overwrite)
+    path = await _save(generation.image, target, overwrite=overwrite)
     print(_told(path, generation))
     if not generation.charges.settled:
         say(f"an earlier attempt may have been paid for as well: {generation.charges} pictures in all")
     return 0
+
+
+async def _save(image: Image, target: Path, *, overwrite: bool) -> Path:
+    """Save under the name that was asked for, else, as the picture is paid for, under one like it."""
+    try:
+        return await image.save(target, overwrite=overwrite)
+    except (ValueError, OSError) as error:
+        say(f"{error}; saved under another name instead")
+        return await image.save(_free_name(target.with_suffix("")))
 
 
 def _told(path: Path, generation: Generation) -> str:
@@ -62,10 +73,9 @@ def _told(path: Path, generation: Generation) -> str:
     return f"{path} ({image.width}x{image.height}{seed}, {cost})"
 
 
-def _free_name(prompt: str) -> Path:
-    name = slug(prompt) or "picture"
-    names = (name if copy == 0 else f"{name}-{copy}" for copy in itertools.count())
-    return next(Path(name) for name in names if not _existing(Path(name)))
+def _free_name(path: Path) -> Path:
+    names = (path if copy == 0 else path.with_name(f"{path.name}-{copy}") for copy in itertools.count())
+    return next(name for name in names if not _existing(name))
 
 
 def _existing(target: Path) -> list[Path]:
@@ -77,9 +87,13 @@ def _existing(target: Path) -> list[Path]:
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse what could not be saved, before a picture is paid for. Raises `OSError`."""
+    """Refuse what could not be saved, before a picture is paid for. Raises `JobError`."""
     if not overwrite and (existing := _existing(target)):
-        raise FileExistsError(f"{existing[0]} exists; give another --output, or --overwrite")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=target.parent):
-        pass
+        raise JobError(f"{existing[0]} exists; give another --output, or --overwrite")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise JobError(f"cannot write to the folder {target.parent}: {reason}; give another --output") from error

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
 
 from nebula_async.api.catalog import CATALOG, PARAMETERS, Model
 from nebula_async.cli.connection import Connection, connected, run
@@ -23,10 +21,11 @@ def models(
 async def _models(connection: Connection) -> int:
     async with connected(connection) as nebula:
         listed = await nebula.models()
-    table = Table("model", "kind", "a picture", "honours", box=None, pad_edge=False)
-    for model in listed:
-        table.add_row(model.id, model.kind, _price(model), _honoured(model))
-    Console(soft_wrap=True).print(table)
+    rows = [("model", "kind", "a picture", "honours")]
+    rows += [(model.id, model.kind, _price(model), _honoured(model)) for model in listed]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
 
 

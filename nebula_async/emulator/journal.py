@@ -1,6 +1,7 @@
 """What the emulator was asked, what it answered and what it charged."""
 
 import hashlib
+import itertools
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ GENERATION_PATH = "/api/v1/images/generation"
 NOTHING = Decimal("0.0000")
 KEPT_RECORDS = 100_000
 KEPT_CHARACTERS = 20_000
+KEPT_FIELDS = 100
 PICTURE_FIELDS = frozenset({"image", "mask", "input_image", "mask_image"})
 
 
@@ -139,7 +141,8 @@ class Journal:
 
 def summarise(fields: Mapping[str, object]) -> Mapping[str, object]:
     """Return request fields as a journal keeps them: pictures, long texts and containers only by their measure."""
-    return MappingProxyType({name[:KEPT_CHARACTERS]: _summarise(name, value) for name, value in fields.items()})
+    kept = itertools.islice(fields.items(), KEPT_FIELDS)
+    return MappingProxyType({name[:KEPT_CHARACTERS]: _summarise(name, value) for name, value in kept})
 
 
 def _summarise(name: str, value: object) -> object:

@@ -65,7 +65,7 @@ def _parse(body: bytes) -> Submission:
 
 def _facts(fields: Mapping[str, Any]) -> dict[str, object]:
     kept = summarise(fields)
-    texts = {"model": named_model(fields), "prompt": kept.get("prompt")}
+    texts = {"model": named_model(kept), "prompt": kept.get("prompt")}
     facts: dict[str, object] = {name: text for name, text in texts.items() if isinstance(text, str)}
     sides = {name: kept.get(name) for name in ("width", "height")}
     facts |= {name: side for name, side in sides.items() if isinstance(side, int)}

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from typing import TypeAlias, cast
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any, TypeAlias, cast
 
 import anyio
 import httpcore
@@ -44,21 +45,24 @@ def tls_context() -> ssl.SSLContext:
 
 @define(eq=False)
 class ConnectionStack(httpx.AsyncBaseTransport):
-    """An httpx transport over connections that belong to one event loop."""
+    """An httpx transport over connections that belong to one event loop; it closes with the loop, if not before."""
 
+    idle_seconds: float = IDLE_SECONDS
     make_tls_context: Callable[[], ssl.SSLContext] = tls_context
-    _idle: dict[OriginKey, deque[httpcore.AsyncHTTPConnection]] = field(factory=dict, init=False)
+    _idle: dict[OriginKey, deque[_Connection]] = field(factory=dict, init=False)
     _tls: ssl.SSLContext | None = field(default=None, init=False)
+    _until_closed: AsyncGenerator[None, None] | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request over the newest idle connection, or a new one. Cancellation closes the connection."""
+        await self._close_with_loop()
         outgoing = _as_httpcore(request)
         connection = await self._take(outgoing.url.origin)
         try:
-            reply = await connection.handle_async_request(outgoing)
+            reply = await connection.http.handle_async_request(outgoing)
         except BaseException:
-            await _close(connection)
+            await connection.aclose()
             raise
         body = _Body(reply, connection, outgoing.url.origin, self)
         return httpx.Response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
@@ -66,33 +70,32 @@ class ConnectionStack(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close all idle connections; those in use are closed when their reply ends."""
         self._closed = True
-        for idle in self._idle.values():
-            while idle:
-                await _close(idle.pop())
+        keeper, self._until_closed = self._until_closed, None
+        if keeper is not None:
+            await keeper.aclose()
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no connection lies idle."""
-        return not any(self._idle.values())
-
-    async def give_back(self, connection: httpcore.AsyncHTTPConnection, origin: httpcore.Origin) -> None:
+    async def give_back(self, connection: _Connection, origin: httpcore.Origin) -> None:
         """Put a connection back on the stack if its reply was read to the end, else close it."""
-        if self._closed or not connection.is_idle():
-            await _close(connection)
+        if self._closed or not connection.http.is_idle():
+            await connection.aclose()
             return
         idle = self._idle.setdefault(_key(origin), deque())
         idle.append(connection)
-        if idle[0].has_expired():  # the oldest lies at the bottom: looking at one for each reply keeps the stack small
-            await _close(idle.popleft())
+        if idle[0].http.has_expired():  # the oldest lies at the bottom: one look for each reply keeps the stack small
+            await idle.popleft().aclose()
 
-    async def _take(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
+    async def _take(self, origin: httpcore.Origin) -> _Connection:
         idle = self._idle.get(_key(origin))
         while idle:
             connection = idle.pop()
-            if connection.is_available() and not connection.has_expired():
+            if connection.http.is_available() and not connection.http.has_expired():
                 return connection
-            await _close(connection)
-        return httpcore.AsyncHTTPConnection(origin, ssl_context=self._tls_for(origin), keepalive_expiry=IDLE_SECONDS)
+            await connection.aclose()
+        wire = _Wire()
+        http = httpcore.AsyncHTTPConnection(
+            origin, ssl_context=self._tls_for(origin), keepalive_expiry=self.idle_seconds, network_backend=wire
+        )
+        return _Connection(http, wire)
 
     def _tls_for(self, origin: httpcore.Origin) -> ssl.SSLContext | None:
         if origin.scheme != b"https":
@@ -100,13 +103,46 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         self._tls = self._tls or self.make_tls_context()
         return self._tls
 
+    async def _close_with_loop(self) -> None:
+        # The one thing that an ending loop waits for and that is no task: asyncio and trio close async generators.
+        if self._until_closed is None:
+            self._until_closed = _closing(self._idle)
+            await anext(self._until_closed)
+
+
+@define(eq=False)
+class _Wire(httpcore.AsyncNetworkBackend):
+    """Opens the socket of one connection and remembers it: httpcore forgets one whose TLS handshake is cancelled."""
+
+    _sockets: httpcore.AsyncNetworkBackend = field(factory=httpcore.AnyIOBackend, init=False)
+    _socket: httpcore.AsyncNetworkStream | None = field(default=None, init=False)
+
+    async def connect_tcp(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        self._socket = await self._sockets.connect_tcp(*arguments, **options)
+        return self._socket
+
+    async def aclose(self) -> None:
+        if self._socket is not None:
+            await self._socket.aclose()
+
+
+@define(eq=False)
+class _Connection:
+    http: httpcore.AsyncHTTPConnection
+    wire: _Wire
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.http.aclose()
+            await self.wire.aclose()
+
 
 @define(eq=False)
 class _Body(httpx.AsyncByteStream):
     """A reply's body, which gives its connection back when it is closed."""
 
     reply: httpcore.Response
-    connection: httpcore.AsyncHTTPConnection
+    connection: _Connection
     origin: httpcore.Origin
     stack: ConnectionStack
     _closed: bool = field(default=False, init=False)
@@ -118,18 +154,27 @@ class _Body(httpx.AsyncByteStream):
         if self._closed:
             return
         self._closed = True
-        with anyio.CancelScope(shield=True):
-            await self.reply.aclose()
-            await self.stack.give_back(self.connection, self.origin)
+        try:
+            with anyio.CancelScope(shield=True):
+                await self.reply.aclose()
+                await self.stack.give_back(self.connection, self.origin)
+        except BaseException:  # a native cancellation passes through shields
+            await self.connection.aclose()
+            raise
+
+
+async def _closing(idle: dict[OriginKey, deque[_Connection]]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        async with AsyncExitStack() as stack:  # closes every one, whatever happens to another
+            for connection in [connection for connections in idle.values() for connection in connections]:
+                stack.push_async_callback(connection.aclose)
+            idle.clear()
 
 
 def _key(origin: httpcore.Origin) -> OriginKey:
     return origin.scheme, origin.host, origin.port
-
-
-async def _close(connection: httpcore.AsyncHTTPConnection) -> None:
-    with anyio.CancelScope(shield=True):
-        await connection.aclose()
 
 
 def _as_httpcore(request: httpx.Request) -> httpcore.Request:

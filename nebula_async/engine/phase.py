@@ -21,14 +21,16 @@ class Phase(IntEnum):
 
 
 BEGINS = {
-    "connection.connect_tcp.started": Phase.CONNECTING,
-    "http11.send_request_headers.started": Phase.SENDING,
-    "http11.send_request_body.complete": Phase.SENT,
-    "http11.receive_response_headers.complete": Phase.HEADERS,
-    "http11.receive_response_body.started": Phase.BODY,
-    "http11.receive_response_body.complete": Phase.COMPLETE,
+    "connect_tcp.started": Phase.CONNECTING,
+    "send_request_headers.started": Phase.SENDING,
+    "send_request_body.complete": Phase.SENT,
+    "receive_response_headers.complete": Phase.HEADERS,
+    "receive_response_body.started": Phase.BODY,
+    "receive_response_body.complete": Phase.COMPLETE,
 }
-"""httpcore's trace events; their names and order are the same on httpx and httpx2."""
+"""httpcore's trace events without the layer that they name first (connection, http11, and http2 in a transport of the
+user's own); names and order are the same on httpx and httpx2.
+"""
 
 
 @define
@@ -36,23 +38,23 @@ class Progress:
     """The phase of one attempt, kept up to date by httpcore's `trace` extension.
 
     A transport that emits no events cannot be told from one that sent at once, so until the first event an attempt
-    counts as sent.
+    through a transport of the user's own counts as sent. `is_cut` says that the body of an error broke off.
     """
 
     phase: Phase = Phase.ADMITTED
     status: int | None = None
-    is_traced: bool = False
-    is_started: bool = False
+    is_traced: bool = True
+    is_cut: bool = False
 
     async def trace(self, event: str, _info: dict[str, Any]) -> None:
         """Take note of an event."""
         self.is_traced = True
-        self.phase = max(self.phase, BEGINS.get(event, Phase.ADMITTED))
+        self.phase = max(self.phase, BEGINS.get(event.partition(".")[2], Phase.ADMITTED))
 
     @property
     def may_be_sent(self) -> bool:
         """Whether a byte of the request may have left."""
-        return self.is_started and (not self.is_traced or self.phase >= Phase.SENDING)
+        return not self.is_traced or self.phase >= Phase.SENDING
 
     @property
     def is_accepted(self) -> bool:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias, cast
 
 import anyio
 import httpcore
 import httpx
-from anyio.lowlevel import RunVar
 from attrs import define, field
 
 from nebula_async.api.messages import HttpRequest, Reply
 from nebula_async.config import VERSION, Timeouts
 from nebula_async.engine.body import BoundedBody
 from nebula_async.engine.connections import ConnectionStack
+from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.phase import Progress
 from nebula_async.errors import UnusableReplyError
 from nebula_async.keys import ApiKey
@@ -25,6 +25,8 @@ USER_AGENT = f"nebula-async/{VERSION}"
 
 MAX_REPLY_BYTES = 64 * 2**20
 MAX_ERROR_BYTES = 64 * 2**10
+ERROR_SECONDS = 10.0
+"""How long the body of an error is waited for."""
 
 HttpTransport: TypeAlias = httpx.AsyncBaseTransport
 """What users hand in as their own transport."""
@@ -57,7 +59,7 @@ class Transport:
     made_at: str = "an unknown place"
     _is_open: bool = field(default=False, init=False)
     _is_closed: bool = field(default=False, init=False)
-    _stacks: RunVar[ConnectionStack] = field(factory=lambda: RunVar("nebula_async_connections"), init=False)
+    _stacks: PerLoop[ConnectionStack] = field(factory=lambda: PerLoop(ConnectionStack), init=False)
 
     async def exchange(
         self, request: HttpRequest, progress: Progress, headers: dict[str, str], timeouts: Timeouts
@@ -72,37 +74,40 @@ class Transport:
             with anyio.fail_after(timeouts.attempt):
                 return await self._exchange(outgoing, progress, max(request.pictures, 1))
         except FAILURES as error:
-            raise ExchangeError(_describe(error, timeouts)) from error
+            raise ExchangeError(f"{_describe(error, timeouts)} ({outgoing.url.netloc.decode()})") from error
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop; nothing can be sent any more."""
+        """Close the connections of the running event loop; nothing can be sent any more.
+
+        Those of a loop that has ended were closed with it.
+        """
         self._is_open, self._is_closed = False, True
-        stack = self._stacks.get(None)
+        stack = self._stacks.pop()
         if stack is not None:
             await stack.aclose()
 
-    def __del__(self) -> None:
-        if self._is_open:
+    def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:  # bound: at exit the module may be gone
+        if getattr(self, "_is_open", False):  # it has no attributes where its own creation failed
             text = f"unclosed AsyncNebula made at {self.made_at}: use async with, or await its aclose()"
-            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+            warn(text, ResourceWarning, source=self, stacklevel=2)
 
     async def _exchange(self, outgoing: httpx.Request, progress: Progress, pictures: int) -> Reply:
-        progress.is_started = True
+        progress.is_traced = self.custom is None
         response = await self._http().handle_async_request(outgoing)
         progress.status = response.status_code
         async with _closing(response):
-            body = await self._read(response, MAX_REPLY_BYTES * pictures)
+            body = await self._read(response, progress, MAX_REPLY_BYTES * pictures)
         return Reply(status=response.status_code, headers=tuple(response.headers.raw), body=body)
 
-    async def _read(self, response: httpx.Response, limit: int) -> bytes:
+    async def _read(self, response: httpx.Response, progress: Progress, limit: int) -> bytes:
         coding = response.headers.get("content-encoding", "").strip().lower()
-        if response.is_success:
-            body = BoundedBody(coding, limit)
-            await _collect(response, body)
-            if body.is_full:
-                raise UnusableReplyError(f"the reply is larger than {limit} bytes")
-            return bytes(body.data)
-        return await _read_error(response, coding)
+        if not response.is_success:
+            return await _read_error(response, coding, progress)
+        body = BoundedBody(coding, limit)
+        await _collect(response, body)
+        if body.is_full:
+            raise UnusableReplyError(f"the reply is larger than {limit} bytes")
+        return bytes(body.data)
 
     def _outgoing(
         self, request: HttpRequest, progress: Progress, headers: dict[str, str], timeouts: Timeouts
@@ -130,12 +135,8 @@ class Transport:
             raise RuntimeError("this AsyncNebula is closed; make a new one")
         if self.custom is not None:
             return self.custom
-        stack = self._stacks.get(None)
-        if stack is None:
-            stack = ConnectionStack()
-            self._stacks.set(stack)
-            self._is_open = True
-        return stack
+        self._is_open = True
+        return self._stacks.get()
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
@@ -144,26 +145,25 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 
 async def _collect(response: httpx.Response, body: BoundedBody) -> None:
     stream = cast("httpx.AsyncByteStream", response.stream)  # an async transport's stream is async
-    async with aclosing(_pieces(stream)) as pieces:
-        async for piece in pieces:
-            body.feed(piece)
-            if body.is_full:
-                return
-
-
-async def _pieces(stream: httpx.AsyncByteStream) -> AsyncGenerator[bytes, None]:
-    async for piece in stream:
-        yield piece
-
-
-async def _read_error(response: httpx.Response, coding: str) -> bytes:
-    """Read what there is of an error body: the status has decided already, so a body cut short is as good as none."""
     try:
-        body = BoundedBody(coding, MAX_ERROR_BYTES)
-        await _collect(response, body)
-    except (*FAILURES, UnusableReplyError):
-        return b""
-    return bytes(body.data[:MAX_ERROR_BYTES])
+        async for piece in stream:
+            body.feed(piece)
+            if body.is_full:  # closed under its feet it ends by itself; `break` would leave its generators to the loop
+                await response.aclose()
+    except FAILURES:
+        if not body.is_full:
+            raise
+
+
+async def _read_error(response: httpx.Response, coding: str, progress: Progress) -> bytes:
+    """Read what there is of an error body, for a while: the status has decided already."""
+    progress.is_cut = True
+    body = b""
+    with suppress(*FAILURES, UnusableReplyError), anyio.move_on_after(ERROR_SECONDS):
+        collected = BoundedBody(coding, MAX_ERROR_BYTES)
+        await _collect(response, collected)
+        body, progress.is_cut = bytes(collected.data[:MAX_ERROR_BYTES]), False
+    return body
 
 
 @asynccontextmanager

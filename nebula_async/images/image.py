@@ -97,6 +97,16 @@ def _put_in_place(part: Path, target: Path, overwrite: bool) -> None:
         part.replace(target)
         return
     try:
-        target.hardlink_to(part)  # unlike a rename, a link never takes the place of another file
+        _link(part, target)
     except FileExistsError:
         raise FileExistsError(f"{target} exists; give another name, or overwrite=True") from None
+
+
+def _link(part: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(part)  # unlike a rename, a link never takes the place of another file
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        target.touch(exist_ok=False)
+        part.replace(target)

@@ -9,10 +9,15 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import pybase64
 
+from nebula_async.checks import shown
 from nebula_async.errors import InvalidRequestError
 from nebula_async.images.media import read_media
 
 DATA_URL = "data:"
+
+MAX_PATH = 4096
+MAX_BYTES = 48 * 2**20
+"""In base64 a picture of this size fills the largest request."""
 
 
 @runtime_checkable
@@ -40,7 +45,8 @@ PictureSource: TypeAlias = str | PathLike[str] | bytes | BinaryFile | PillowImag
 
 def is_source(value: object) -> bool:
     """Whether a value is of a kind that `read_source` can read."""
-    return isinstance(value, str | PathLike | bytes | BinaryFile | PillowImage)
+    is_known = isinstance(value, str | PathLike | bytes | BinaryFile | PillowImage)
+    return is_known and not isinstance(value, io.TextIOBase)
 
 
 def as_text(source: PictureSource) -> str:
@@ -60,20 +66,48 @@ def encode_source(source: PictureSource, name: str) -> str:
     try:
         data = _read(source)
         read_media(data)
-    except (OSError, ValueError) as error:
-        raise InvalidRequestError(f"{name} cannot be used: {error}") from error
+    except Exception as error:  # an open file, or a picture not loaded yet, is other people's code
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InvalidRequestError(f"{name} cannot be used: {reason}; got {shown(source)}") from error
     return pybase64.b64encode_as_string(data)
 
 
 def _read(source: PictureSource) -> bytes:
+    data = _content(source)
+    if not isinstance(data, bytes):
+        raise TypeError(f"reading it gives {type(data).__name__} instead of bytes")
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
+    return data
+
+
+def _content(source: PictureSource) -> bytes:
     if isinstance(source, bytes):
         return source
-    if isinstance(source, str) and source.startswith(DATA_URL):
-        return pybase64.b64decode(source.partition(",")[2], validate=True)
-    if isinstance(source, str | PathLike):
-        return Path(source).read_bytes()
+    if isinstance(source, str):
+        return _content_of_text(source)
+    if isinstance(source, PathLike):
+        return _content_of_file(source)
     if isinstance(source, PillowImage):
         buffer = io.BytesIO()
         source.save(buffer, format="PNG")
         return buffer.getvalue()
-    return source.read()
+    data = source.read()
+    if data == b"":
+        raise ValueError("the file has nothing left to read; give its path to use it more than once")
+    return data
+
+
+def _content_of_text(text: str) -> bytes:
+    if text.startswith(DATA_URL):
+        return pybase64.b64decode(text.partition(",")[2], validate=True)
+    if text.startswith(("http://", "https://")):
+        raise ValueError("it is a URL; give a path, or the bytes")
+    if len(text) > MAX_PATH:
+        raise ValueError("it is too long for a path; base64 is given as a data URL (data:image/png;base64,…)")
+    return _content_of_file(text)
+
+
+def _content_of_file(path: str | PathLike[str]) -> bytes:
+    with Path(path).open("rb") as file:
+        return file.read(MAX_BYTES + 1)

@@ -97,6 +97,13 @@ def test_an_overlong_field_is_kept_by_its_measure(rig):
     assert 20_001 == record.fields["prompt"]["length"]
 
 
+def test_a_flood_of_fields_is_not_kept(rig):
+    """Of a request with very many fields the journal keeps the first hundred."""
+    rig.ask(**{f"field{number}": number for number in range(1000)})
+    (record,) = rig.emulator.journal.generations
+    assert (200, 100) == (record.status, len(record.fields))
+
+
 def test_a_reset_goes_back_to_the_start(start, clock):
     """After a reset the journal is empty, numbers start at 1, and credit and limits are whole again."""
     rig = start(per_minute=1, credit="0.0119", clock=clock)

@@ -239,7 +239,7 @@ def test_bytes_that_are_no_http_are_survived(rig, capfd):
 
 
 def test_inference_times_follow_the_model_and_the_seed(start):
-    """Inference times scatter around the model's median, repeat for the same seed, and are told even when not waited."""
+    """Inference times scatter around the model's median, the same for the same seed, and are told without a wait."""
     first, second = start(seed=3), start(seed=3)
     times = [[_inference_seconds(rig.ask()) for _ in range(50)] for rig in (first, second)]
     assert times[0] == times[1]

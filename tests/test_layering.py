@@ -1,0 +1,113 @@
+"""The house: which module may import which, and who may name which library."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import nebula_async
+
+PACKAGE = Path(nebula_async.__file__).parent
+
+FLOORS = {
+    "charges": 0,
+    "checks": 0,
+    "config": 0,
+    "errors": 0,
+    "events": 0,
+    "keys": 0,
+    "offload": 0,
+    "images": 1,
+    "requests": 2,
+    "results": 2,
+    "api": 3,
+    "engine": 4,
+    "sinks": 5,
+    "generation": 6,
+    "client": 6,
+    "bulk": 7,
+    "cli": 8,
+}
+"""Rooms, from the ground up; a room imports from lower floors, from its own floor below the eighth, and from itself."""
+
+TOP_FLOOR = 8
+STARTS_THE_EMULATOR = {"cli"}
+
+CORE = {"anyio", "attrs", "cattrs", "httpcore", "httpx", "pybase64"}
+THIRD_PARTY = {
+    "cli": CORE | {"cyclopts", "rich"},
+    "emulator": {"PIL", "attrs", "starlette", "uvicorn"},
+}
+LAZY = {"images/image.py": {"PIL", "numpy"}, "engine/connections.py": {"certifi"}}
+"""What is imported inside a function, where an extra or a slow import is wanted only by some."""
+
+OWNERS = {
+    "httpx": {"engine/transport.py", "engine/connections.py"},
+    "httpcore": {"engine/transport.py", "engine/connections.py"},
+    "asyncio": {"engine/connections.py"},
+    "sqlite3": {"bulk/ledger.py"},
+}
+
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+def imports(module: str) -> set[str]:
+    """Return the dotted names that a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            found.add(node.module)
+    return found
+
+
+def room(dotted: str) -> str:
+    """Return the room of a module: its folder, or its own name on the ground of the package."""
+    return dotted.split(".")[1]
+
+
+def room_of(module: str) -> str:
+    """Return the room in which a file lies."""
+    return module.split("/")[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "__init__.py"])
+def test_a_module_imports_from_below_and_from_its_own_room(module):
+    """Each module knows only the floors below it, so any of them can be read without those above."""
+    own = room_of(module)
+    used = {room(name) for name in imports(module) if name.startswith("nebula_async.")} - {own}
+    if own == "emulator":
+        allowed = set()
+    else:
+        allowed = {name for name, floor in FLOORS.items() if floor < FLOORS[own] or floor == FLOORS[own] < TOP_FLOOR}
+        allowed |= {"emulator"} if own in STARTS_THE_EMULATOR else set()
+    assert set() == used - allowed
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_uses_only_the_libraries_of_its_room(module):
+    """The core imports nothing but the core dependencies; each extra is imported in the room that it is for."""
+    used = {name.partition(".")[0] for name in imports(module)} - set(sys.stdlib_module_names) - {"nebula_async"}
+    assert set() == used - THIRD_PARTY.get(room_of(module), CORE) - LAZY.get(module, set())
+
+
+@pytest.mark.parametrize("library", sorted(OWNERS))
+def test_a_library_has_one_owner(library):
+    """Transport libraries, asyncio and the database are named where they belong and nowhere else."""
+    users = {
+        module
+        for module in MODULES
+        if room_of(module) != "emulator" and any(name.partition(".")[0] == library for name in imports(module))
+    }
+    assert set() == users - OWNERS[library]
+
+
+def test_every_room_stands_in_the_table():
+    """A new room gets its floor when it is made."""
+    rooms = {room_of(module) for module in MODULES} - {"__init__", "emulator"}
+    assert set(FLOORS) == rooms
