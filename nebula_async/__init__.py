@@ -2,7 +2,7 @@
 
 from nebula_async.charges import Charges
 from nebula_async.client import AsyncNebula
-from nebula_async.config import TIERS, VERSION, Config, RetryPolicy, Tier, Timeouts
+from nebula_async.config import VERSION, Config, RetryPolicy, Tier, Timeouts
 from nebula_async.engine.gate import Gate
 from nebula_async.errors import (
     APIStatusError,
@@ -31,7 +31,6 @@ from nebula_async.results import Failure, Generation, RateLimit
 __version__ = VERSION
 
 __all__ = [
-    "TIERS",
     "APIStatusError",
     "AsyncNebula",
     "AuthenticationError",

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from decimal import Decimal
 from functools import partial
 from random import SystemRandom
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, TypeAlias, TypeVar, overload
 
 from attrs import evolve
@@ -120,7 +120,7 @@ class AsyncNebula:
         sibling = copy.copy(self)
         sibling.config = evolve(self.config, **changes)
         sibling._caller = evolve(self._caller, config=sibling.config, notify=notify)
-        sibling._generator = Generator(sibling._caller)
+        sibling._generator = evolve(self._generator, caller=sibling._caller)
         return sibling
 
     @overload
@@ -173,6 +173,8 @@ class AsyncNebula:
             "image": image,
             "mask": mask,
         }
+        if isinstance(prompt, ImageRequest) and any(value is not None for value in parameters.values()):
+            raise TypeError("generate takes an ImageRequest alone; attrs.evolve(request, …) changes one")
         return await self._generator.generate(fill_in(prompt, parameters))
 
     def generate_many(
@@ -237,5 +239,7 @@ class AsyncNebula:
 
 
 def _caller_place() -> str:
-    frame = sys._getframe(2)  # the line that makes the client
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name == "__init__":  # subclasses have their own
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "an unknown place"

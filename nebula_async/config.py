@@ -79,9 +79,10 @@ class RetryPolicy:
 def _tier(given: Tier | str | None) -> Tier | None:
     if given is None or isinstance(given, Tier):
         return given
-    if not isinstance(given, str) or given not in TIERS:
+    tier = next((tier for name, tier in TIERS.items() if name == given), None)
+    if tier is None:
         raise ConfigurationError(f"tier must be one of {', '.join(TIERS)}, or a Tier; got {shown(given)}")
-    return TIERS[given]
+    return tier
 
 
 def _timeouts(given: Timeouts | float) -> Timeouts:

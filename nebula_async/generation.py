@@ -32,7 +32,7 @@ class Generator:
     """Generates pictures, one call each, in the task of whoever asks."""
 
     caller: Caller
-    _told: set[str] = field(factory=set, init=False)
+    told: set[str] = field(factory=set)
 
     async def generate(self, request: ImageRequest, *, index: int = 0, is_patient: bool = False) -> Generation:
         """Generate a picture; observers hear how it ended. Raises the `NebulaError` of the call."""
@@ -58,8 +58,8 @@ class Generator:
         return with_seed(request, self.caller.random) if self.caller.config.choose_seed else request
 
     def _tell_once(self, model: str, problem: str) -> None:
-        if problem not in self._told and len(self._told) < MOST_TOLD:
-            self._told.add(problem)
+        if problem not in self.told and len(self.told) < MOST_TOLD:
+            self.told.add(problem)
             self.caller.notify(ParameterIgnored(model=model, problem=problem))
 
     async def _encode(self, request: ImageRequest) -> HttpRequest:

@@ -36,7 +36,8 @@ Value = TypeVar("Value")
 Read: TypeAlias = Callable[[Reply], Awaitable[Value]]
 
 CLOSED_SECONDS = 120.0
-"""Refusals alone for longer than this mean the day's limit, not the minute's."""
+LONGEST_HOLD = 3600.0
+"""Refusals alone for longer than the first, or a wait asked for that is longer than the second, mean the day's limit."""
 
 REMEMBERED = 64
 
@@ -61,7 +62,7 @@ class Caller:
     config: Config
     notify: Observer
     random: Random
-    _durations: deque[float] = field(factory=lambda: deque(maxlen=REMEMBERED), init=False)
+    durations: deque[float] = field(factory=lambda: deque(maxlen=REMEMBERED))
 
     async def call(self, request: HttpRequest, read: Read[Value], *, is_patient: bool = False) -> Completed[Value]:
         """Send a request until it is answered, refused, or not worth repeating; return what `read` makes of the reply.
@@ -71,14 +72,15 @@ class Caller:
         connection in use, and what had been sent may have been paid for.
         """
         total = self.config.timeouts.total
-        call = _Call(request, is_patient, anyio.CancelScope(deadline=anyio.current_time() + total))
-        with call.clock:
+        clock = anyio.CancelScope(deadline=anyio.current_time() + total)
+        call = _Call(request, clock, is_patient=is_patient, is_replayed=self.config.idempotency == "replay")
+        with clock:
             while True:
                 outcome = await self._attempt(call, read)
                 if isinstance(outcome, Completed):
                     return outcome
                 await anyio.sleep(self._delay(call, outcome))
-        call.history.charges += charges_if_stopped(call.progress) * request.pictures
+        call.history.charge(charges_if_stopped(call.progress))
         late = DeadlineError(f"the call did not end within its {total:g} s", retryable=True)
         raise call.finished(late) from call.last_error
 
@@ -88,8 +90,8 @@ class Caller:
             call.start_clock()
             self.notify(Sent(call=call.key, attempt=call.begin()))
             outcome = await self._exchange(call, read)
-        if isinstance(outcome, Verdict):
-            call.learn(outcome)
+            if isinstance(outcome, Verdict):
+                call.learn(outcome)
         return outcome
 
     async def _exchange(self, call: _Call, read: Read[Value]) -> Completed[Value] | Verdict:
@@ -100,55 +102,60 @@ class Caller:
             return judge_failure(call.progress, error)
         except UnusableReplyError as error:
             return judge_unusable(error)
-        seconds = anyio.current_time() - call.sent_at
-        if not reply.is_success:
-            return judge_reply(reply, seconds=seconds, usual_seconds=self._usual_seconds(), now=time.time())
-        self._durations.append(seconds)
-        return await self._read(call, reply, read)
+        except NebulaError as error:  # the key: a callable may return a bad one at any attempt
+            return Verdict(Known.NOT_SENT, error)
+        if reply.is_success:
+            return await self._read(call, reply, read)
+        seconds = math.inf if call.progress.is_cut else call.seconds_since_sent()
+        usual_seconds = statistics.median(self.durations) if self.durations else None
+        return judge_reply(
+            reply, now=time.time(), seconds=seconds, usual_seconds=usual_seconds, is_replayed=call.history.is_replayed
+        )
 
     async def _read(self, call: _Call, reply: Reply, read: Read[Value]) -> Completed[Value] | Verdict:
+        seconds = call.seconds_since_sent()
         try:
             value = await read(reply)
         except NebulaError as error:
             return judge_unusable(error)
         self.gate.accepted()
-        paid = Charges(1, 1) * call.request.pictures
-        return Completed(value, reply.headers, call.key, call.history.attempts, call.history.charges + paid)
+        call.history.charge(Charges(1, 1))
+        call.progress = Progress()
+        if call.request.pictures:
+            self.durations.append(seconds)
+        return Completed(value, reply.headers, call.key, call.history.attempts, call.history.charges)
 
     def _delay(self, call: _Call, verdict: Verdict) -> float:
         """Return the seconds before the next attempt, or raise what the call ends with."""
         delay = self._decide(call, verdict)
         if delay is None or delay > call.seconds_left():
-            raise call.finished(verdict.error)
+            raise call.finished(call.ending(verdict.error))
         self.notify(
             Retrying(call=call.key, attempt=call.history.attempts, reason=verdict.known.value, delay_seconds=delay)
         )
+        call.last_error = verdict.error
         return delay
 
     def _decide(self, call: _Call, verdict: Verdict) -> float | None:
-        if verdict.known is not Known.THROTTLED:
-            return delay_before_next(verdict, call.history, self.config.retry, self.config.idempotency, self.random)
-        self._hold_everyone(call, verdict.error)
-        if call.is_patient:
-            return self._wait_with_everyone(verdict.error)
-        if (_asked_delay(verdict.error) or 0) > call.seconds_left():
+        asked = (verdict.error.retry_after if isinstance(verdict.error, APIStatusError) else None) or 0
+        if verdict.known is Known.THROTTLED:
+            if isinstance(verdict.error, RateLimitError) and self._is_closed_today(asked):
+                verdict.error.scope = "day"
+                return None
+            self._hold_everyone(call, asked)
+            if call.is_patient and verdict.error.retryable:
+                return 0.0
+        if asked > call.seconds_left():
             return None
         return delay_before_next(verdict, call.history, self.config.retry, self.config.idempotency, self.random)
 
-    def _hold_everyone(self, call: _Call, error: NebulaError) -> None:
-        seconds = self.gate.throttled(sent_at=call.sent_at, delay=_asked_delay(error))
+    def _is_closed_today(self, asked: float) -> bool:
+        return asked > LONGEST_HOLD or self.gate.refusing_for() > CLOSED_SECONDS
+
+    def _hold_everyone(self, call: _Call, asked: float) -> None:
+        seconds = self.gate.throttled(sent_at=call.sent_at, delay=asked or None)
         if seconds > 0:
             self.notify(Held(call=call.key, seconds=seconds))
-
-    def _wait_with_everyone(self, error: NebulaError) -> float | None:
-        if self.gate.refusing_for() <= CLOSED_SECONDS:
-            return 0.0
-        if isinstance(error, RateLimitError):
-            error.scope = "day"
-        return None
-
-    def _usual_seconds(self) -> float | None:
-        return statistics.median(self._durations) if self._durations else None
 
 
 @define(eq=False)
@@ -156,8 +163,9 @@ class _Call:
     """One call under way. `clock` is the scope of its deadline."""
 
     request: HttpRequest
-    is_patient: bool
     clock: anyio.CancelScope
+    is_patient: bool
+    is_replayed: bool
     history: History = field(init=False)
     key: str = field(factory=lambda: uuid4().hex)
     progress: Progress = field(factory=Progress)
@@ -166,7 +174,7 @@ class _Call:
     _left: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        self.history = History(self.request.pictures)
+        self.history = History(self.request.pictures, self.is_replayed)
 
     def begin(self) -> int:
         """Begin an attempt and return its number."""
@@ -178,8 +186,18 @@ class _Call:
     def learn(self, verdict: Verdict) -> None:
         """Add a failed attempt to the sums. What a patient call waits for anyway is not counted against it."""
         self.progress = Progress()
-        self.last_error = verdict.error
         self.history.add(verdict, is_counted=not (self.is_patient and verdict.known is Known.THROTTLED))
+
+    def ending(self, error: NebulaError) -> NebulaError:
+        """Return what the call ends with. A refusal of the key as used before only says that an earlier attempt
+        arrived: that one's error is raised, the refusal is its cause.
+        """
+        before = self.last_error
+        is_about_key = isinstance(error, APIStatusError) and error.status == 422 and "idempotency" in (error.code or "")
+        if before is None or not is_about_key:
+            return error
+        before.__cause__ = error
+        return before
 
     def finished(self, error: NebulaError) -> NebulaError:
         """Return the error that the call ends with, carrying the sums."""
@@ -187,6 +205,10 @@ class _Call:
         error.charges = self.history.charges
         error.idempotency_key = self.key
         return error
+
+    def seconds_since_sent(self) -> float:
+        """Return how long ago the attempt began."""
+        return anyio.current_time() - self.sent_at
 
     def seconds_left(self) -> float:
         """Return how long the call may still take."""
@@ -202,7 +224,3 @@ class _Call:
         """Let the deadline run again."""
         if self.is_patient:
             self.clock.deadline = anyio.current_time() + self._left
-
-
-def _asked_delay(error: NebulaError) -> float | None:
-    return error.retry_after if isinstance(error, APIStatusError) else None

@@ -52,14 +52,21 @@ class FanOut(Generic[Item, Value]):
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> bool:
         """Cancel what is in flight, wait until it is gone, and let the block's own exception pass."""
+        cancelled = anyio.get_cancelled_exc_class()
         self._group.cancel_scope.cancel()
         try:
+            if isinstance(error, cancelled):  # it goes through the group, which knows whose cancellation it is
+                return bool(await self._group.__aexit__(kind, error, trace))
             await self._group.__aexit__(None, None, None)
+        except cancelled:
+            if error is None or isinstance(error, cancelled):
+                raise  # else the block's own exception goes first; a cancelled scope says so again
         finally:
             with anyio.CancelScope(shield=True):
                 await self._stack.aclose()
+        return False
 
     def __aiter__(self) -> NoReturn:
         raise TypeError("use it as a context manager: async with … as results, then async for result in results")
@@ -71,14 +78,13 @@ class FanOut(Generic[Item, Value]):
             while True:
                 await room.acquire()
                 try:
-                    index, item = await source.take()
-                    value = await self.work(index, item)
-                except StopAsyncIteration:
-                    return
+                    taken = await source.take()
+                    if taken is None:
+                        return
+                    results.send_nowait((taken[0], await self.work(*taken)))
                 except Exception as error:  # noqa: BLE001 - it comes out of the iterator, where the caller can catch it
                     source.fail(error)
                     return
-                results.send_nowait((index, value))
 
 
 @define(eq=False)
@@ -101,6 +107,8 @@ class Results(Generic[Value]):
                 index, value = await self._receive.receive()
             except anyio.EndOfStream:
                 return self._after_end()
+            except anyio.ClosedResourceError:
+                raise RuntimeError("the block of this iterator was left: iterate inside of async with") from None
             if not self._is_ordered:
                 self._room.release()
                 return value
@@ -117,7 +125,8 @@ class Results(Generic[Value]):
         if self._early:
             return self._in_order(min(self._early))
         if self._source.error is not None:
-            raise self._source.error
+            error, self._source.error = self._source.error, None
+            raise error
         raise StopAsyncIteration
 
 
@@ -141,16 +150,17 @@ class _Source(Generic[Item]):
         else:
             self._take = _taking(self.items)
 
-    async def take(self) -> tuple[int, Item]:
-        """Return the next item and its index; `StopAsyncIteration` where there is none."""
+    async def take(self) -> tuple[int, Item] | None:
+        """Return the index of the next item, and the item; `None` where there is none."""
         async with self._turn:
             if self._is_dry:
-                raise StopAsyncIteration
+                return None
+            self._is_dry = True  # after its end, an error or a cancellation an iterator is not asked again
             try:
                 item = await self._take()
-            except BaseException:  # the end, an error or a cancellation: an iterator is not asked again after any
-                self._is_dry = True
-                raise
+            except StopAsyncIteration:
+                return None
+            self._is_dry = self.error is not None
             self._taken += 1
             return self._taken - 1, item
 

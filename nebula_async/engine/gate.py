@@ -9,10 +9,10 @@ from random import Random
 from typing import Protocol
 
 import anyio
-from anyio.lowlevel import RunVar
 from attrs import define, field
 
 from nebula_async.config import Config
+from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.pace import Pace
 
 SECONDS_IN_FLIGHT = 6.0
@@ -59,7 +59,7 @@ class _Queue:
 
     pace: Pace
     slots: anyio.Semaphore
-    turn: anyio.Lock = field(factory=anyio.Lock)
+    turn: anyio.Lock
 
 
 @define(eq=False)
@@ -70,12 +70,15 @@ class LocalGate:
     per_minute: float | None
     backoff: float
     random: Random
-    _queues: RunVar[_Queue] = field(factory=lambda: RunVar("nebula_async_gate"), init=False)
+    _queues: PerLoop[_Queue] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._queues = PerLoop(self._open_queue)
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Wait for a slot and for the pace. Cancellation while waiting leaves no trace."""
-        queue = self._queue()
+        queue = self._queues.get()
         async with queue.slots:
             async with queue.turn:  # the lock keeps the order, and is held while its holder waits for the pace
                 await _wait(queue.pace)
@@ -84,22 +87,21 @@ class LocalGate:
 
     def accepted(self) -> None:
         """An attempt was accepted."""
-        self._queue().pace.accepted()
+        self._queues.get().pace.accepted()
 
     def throttled(self, *, sent_at: float, delay: float | None) -> float:
         """Hold everyone; return for how many seconds."""
-        return self._queue().pace.throttled(anyio.current_time(), sent_at=sent_at, delay=delay, source=self.random)
+        pace = self._queues.get().pace
+        return pace.throttled(anyio.current_time(), sent_at=sent_at, delay=delay, source=self.random)
 
     def refusing_for(self) -> float:
         """Return for how many seconds there have been refusals and nothing else."""
-        return self._queue().pace.refusing_for(anyio.current_time())
+        return self._queues.get().pace.refusing_for(anyio.current_time())
 
-    def _queue(self) -> _Queue:
-        queue = self._queues.get(None)
-        if queue is None:
-            queue = _Queue(Pace(self.per_minute, self.backoff), anyio.Semaphore(self.concurrency))
-            self._queues.set(queue)
-        return queue
+    def _open_queue(self) -> _Queue:
+        # What is waited for next is the network, so a free slot need not be waited for.
+        slots = anyio.Semaphore(self.concurrency, fast_acquire=True)
+        return _Queue(Pace(self.per_minute, self.backoff), slots, anyio.Lock(fast_acquire=True))
 
 
 async def _wait(pace: Pace) -> None:

@@ -12,6 +12,9 @@ from nebula_async.engine.retry import jittered_upward
 HEADROOM = 0.98
 LONGEST_BACKOFF = 30.0
 
+FEWEST_HOLDS = 3
+"""After fewer, a server that asks for long waits has not refused often enough to say that it always will."""
+
 
 @define
 class Pace:
@@ -45,22 +48,23 @@ class Pace:
 
     def throttled(self, now: float, *, sent_at: float, delay: float | None, source: Random) -> float:
         """A request sent at `sent_at` was refused; return the seconds that everyone is held, 0 for no new hold."""
-        is_new = sent_at >= self._held_at
         if self._refusing_since is None:
             self._refusing_since = now
-        if delay is None and not is_new:
+        is_new = sent_at >= self._held_at
+        if not is_new and now + (delay or 0) <= max(self._held_until, now):
             return 0.0
-        seconds = self._drawn(source) if delay is None else jittered_upward(delay, source)
+        seconds = jittered_upward(delay, source) if delay else self._drawn(source)
         if is_new:
             self._held_at = now
             self._holds += 1
-        before = self._held_until
-        self._held_until = max(before, now + seconds)
-        return self._held_until - now if is_new or self._held_until > before else 0.0
+        self._held_until = max(self._held_until, now + seconds)
+        return self._held_until - now
 
     def refusing_for(self, now: float) -> float:
-        """Return for how many seconds there have been refusals and nothing else."""
-        return 0.0 if self._refusing_since is None else now - self._refusing_since
+        """Return for how many seconds there have been refusals and nothing else; 0 until several holds have passed."""
+        if self._refusing_since is None or self._holds < FEWEST_HOLDS:
+            return 0.0
+        return now - self._refusing_since
 
     def _drawn(self, source: Random) -> float:
         longest = min(LONGEST_BACKOFF, 2.0 ** min(self._holds, 10))

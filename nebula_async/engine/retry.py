@@ -42,10 +42,11 @@ class History:
     """What a call for so many pictures has tried.
 
     `attempts` were started, `counted` of those that failed count against the policy, and `perhaps_paid` may have cost
-    something.
+    something. Under one replayed key all attempts together are charged once.
     """
 
     pictures: int
+    is_replayed: bool = False
     attempts: int = 0
     counted: int = 0
     perhaps_paid: int = 0
@@ -55,7 +56,14 @@ class History:
         """Add an attempt that failed."""
         self.counted += is_counted
         self.perhaps_paid += self.pictures > 0 and verdict.known in PERHAPS_PAID
-        self.charges += verdict.known.charges * self.pictures
+        self.charge(verdict.known.charges)
+
+    def charge(self, each: Charges) -> None:
+        """Add what an attempt is charged for each picture."""
+        new, old = each * self.pictures, self.charges
+        at_most = max(old.at_most, new.at_most) if self.is_replayed else old.at_most + new.at_most
+        at_least = max(old.at_least, new.at_least) if self.is_replayed else old.at_least + new.at_least
+        self.charges = Charges(at_least, at_most)
 
 
 def delay_before_next(
@@ -72,7 +80,7 @@ def delay_before_next(
         return None
     if verdict.known is Known.THROTTLED:
         return 0.0
-    if asked is not None:
+    if asked:  # a moment that is past names none
         return jittered_upward(asked, source)
     return policy.backoff * BACKOFFS[verdict.known].draw(history.counted, source)
 

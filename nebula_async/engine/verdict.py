@@ -6,12 +6,14 @@ from what an HTTP exchange proves, and from the statuses observed of this API.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from enum import Enum
 from ssl import SSLCertVerificationError
 
 from attrs import frozen
 
-from nebula_async.api.envelope import read_body, read_error
+from nebula_async.api.envelope import kind_of, read_body, read_error
 from nebula_async.api.messages import Reply
 from nebula_async.charges import Charges
 from nebula_async.engine.phase import Progress
@@ -73,29 +75,36 @@ class Verdict:
     error: NebulaError
 
 
-def judge_failure(progress: Progress, cause: Exception) -> Verdict:
-    """Judge an attempt that got no complete reply."""
-    if not progress.may_be_sent:
-        return Verdict(Known.NOT_SENT, _not_sent(cause))
-    if progress.is_accepted:
-        error = OutcomeUnknownError(f"the API accepted the request, then its reply was lost: {cause}", retryable=True)
-        return Verdict(Known.PAID_LOST, error)
-    error = OutcomeUnknownError(f"the request was sent and no complete reply came back: {cause}", retryable=True)
-    return Verdict(Known.UNKNOWN, error)
+def judge_failure(progress: Progress, failure: Exception) -> Verdict:
+    """Judge an attempt that got no complete reply; the error's cause is what happened below."""
+    verdict = _verdict_of_failure(progress, failure)
+    verdict.error.__cause__ = failure.__cause__ or failure
+    return verdict
 
 
-def judge_reply(reply: Reply, *, seconds: float, usual_seconds: float | None, now: float) -> Verdict:
-    """Judge a complete reply that is no success; `seconds` is how long it took, `usual_seconds` a success takes."""
+def judge_reply(
+    reply: Reply, *, now: float, seconds: float = math.inf, usual_seconds: float | None = None, is_replayed: bool = False
+) -> Verdict:
+    """Judge a reply that is no success.
+
+    `seconds` is how long it took, `usual_seconds` a success takes; `is_replayed`: the server promises one charge a key.
+    """
     error = read_error(reply, now=now)
     known = _class_of(error, reply, is_fast=seconds < fast_seconds(usual_seconds))
-    error.retryable = known in CERTAINLY_FREE or known in PERHAPS_PAID
+    if is_replayed and reply.status == 409:  # the first request under this key is still being worked on
+        known = Known.UNKNOWN
+    asked_to_stop = any(name.lower() == b"x-should-retry" and value == b"false" for name, value in reply.headers)
+    error.retryable = not asked_to_stop and known in CERTAINLY_FREE | PERHAPS_PAID
     return Verdict(known, error)
 
 
 def judge_unusable(error: NebulaError) -> Verdict:
-    """Judge a 2xx whose body says that it failed, or cannot be used."""
-    if isinstance(error, UnusableReplyError) or not isinstance(error, APIStatusError):
+    """Judge a 2xx whose body says that it failed, or cannot be used. An unknown code proves nothing: it stays paid."""
+    if not isinstance(error, APIStatusError):
         return Verdict(Known.PAID_UNUSABLE, error)
+    if kind_of(error.code, 500) is ServerError:
+        unusable = UnusableReplyError(f"success in the status, failure in the body: {error}", details=error.details)
+        return Verdict(Known.PAID_UNUSABLE, unusable)
     known = _class_by_kind(error) or Known.REFUSED
     error.retryable = known in CERTAINLY_FREE
     return Verdict(known, error)
@@ -120,15 +129,23 @@ def fast_seconds(usual_seconds: float | None) -> float:
     return FAST_SECONDS if usual_seconds is None else min(FAST_SECONDS, FAST_SHARE * usual_seconds)
 
 
-def _not_sent(cause: Exception) -> NotSentError:
-    is_untrusted = isinstance(_innermost(cause), SSLCertVerificationError)
-    return NotSentError(f"no connection, so nothing was sent: {cause}", retryable=not is_untrusted)
+def _verdict_of_failure(progress: Progress, failure: Exception) -> Verdict:
+    if not progress.may_be_sent:
+        is_untrusted = any(isinstance(error, SSLCertVerificationError) for error in _chain(failure))
+        return Verdict(
+            Known.NOT_SENT, NotSentError(f"no connection, so nothing was sent: {failure}", retryable=not is_untrusted)
+        )
+    if progress.is_accepted:
+        lost = f"the API accepted the request, then its reply was lost: {failure}"
+        return Verdict(Known.PAID_LOST, OutcomeUnknownError(lost, retryable=True))
+    unknown = f"the request was sent and no complete reply came back: {failure}"
+    return Verdict(Known.UNKNOWN, OutcomeUnknownError(unknown, retryable=True))
 
 
-def _innermost(error: BaseException) -> BaseException:
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return error
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _class_of(error: APIStatusError, reply: Reply, *, is_fast: bool) -> Known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from inspect import iscoroutinefunction
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -45,8 +46,9 @@ PictureSource: TypeAlias = str | PathLike[str] | bytes | BinaryFile | PillowImag
 
 def is_source(value: object) -> bool:
     """Whether a value is of a kind that `read_source` can read."""
-    is_known = isinstance(value, str | PathLike | bytes | BinaryFile | PillowImage)
-    return is_known and not isinstance(value, io.TextIOBase)
+    if isinstance(value, io.TextIOBase) or iscoroutinefunction(getattr(value, "read", None)):
+        return False
+    return isinstance(value, str | PathLike | bytes | BinaryFile | PillowImage)
 
 
 def as_text(source: PictureSource) -> str:

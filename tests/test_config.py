@@ -1,0 +1,301 @@
+"""Settings are checked when they are made, and stay as they are."""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import httpx
+import pytest
+from attrs import evolve, fields
+from attrs.exceptions import FrozenInstanceError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nebula_async.config import TIERS, Config, RetryPolicy, Tier, Timeouts
+from nebula_async.errors import ConfigurationError
+
+NO_NUMBER = [math.nan, math.inf, -math.inf, True, "10", None, -1, -0.0, 1j, [1], pytest.param(10**5000, id="5000 digits")]
+
+
+def refusal(make, *arguments, **fields_given) -> str:
+    """Return the message with which a value is refused."""
+    with pytest.raises(ConfigurationError) as caught:
+        make(*arguments, **fields_given)
+    return str(caught.value)
+
+
+def test_the_defaults_are_the_documented_ones():
+    """Without settings the documented API is used, with no tier and a choice of seed."""
+    config = Config()
+    assert "https://api.nebulablock.com/api/v1" == config.base_url
+    assert ("model", "off", "warn", True) == (
+        config.model_field, config.idempotency, config.parameter_rules, config.choose_seed,
+    )  # fmt: skip
+    assert (None, None) == (config.per_minute, config.concurrency)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.nebulablock.com/api/v1",
+        "HTTPS://API.example:8443/v1",
+        "https://[2001:db8::1]/v1",
+        "http://localhost:8000/api/v1",
+        "http://127.0.0.1:8000",
+        "http://127.9.9.9",
+        "http://[::1]:8000",
+    ],
+)
+def test_a_base_url_is_https_or_on_this_machine(url):
+    """Any https address is accepted, and plain http to this machine."""
+    assert url == Config(base_url=url).base_url
+    assert httpx.URL(url).host
+
+
+@pytest.mark.parametrize("given_url", ["https://a.example/v1/", "https://a.example/v1//"])
+def test_a_slash_at_the_end_does_not_matter(given_url):
+    """A base URL with a slash at its end means the one without."""
+    assert "https://a.example/v1" == Config(base_url=given_url).base_url
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("", "must begin with https:// and a host"),
+        ("api.example/v1", "must begin with https:// and a host"),
+        ("ftp://api.example", "must begin with https:// and a host"),
+        ("https://", "must begin with https:// and a host"),
+        ("https:///v1", "must begin with https:// and a host"),
+        ("https://:443/v1", "must begin with https:// and a host"),
+        ("https://a.example:0", "must begin with https:// and a host"),
+        ("https://a.example:99999", "is no URL"),
+        ("https://a.example:x", "is no URL"),
+        ("https://[::1", "is no URL"),
+        ("https://[evil]/", "is no URL"),
+        ("http://api.example/v1", "the key would travel in clear"),
+        ("http://localhost.evil.example", "the key would travel in clear"),
+        ("http://10.0.0.1", "the key would travel in clear"),
+        ("http://0.0.0.0", "the key would travel in clear"),
+        ("http://2130706433", "the key would travel in clear"),
+        ("http://127.1", "the key would travel in clear"),
+        ("https://user@a.example", "must have no user name"),
+        ("https://@a.example", "must have no user name"),
+        ("https://a.example/v1?x=1", "must have no user name, query or fragment"),
+        ("https://a.example/v1?", "must have no user name, query or fragment"),
+        ("https://a.example/v1#x", "must have no user name, query or fragment"),
+        ("https://a.example/v1#", "must have no user name, query or fragment"),
+        ("http://127.0.0.1\\@evil/", "must have no backslash"),
+        ("https://a.example/ v1", "must have no backslash, blank"),
+        ("https://a.example/v1\n", "must have no backslash, blank, control"),
+        ("https://a.example/\u200bv1", "non-ASCII"),
+        ("https://b\u00fccher.example", "non-ASCII"),
+        ("http://\uff11\uff12\uff17.0.0.1", "non-ASCII"),
+        (None, "must be text"),
+        (b"https://a.example", "must be text"),
+        (httpx.URL("https://a.example"), "must be text"),
+    ],
+)
+def test_any_other_base_url_is_refused(url, problem):
+    """What is no plain https address is refused, naming the field and what is wrong with it."""
+    message = refusal(Config, base_url=url)
+    assert message.startswith("base_url ")
+    assert problem in message
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:hunter2@a.example", "https://me:hun/ter2@a.example:x", "https://a.example?key=hunter2"]
+)
+def test_a_secret_in_a_refused_url_is_not_shown(url):
+    """A password or key that was put into a URL does not appear in the message that refuses it."""
+    assert "ter2" not in refusal(Config, base_url=url)
+
+
+@given(st.text("http:/@.#?[]\\ae1%7\u00e9\t", max_size=20))
+def test_an_accepted_url_goes_where_it_says(tail):
+    """Whatever text is given, one that is accepted means the same host to the HTTP library."""
+    try:
+        url = Config(base_url="https://a.example" + tail).base_url
+    except ConfigurationError:
+        return
+    assert httpx.URL(url).host.startswith("a.example")
+    assert not httpx.URL(url).userinfo
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
+@pytest.mark.parametrize("value", [*NO_NUMBER, 0, 86_401])
+def test_timeouts_are_finite_and_above_zero(name, value):
+    """A time limit that is no positive, finite number of seconds is refused; none can be switched off."""
+    message = refusal(Timeouts, **{name: value})
+    assert message.startswith(f"{name} must be a number above 0 and up to 86400; got ")
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
+@pytest.mark.parametrize("value", [0.001, 1, 86_400])
+def test_timeouts_in_range_are_kept(name, value):
+    """Each time limit takes whole and broken seconds, up to a day."""
+    assert value == getattr(Timeouts(**{name: value}), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("attempts", "a whole number from 1 to 100"),
+        ("resend_unknown", "a whole number from 0 to 100"),
+        ("longest_delay", "a number from 0 to 86400"),
+        ("backoff", "a number from 0 to 100"),
+    ],
+)
+@pytest.mark.parametrize("value", [*NO_NUMBER, 10**9])
+def test_retry_policies_are_in_range(name, allowed, value):
+    """A retry policy that cannot be meant is refused, naming the field and what is allowed."""
+    assert refusal(RetryPolicy, **{name: value}).startswith(f"{name} must be {allowed}; got ")
+
+
+@pytest.mark.parametrize("name", ["attempts", "resend_unknown"])
+def test_counts_are_whole(name):
+    """A count of 2.0 is refused: it would be a surprise in every message that prints it."""
+    assert "got 2.0 (float)" in refusal(RetryPolicy, **{name: 2.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "allowed"),
+    [
+        ("concurrency", [0, -1, 10_001, 10**6, 1.5, True, "8"], "a whole number from 1 to 10000"),
+        ("rate_limit", [0, -1, 1e-9, 1e7, math.nan, math.inf, True, "60"], "a number from 0.01666666667 to 1000000"),
+        ("model_field", ["modelname", "", None, 1], "one of model, model_name"),
+        ("idempotency", ["on", True, None], "one of off, replay, unknown"),
+        ("parameter_rules", ["error", False, None], "one of off, strict, warn"),
+        ("choose_seed", [1, 0, "no", None], "True or False"),
+        ("retry", [3, None, {"attempts": 3}], "RetryPolicy"),
+    ],
+)
+def test_settings_out_of_range_are_refused(name, values, allowed):
+    """Each wrong setting is refused with its name, what is allowed and what was given."""
+    for value in values:
+        message = refusal(Config, **{name: value})
+        assert message.startswith(f"{name} must be {allowed}; got ")
+        assert repr(value) in message
+
+
+def test_a_rate_may_be_as_low_as_one_an_hour():
+    """The smallest rate is one request an hour."""
+    assert 1 / 60 == Config(rate_limit=1 / 60).per_minute
+
+
+@pytest.mark.parametrize("seconds", [30, 0.5])
+def test_one_number_is_the_total(seconds):
+    """A timeout given as a number is the limit for the whole call; the others keep their defaults."""
+    assert Timeouts(total=seconds) == Config(timeouts=seconds).timeouts
+
+
+@pytest.mark.parametrize("value", [None, "30", True, 0, math.nan])
+def test_timeouts_cannot_be_switched_off(value):
+    """A timeout of `None` is refused: every wait has a bound."""
+    assert "total must be a number above 0" in refusal(Config, timeouts=value)
+
+
+@pytest.mark.parametrize(
+    ("name", "per_minute", "per_day"),
+    [
+        ("engineer-1", 60, 200),
+        ("engineer-2", 300, 1_000),
+        ("engineer-3", 600, 2_000),
+        ("expert-1", 1_500, None),
+        ("expert-2", 3_000, None),
+    ],
+)
+def test_tiers_are_the_documented_ones(name, per_minute, per_day):
+    """A tier is given by name, and has the documented limits."""
+    config = Config(tier=name)
+    assert (per_minute, per_day) == (config.tier.per_minute, config.tier.per_day)
+    assert per_minute == config.per_minute
+
+
+def test_there_are_no_other_tiers():
+    """The table of tiers holds the five documented ones, each under its own name."""
+    assert 5 == len(TIERS)
+    assert all(name == tier.name for name, tier in TIERS.items())
+
+
+def test_a_tier_of_ones_own():
+    """Limits that are not in the table are given as a `Tier`."""
+    tier = Tier("team", 10_000, 50_000)
+    assert tier == Config(tier=tier).tier
+
+
+def test_a_rate_limit_wins_over_the_tier():
+    """A rate given as a number is used instead of the tier's."""
+    assert 30 == Config(tier="expert-2", rate_limit=30).per_minute
+
+
+@pytest.mark.parametrize("value", ["Engineer 1", "", "expert", 1, ["expert-1"], {}])
+def test_an_unknown_tier_is_refused_with_the_known_ones(value):
+    """A tier that does not exist is refused, and the message lists those that do."""
+    message = refusal(Config, tier=value)
+    assert all(name in message for name in TIERS)
+    assert repr(value) in message
+
+
+@pytest.mark.parametrize("arguments", [("", 60), (None, 60), ("x", 0), ("x", True), ("x", 60, 0), ("x", 60, 1.5)])
+def test_a_tier_is_checked(arguments):
+    """A tier of one's own has a name and limits in range."""
+    assert " must be " in refusal(Tier, *arguments)
+
+
+def test_the_environment_changes_the_defaults():
+    """`from_env` reads base URL, tier and total time from the environment."""
+    variables = {"NEBULA_BASE_URL": "http://127.0.0.1:8000/", "NEBULA_TIER": "expert-1", "NEBULA_TIMEOUT": "12.5"}
+    expected = Config(base_url="http://127.0.0.1:8000", tier="expert-1", timeouts=12.5)
+    assert expected == Config.from_env(variables)
+
+
+def test_an_empty_environment_changes_nothing():
+    """Without variables `from_env` gives the defaults."""
+    assert Config() == Config.from_env({})
+    assert Config() == Config.from_env()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "problem"),
+    [
+        ("NEBULA_TIMEOUT", "abc", "total must be a number above 0 and up to 86400; got 'abc'"),
+        ("NEBULA_TIMEOUT", "", "got ''"),
+        ("NEBULA_TIMEOUT", "-1", "got -1.0"),
+        ("NEBULA_TIMEOUT", "0", "got 0.0"),
+        ("NEBULA_TIMEOUT", "inf", "got inf"),
+        ("NEBULA_TIMEOUT", "nan", "got nan"),
+        ("NEBULA_TIMEOUT", "1e999", "got inf"),
+        ("NEBULA_TIMEOUT", "30s", "got '30s'"),
+        ("NEBULA_TIER", "expert", "tier must be one of engineer-1, "),
+        ("NEBULA_TIER", "", "got ''"),
+        ("NEBULA_BASE_URL", "", "base_url must begin with https://"),
+        ("NEBULA_BASE_URL", "http://api.example", "base_url must begin with https://"),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_name(variable, text, problem):
+    """A setting from the environment that is wrong names the variable, what is allowed and what was given."""
+    message = refusal(Config.from_env, {variable: text})
+    assert message.startswith(f"environment variable {variable}: ")
+    assert problem in message
+
+
+def test_settings_are_frozen():
+    """A setting cannot be changed under a running client; a changed copy is made with `evolve`."""
+    config = Config()
+    with pytest.raises(FrozenInstanceError):
+        config.concurrency = 3
+    assert Config(concurrency=3) == evolve(config, concurrency=3)
+
+
+def test_a_changed_copy_is_checked_too():
+    """`evolve` refuses what the constructor refuses."""
+    assert "concurrency" in refusal(evolve, Config(), concurrency=0)
+
+
+def test_settings_are_compared_by_value_and_pickled():
+    """Equal settings are equal, in this process and in another."""
+    config = Config(tier="expert-1", timeouts=5, retry=RetryPolicy(attempts=1), concurrency=4)
+    assert config == Config(tier="expert-1", timeouts=5, retry=RetryPolicy(attempts=1), concurrency=4)
+    assert config == pickle.loads(pickle.dumps(config))  # noqa: S301 - our own bytes
+    assert config != Config()
