@@ -193,8 +193,7 @@ class AsyncNebula:
         only the daily quota ends the iteration, with one `RateLimitError` (`scope` "day") and the rest untaken. Leaving
         the block cancels what is in flight.
         """
-        if isinstance(prompts_or_requests, str | bytes | ImageRequest):
-            raise TypeError("generate_many takes an iterable of prompts or requests; for one picture use generate")
+        _refuse_one(prompts_or_requests)
         check_shared(shared)
         workers = self.config.concurrency or slots_for(self.config.per_minute)
         if concurrency is not None:
@@ -208,9 +207,24 @@ class AsyncNebula:
         concurrency: int | None = None,
         **shared: Any,
     ) -> list[Result]:
-        """Generate many pictures and return all results in the order of the items. They are all held in memory."""
-        async with self.generate_many(prompts_or_requests, concurrency=concurrency, ordered=True, **shared) as results:
-            return [result async for result in results]
+        """Generate many pictures and return all results in the order of the items, however they end.
+
+        Items and results are all held in memory; the items are read to their end before anything is sent. Once the
+        daily quota is used up, what is left of them fails with that error.
+        """
+        items = await _listed(prompts_or_requests)
+        found: dict[int, Result] = {}
+        left: NebulaError = NebulaError("not generated")
+        async with self.generate_many(items, concurrency=concurrency, **shared) as results:
+            try:
+                async for result in results:
+                    found[result.index] = result
+            except RateLimitError as error:
+                left = error
+        return [
+            found.get(index) or Failure(request=likeness(item, shared), error=left, index=index)
+            for index, item in enumerate(items)
+        ]
 
     async def models(self) -> tuple[Model, ...]:
         """Return the models that the API lists, with their prices. Costs nothing."""
@@ -236,6 +250,16 @@ class AsyncNebula:
             if isinstance(error, RateLimitError) and error.scope == "day":
                 raise
             return Failure(request=likeness(item, shared), error=error, index=index)
+
+
+def _refuse_one(items: object) -> None:
+    if isinstance(items, str | bytes | ImageRequest):
+        raise TypeError("this takes an iterable of prompts or requests; for one picture use generate")
+
+
+async def _listed(items: Iterable[Item] | AsyncIterable[Item]) -> list[Item]:
+    _refuse_one(items)
+    return [item async for item in items] if isinstance(items, AsyncIterable) else list(items)
 
 
 def _caller_place() -> str:

@@ -76,17 +76,29 @@ class RetryPolicy:
     backoff: float = field(default=1.0, validator=check.number(0, 100))
 
 
-def _tier(given: Tier | str | None) -> Tier | None:
-    if given is None or isinstance(given, Tier):
+# Converters do not refuse: a report of local variables could not show the value, half made. Validators come after them.
+
+
+def _tier(given: Tier | str | None) -> Any:
+    return next((tier for name, tier in TIERS.items() if name == given), given)
+
+
+def _check_tier(_config: object, attribute: Attribute[Any], tier: object) -> None:
+    if tier is not None and not isinstance(tier, Tier):
+        allowed = f"one of {', '.join(TIERS)}, or a Tier"
+        raise ConfigurationError(f"{attribute.name} must be {allowed}; got {shown(tier)}")
+
+
+def _timeouts(given: Timeouts | float) -> Any:
+    try:
+        return given if isinstance(given, Timeouts) else Timeouts(total=given)
+    except ConfigurationError:
         return given
-    tier = next((tier for name, tier in TIERS.items() if name == given), None)
-    if tier is None:
-        raise ConfigurationError(f"tier must be one of {', '.join(TIERS)}, or a Tier; got {shown(given)}")
-    return tier
 
 
-def _timeouts(given: Timeouts | float) -> Timeouts:
-    return given if isinstance(given, Timeouts) else Timeouts(total=given)
+def _check_timeouts(_config: object, _attribute: Attribute[Any], timeouts: Any) -> None:
+    if not isinstance(timeouts, Timeouts):
+        Timeouts(total=timeouts)  # says what is wrong with it
 
 
 def _without_slash(url: Any) -> Any:
@@ -148,11 +160,11 @@ class Config:
 
     base_url: str = field(default=BASE_URL, converter=_without_slash, validator=_check_url)
     model_field: ModelField = field(default="model", validator=check.one_of(("model", "model_name")))
-    tier: Tier | None = field(default=None, converter=_tier)
+    tier: Tier | None = field(default=None, converter=_tier, validator=_check_tier)
     rate_limit: float | None = field(default=None, validator=check.number(1 / 60, 1_000_000, optional=True))
     concurrency: int | None = field(default=None, validator=check.whole(1, 10_000, optional=True))
     retry: RetryPolicy = field(factory=RetryPolicy, validator=check.kind(RetryPolicy))
-    timeouts: Timeouts = field(factory=Timeouts, converter=_timeouts)
+    timeouts: Timeouts = field(factory=Timeouts, converter=_timeouts, validator=_check_timeouts)
     idempotency: Idempotency = field(default="off", validator=check.one_of(("off", "unknown", "replay")))
     parameter_rules: ParameterRules = field(default="warn", validator=check.one_of(("warn", "strict", "off")))
     choose_seed: bool = field(default=True, validator=check.flag())

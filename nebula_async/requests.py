@@ -30,15 +30,30 @@ def _check_mask(request: ImageRequest, _attribute: Attribute[Any], mask: object)
         raise InvalidRequestError("mask needs an image: it says which part of the image is repainted")
 
 
-def _plain(extra: object) -> Mapping[str, Any] | None:
+def _as_json(extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of `extra` as the API will read it."""
+    text = json.dumps(dict(extra), ensure_ascii=False, allow_nan=False)
+    return cast("dict[str, Any]", json.loads(text.encode()))
+
+
+def _copied(extra: Any) -> Any:
+    try:
+        return _as_json(extra) if _is_named(extra) else extra
+    except (TypeError, ValueError, RecursionError):
+        return extra  # the validator says what is wrong with it
+
+
+def _is_named(extra: object) -> bool:
+    return isinstance(extra, Mapping) and all(isinstance(name, str) for name in extra)
+
+
+def _check_json(_request: object, _attribute: Attribute[Any], extra: Any) -> None:
     if extra is None:
-        return None
-    if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
+        return
+    if not _is_named(extra):
         raise InvalidRequestError(f"extra must be a mapping of field names to JSON values; got {shown(extra)}")
     try:
-        text = json.dumps(dict(extra), ensure_ascii=False, allow_nan=False)
-        return cast("Mapping[str, Any]", json.loads(text.encode()))
+        _as_json(extra)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"extra must hold JSON values only: {error}") from error
 
@@ -75,7 +90,7 @@ class ImageRequest:
         default=None, validator=[_check_source, _check_mask], repr=lambda value: shown(value)
     )
     id: str | None = field(default=None, validator=check.text(optional=True, max_bytes=256))
-    extra: Mapping[str, Any] | None = field(default=None, converter=_plain, validator=_check_extra)
+    extra: Mapping[str, Any] | None = field(default=None, converter=_copied, validator=[_check_json, _check_extra])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set as plain JSON values; `from_dict` reads them back.

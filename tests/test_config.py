@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from traceback import TracebackException
 
 import httpx
 import pytest
@@ -15,7 +16,19 @@ from hypothesis import strategies as st
 from nebula_async.config import TIERS, Config, RetryPolicy, Tier, Timeouts
 from nebula_async.errors import ConfigurationError
 
-NO_NUMBER = [math.nan, math.inf, -math.inf, True, "10", None, -1, -0.0, 1j, [1], pytest.param(10**5000, id="5000 digits")]
+NO_NUMBER = [
+    math.nan,
+    math.inf,
+    -math.inf,
+    True,
+    "10",
+    None,
+    -1,
+    -0.0,
+    1j,
+    [1],
+    pytest.param(10**5000, id="5000 digits"),
+]
 
 
 def refusal(make, *arguments, **fields_given) -> str:
@@ -278,6 +291,14 @@ def test_a_wrong_variable_is_refused_by_name(variable, text, problem):
     message = refusal(Config.from_env, {variable: text})
     assert message.startswith(f"environment variable {variable}: ")
     assert problem in message
+
+
+@pytest.mark.parametrize("fields_given", [{"tier": "none"}, {"timeouts": 0}, {"concurrency": 0}, {"base_url": "x"}])
+def test_a_refusal_can_be_reported_with_local_variables(fields_given):
+    """A report that prints the variables of each frame can print the settings that are refused."""
+    with pytest.raises(ConfigurationError) as caught:
+        Config(**fields_given)
+    assert TracebackException.from_exception(caught.value, capture_locals=True).stack
 
 
 def test_settings_are_frozen():

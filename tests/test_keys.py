@@ -90,12 +90,10 @@ def test_a_malformed_key_is_refused_and_not_repaired(name, wrap):
     assert "SECRET" not in f"{error!r} {error.args} {error.__cause__} {error.__context__}"
 
 
-@pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_key_in_the_environment_is_refused(name, monkeypatch):
+@pytest.mark.parametrize("key", ["", " ", SECRET + "\n", SECRET + " x", SECRET + "é"])
+def test_a_malformed_key_in_the_environment_is_refused(key, monkeypatch):
     """The environment is held to the same rules."""
-    if any(char in MALFORMED[name] for char in "\0\ud800"):
-        pytest.skip("no environment can hold it")
-    monkeypatch.setenv("NEBULA_API_KEY", MALFORMED[name])
+    monkeypatch.setenv("NEBULA_API_KEY", key)
     assert "SECRET" not in str(refusal(None))
 
 

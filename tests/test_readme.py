@@ -65,9 +65,7 @@ def test_a_program_runs(program, environ, tmp_path):
 def test_a_command_ends_well(line, environ, tmp_path):
     """Each command line does what the text around it says."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    done = subprocess.run(
-        shlex.split(line), cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(shlex.split(line), cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stderr
     assert [] != list(tmp_path.rglob("*.png"))
 

@@ -128,11 +128,17 @@ def read_reply(reply: Reply, *, asked: int, now: float) -> Answer:
     if not images:
         raise _unusable(reply, f"the reply holds no usable picture: {problems[0] if problems else 'none in it'}")
     return Answer(
-        facts=replies.structure(body, Facts),
+        facts=_facts(body),
         images=tuple(images),
         inference_seconds=_finite((entries[0].timings or {}).get("inference")),
         missing=max(asked - len(images), 0),
     )
+
+
+def _facts(body: Mapping[str, Any]) -> Facts:
+    data = body.get("data")
+    beside_pictures = data if isinstance(data, Mapping) else {}  # the inference API has its `usage` there
+    return replies.structure({**beside_pictures, **body}, Facts)
 
 
 def _failure(reply: Reply, now: float) -> NebulaError:

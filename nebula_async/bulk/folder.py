@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from attrs import field, frozen
+from attrs import frozen
 
 from nebula_async.errors import JobError
 from nebula_async.images.image import Image
-from nebula_async.images.media import read_media
+from nebula_async.images.media import EXTENSIONS, read_media
 from nebula_async.requests import ImageRequest
 from nebula_async.sinks.names import relative_key
 
-MOST_NAMES = 100
+SUFFIXES = tuple(suffix for suffixes in EXTENSIONS.values() for suffix in suffixes)
 
 
 @frozen
 class JobFolder:
-    """`images/` holds the pictures in folders of a thousand, `.nebula/` what the job knows of them."""
+    """`images/` holds the pictures in folders of a thousand, `.nebula/` what the job knows of them.
+
+    Paths of pictures are relative to the folder, as the ledger notes them: it may be moved as a whole.
+    """
 
     path: Path
-    images: Path = field(init=False)
-    state: Path = field(init=False)
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "images", self.path / "images")
-        object.__setattr__(self, "state", self.path / ".nebula")
+    @property
+    def images(self) -> Path:
+        """Where the pictures are."""
+        return self.path / "images"
 
     @property
     def ledger(self) -> Path:
         """The ledger's file."""
-        return self.state / "ledger.db"
-
-    def relative(self, path: Path) -> str:
-        """Return a picture's path as the ledger notes it: the folder may be moved as a whole."""
-        return path.relative_to(self.path).as_posix()
+        return self.path / ".nebula" / "ledger.db"
 
     def prepare(self) -> None:
         """Make the folders and try to write into them. Raises `JobError` naming the folder."""
         try:
-            for folder in (self.images, self.state):
+            for folder in (self.images, self.ledger.parent):
                 folder.mkdir(parents=True, exist_ok=True)
                 probe = folder / f".{uuid4().hex}.part"
                 probe.touch(exist_ok=False)
@@ -49,26 +50,58 @@ class JobFolder:
             reason = error.strerror or str(error)
             raise JobError(f"cannot write to the output folder {self.path}: {reason}; give another --out") from error
 
-    def find(self, number: int, request: ImageRequest) -> Path | None:
-        """Return the whole picture that a run which was killed has stored for an item."""
-        key = self.images / relative_key(number, request.prompt, request.id)
-        candidates = sorted(key.parent.glob(f"{key.name}.*")) if key.parent.is_dir() else []
-        return next((path for path in candidates if _is_whole(path)), None)
+    def holds_pictures(self) -> bool:
+        """Whether a job has stored something here."""
+        return any(self.images.glob("[0-9]*/[0-9]*"))
 
-    async def store(self, number: int, request: ImageRequest, image: Image) -> Path:
-        """Store a picture under the item's name, next to any other file that has it. Raises `OSError`."""
-        key = relative_key(number, request.prompt, request.id)
-        for name in (key, *(f"{key}-{copy}" for copy in range(1, MOST_NAMES))):
-            try:
-                return await image.save(self.images / f"{name}{image.extension}")
-            except FileExistsError:
-                continue  # not ours: the ledger would know it
-        raise FileExistsError(f"{MOST_NAMES} files are named {key} already")
+    def free_name(self, number: int, request: ImageRequest) -> str:
+        """Return the name under which an item's picture will be stored: no file has it, whatever its extension.
+
+        Raises `OSError` where the job's folder has vanished.
+        """
+        self._check()
+        names = _copies(f"images/{relative_key(number, request.prompt, request.id)}")
+        return next(name for name in names if not any(self._files(name)))
+
+    def find(self, name: str) -> str | None:
+        """Return the path of the whole picture that was stored under a name which was free before it was sent."""
+        found = next(filter(_is_whole, self._files(name)), None)
+        return None if found is None else found.relative_to(self.path).as_posix()
+
+    async def store(self, name: str, images: tuple[Image, ...]) -> str:
+        """Store the pictures of an item, the first one last under the name itself; return its path.
+
+        No other file is replaced: where one has come to the name, the next free one is taken. Raises `OSError`.
+        """
+        self._check()
+        for copy, image in enumerate(images[1:], 1):
+            await self._store(_copies(f"{name}-{copy}"), image)
+        path = await self._store(_copies(name), images[0])
+        return path.relative_to(self.path).as_posix()
+
+    async def _store(self, names: Iterator[str], image: Image) -> Path:
+        try:
+            return await image.save(self.path / f"{next(names)}{image.extension}")
+        except FileExistsError:
+            return await self._store(names, image)
+
+    def _check(self) -> None:
+        """A folder that has vanished is not made anew: the ledger went with it."""
+        if not self.ledger.exists():
+            raise FileNotFoundError(errno.ENOENT, "the output folder is gone", str(self.path))
+
+    def _files(self, name: str) -> Iterator[Path]:
+        candidates = (self.path / f"{name}{suffix}" for suffix in SUFFIXES)
+        return (path for path in candidates if path.exists() or path.is_symlink())
+
+
+def _copies(name: str) -> Iterator[str]:
+    return itertools.chain((name,), (f"{name}-{copy}" for copy in itertools.count(1)))
 
 
 def _is_whole(path: Path) -> bool:
     try:
-        read_media(path.read_bytes())
+        read_media(path.read_bytes() if path.is_file() else b"")
     except (OSError, ValueError):
         return False
     return True

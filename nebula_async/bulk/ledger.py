@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from attrs import define, field, frozen
 
@@ -20,15 +22,18 @@ CREATE TABLE item (
     number INTEGER PRIMARY KEY,
     body_sha TEXT NOT NULL,
     state TEXT NOT NULL,
-    sends INTEGER NOT NULL DEFAULT 0,
+    sends INTEGER NOT NULL,
     at_least INTEGER NOT NULL DEFAULT 0,
     at_most INTEGER NOT NULL DEFAULT 0,
-    path TEXT,
+    at_stake INTEGER NOT NULL,
+    name TEXT,
     error TEXT
 ) STRICT
 """
 VERSION = 1
 APPLICATION = 0x6E6562  # "neb": tells this ledger from any other SQLite file
+
+LOCK_SECONDS = 0.2
 
 
 class State(StrEnum):
@@ -44,110 +49,159 @@ class State(StrEnum):
 
 @frozen
 class Row:
-    """An item as the ledger knows it."""
+    """An item as the ledger knows it.
+
+    `sends` counts the calls made for it, `charges` what those that ended may have cost, and `at_stake` what one that is
+    under way may. `name` is where its picture will be, and where it is once the item is done.
+    """
 
     number: int
     body_sha: str
     state: State
-    sends: int = 0
-    charges: Charges = field(factory=Charges)
-    path: str | None = None
-    error: str | None = None
+    sends: int
+    charges: Charges
+    at_stake: int
+    name: str | None
+    error: str | None
 
 
 @define(eq=False)
 class Ledger:
-    """The items of one job. One process at a time; its methods block, and are called one after the other."""
+    """The items of one job. One process at a time; its methods block, are called one after the other, and raise
+    `JobError` where the file fails them.
+    """
 
-    connection: sqlite3.Connection
+    path: Path
+    _connection: sqlite3.Connection = field(alias="connection")
 
     @classmethod
     def open(cls, path: Path) -> Ledger:
         """Open a ledger, or make one. Raises `JobError` where another process has it, or it is not one of ours."""
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.2)
+        with _explained(path):
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS)
+        ledger = cls(path, connection)
         try:
-            _prepare(connection, path)
-        except sqlite3.Error as error:
-            connection.close()
-            raise JobError(_explain(error, path)) from error
-        except JobError:
-            connection.close()
+            with _explained(path):
+                ledger._prepare()
+        except BaseException:
+            ledger.close()
             raise
-        return cls(connection)
+        return ledger
 
     def close(self) -> None:
         """Close the file; another process may open it then."""
-        self.connection.close()
+        self._connection.close()
+
+    def is_empty(self) -> bool:
+        """Whether nothing was ever sent."""
+        return self.count_beyond(0) == 0
 
     def find(self, number: int) -> Row | None:
         """Return the row of an item."""
-        found = self.connection.execute(f"{SELECT} WHERE number = ?", (number,)).fetchone()
-        return _row(found) if found else None
+        found = self._read(f"{SELECT} WHERE number = ?", number)
+        return _row(*found[0]) if found else None
 
-    def counts(self) -> Counter[State]:
-        """Return how many items are in each state."""
-        found = self.connection.execute("SELECT state, count(*) FROM item GROUP BY state")
+    def under_way(self) -> list[Row]:
+        """Return the items whose call has not ended, as far as the ledger knows."""
+        return [_row(*values) for values in self._read(f"{SELECT} WHERE state = ?", State.SENT)]
+
+    def count_beyond(self, total: int) -> int:
+        """Return how many items come after the first `total`: they were sent and are asked for no more."""
+        found: int = self._read("SELECT count(*) FROM item WHERE number >= ?", total)[0][0]
+        return found
+
+    def counts(self, total: int) -> Counter[State]:
+        """Return how many of the first `total` items are in each state."""
+        found = self._read("SELECT state, count(*) FROM item WHERE number < ? GROUP BY state", total)
         return Counter({State(state): number for state, number in found})
 
     def charges(self) -> Charges:
-        """Return what all items of the job may have been charged."""
-        sums = self.connection.execute("SELECT coalesce(sum(at_least), 0), coalesce(sum(at_most), 0) FROM item")
-        return Charges(*sums.fetchone())
+        """Return what all calls ever made for the job may have been charged."""
+        sums = "SELECT coalesce(sum(at_least), 0), coalesce(sum(at_most + at_stake), 0) FROM item"
+        return Charges(*self._read(sums)[0])
 
-    def sending(self, number: int, body_sha: str) -> None:
-        """Note, before anything leaves, that an item is about to be sent."""
-        self.connection.execute(
-            "INSERT INTO item (number, body_sha, state, sends) VALUES (?, ?, ?, 1)"
-            " ON CONFLICT (number) DO UPDATE SET state = excluded.state, sends = sends + 1",
-            (number, body_sha, State.SENT),
-        )
+    def sending(self, number: int, body_sha: str, name: str, *, at_stake: int) -> None:
+        """Note, before anything leaves, that an item is about to be sent, and what that may cost in pictures."""
+        self._write(
+            "INSERT INTO item (number, body_sha, state, sends, at_stake, name) VALUES (?, ?, ?, 1, ?, ?)"
+            " ON CONFLICT (number) DO UPDATE SET state = excluded.state, sends = sends + 1,"
+            " at_stake = excluded.at_stake, name = excluded.name, error = NULL",
+            number, body_sha, State.SENT, at_stake, name,
+        )  # fmt: skip
 
     def ended(
-        self, number: int, state: State, charges: Charges, *, path: str | None = None, error: str | None = None
+        self, number: int, state: State, charges: Charges, *, name: str | None = None, error: str | None = None
     ) -> None:
-        """Note how an item ended; what it was charged is added to what it was charged before."""
-        self.connection.execute(
-            "UPDATE item SET state = ?, at_least = at_least + ?, at_most = at_most + ?, path = ?, error = ?"
-            " WHERE number = ?",
-            (state, charges.at_least, charges.at_most, path, error, number),
-        )
+        """Note how a call ended; what it was charged is added to what the item was charged before."""
+        self._write(
+            "UPDATE item SET state = ?, at_least = at_least + ?, at_most = at_most + ?, at_stake = 0,"
+            " name = ?, error = ? WHERE number = ?",
+            state, charges.at_least, charges.at_most, name, _storable(error), number,
+        )  # fmt: skip
 
-    def put_back(self, states: Iterable[State]) -> None:
+    def put_back(self, *states: State) -> None:
         """Let the items in these states be sent again."""
         for state in states:
-            self.connection.execute("UPDATE item SET state = ?, sends = 0 WHERE state = ?", (State.PENDING, state))
+            self._write("UPDATE item SET state = ?, sends = 0 WHERE state = ?", State.PENDING, state)
+
+    def _read(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
+        with _explained(self.path):
+            return self._connection.execute(statement, values).fetchall()
+
+    def _write(self, statement: str, *values: str | int | None) -> None:
+        with _explained(self.path):
+            self._connection.execute(statement, values)
+
+    def _prepare(self) -> None:
+        self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._connection.execute("BEGIN EXCLUSIVE")  # nothing of a file that is not ours is changed
+        self._check()
+        self._connection.execute("COMMIT")
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+
+    def _check(self) -> None:
+        application, version = (self._pragma(name) for name in ("application_id", "user_version"))
+        if not self._pragma("schema_version"):
+            self._create()
+        elif application != APPLICATION:
+            raise JobError(f"{self.path} is no ledger but a file of another program; use another output folder")
+        elif version != VERSION:
+            raise JobError(f"{self.path} is of another version of nebula_async; update, or use another output folder")
+        elif (problem := self._pragma("quick_check")) != "ok":
+            raise sqlite3.DatabaseError(problem)
+
+    def _create(self) -> None:
+        self._connection.execute(SCHEMA)
+        self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        self._connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _pragma(self, name: str) -> Any:
+        return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-SELECT = "SELECT number, body_sha, state, sends, at_least, at_most, path, error FROM item"
+SELECT = "SELECT number, body_sha, state, sends, at_least, at_most, at_stake, name, error FROM item"
 
 
-def _row(values: tuple[int, str, str, int, int, int, str | None, str | None]) -> Row:
-    number, body_sha, state, sends, at_least, at_most, path, error = values
-    return Row(number, body_sha, State(state), sends, Charges(at_least, at_most), path, error)
+def _row(number: int, body_sha: str, state: str, sends: int, at_least: int, at_most: int, *rest: Any) -> Row:
+    return Row(number, body_sha, State(state), sends, Charges(at_least, at_most), *rest)
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("BEGIN EXCLUSIVE")
-    _migrate(connection, path)
-    connection.execute("COMMIT")
+def _storable(text: str | None) -> str | None:
+    """Return text without the lone surrogates that a server's JSON may hold and no database."""
+    return None if text is None else text.encode(errors="backslashreplace").decode()
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    if version == 0 and application == 0:
-        connection.execute(SCHEMA)
-        connection.execute(f"PRAGMA application_id = {APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-        return
-    if (application, version) != (APPLICATION, VERSION):
-        raise JobError(f"{path} is of another program or version; use another output folder")
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise JobError(_explain(error, path)) from error
 
 
 def _explain(error: sqlite3.Error, path: Path) -> str:
-    if "locked" in str(error):
-        return f"{path.parent.parent} is in use by another process; wait for it, or use another output folder"
-    return f"the ledger {path} cannot be used ({error}); move it away to begin anew, or use another output folder"
+    folder = path.parent.parent
+    if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+        return f"{folder} is in use by another process; wait for it, or use another output folder"
+    return f"the ledger {path} cannot be used ({error}); restore it from a copy, or use another output folder"

@@ -1,74 +1,120 @@
-"""What a job finds when it starts: bad lines, changed lines, pictures that a killed run stored and could not note."""
+"""What a job finds when it starts: bad lines, changed lines, and calls that had not ended when a run was stopped."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from attrs import field, frozen
+
 from nebula_async.bulk.folder import JobFolder
-from nebula_async.bulk.ledger import Ledger, State
+from nebula_async.bulk.ledger import Ledger, Row, State
 from nebula_async.bulk.manifest import Item, check_manifest, read_manifest
 from nebula_async.charges import Charges
 from nebula_async.errors import JobError
 
-MOST_SENDS = 2
-"""An item that a killed run had sent is sent once more; after that its outcome stays unknown until the user says so."""
-
 MOST_SHOWN = 20
 
-
-def count_items(manifest: Path, defaults: Mapping[str, Any]) -> int:
-    """Return how many items a manifest holds. Raises `JobError` that lists its bad lines."""
-    total, bad = check_manifest(manifest, defaults=defaults)
-    if bad:
-        lines = "\n  ".join(str(line) for line in bad[:MOST_SHOWN])
-        more = f"\n  … and {len(bad) - MOST_SHOWN} more" if len(bad) > MOST_SHOWN else ""
-        raise JobError(f"{manifest} cannot be used, nothing was sent; lines to mend: {len(bad)}\n  {lines}{more}")
-    return total
+KILLED = "the run was stopped while the request was under way"
 
 
-def recover(manifest: Path, defaults: Mapping[str, Any], folder: JobFolder, ledger: Ledger) -> None:
-    """Settle every item that an earlier run left as sent: adopt its picture, or let it be sent again.
+@frozen
+class Source:
+    """Where a job's items come from: a manifest, and the parameters for what its lines leave out."""
 
-    Raises `JobError` for a line that is not what the ledger knows under its number.
+    manifest: Path
+    defaults: Mapping[str, Any] = field(factory=dict)
+
+    def count(self) -> int:
+        """Return how many items there are. Raises `JobError` that lists the bad lines."""
+        total, bad = check_manifest(self.manifest, defaults=self.defaults)
+        if bad:
+            lines = "\n  ".join(str(line) for line in bad[:MOST_SHOWN])
+            more = f"\n  … and {len(bad) - MOST_SHOWN} more" if len(bad) > MOST_SHOWN else ""
+            head = f"{self.manifest} cannot be used, nothing was sent; lines to mend: {len(bad)}"
+            raise JobError(f"{head}\n  {lines}{more}")
+        return total
+
+    def items(self) -> Iterator[Item]:
+        """Yield the items. Raises `JobError` for a line that is bad, which none was when they were counted."""
+        for entry in read_manifest(self.manifest, defaults=self.defaults):
+            if not isinstance(entry, Item):
+                raise JobError(f"{self.manifest} changed while the job ran: {entry}")
+            yield entry
+
+    def body_sha(self, item: Item) -> str:
+        """Return the digest of what an item asks for, the same wherever the manifest's folder lies."""
+        fields = item.request.to_dict()
+        for name in ("image", "mask"):
+            if _is_path(fields.get(name)):
+                fields[name] = os.path.relpath(fields[name], self.manifest.parent)
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+@frozen(kw_only=True)
+class Recovery:
+    """What became of the calls that had not ended when earlier runs were stopped.
+
+    The pictures of `adopted` were stored. `sent_again` are: they may be paid for twice. `given_up` were sent again
+    before; their outcome stays unknown until the user says so. `removed` items are in the manifest no more.
     """
-    items = (item for item in read_manifest(manifest, defaults=defaults) if isinstance(item, Item))
-    changed = (item for item in items if not _settle(item, body_sha(item, manifest), folder, ledger))
-    lines = [str(item.line) for item in islice(changed, MOST_SHOWN)]
+
+    adopted: int = 0
+    sent_again: int = 0
+    given_up: int = 0
+    removed: int = 0
+
+
+def check_unchanged(source: Source, folder: JobFolder, ledger: Ledger) -> None:
+    """Raise `JobError` for items that are not what the ledger knows under their number."""
+    if ledger.is_empty():
+        if folder.holds_pictures():
+            raise JobError(
+                f"{folder.images} holds the pictures of a job, and their ledger {folder.ledger} is gone or empty;"
+                " restore it, or use another output folder: all would be paid for again"
+            )
+        return
+    lines = [str(item.line) for item in islice(_changed(source, ledger), MOST_SHOWN)]
     if lines:
         raise JobError(
-            f"{folder.path} was begun with other input: line {', '.join(lines)} of {manifest.name}, or the options that"
-            " fill it in, changed; restore them, or use another --out (lines may be added at the end)"
+            f"{folder.path} was begun with other input: line {', '.join(lines)} of {source.manifest.name}, or the"
+            " options that fill it in, changed; restore them, or use another --out (lines may be added at the end)"
         )
 
 
-def body_sha(item: Item, manifest: Path) -> str:
-    """Return the digest of what an item asks for, the same wherever the manifest's folder lies."""
-    fields = item.request.to_dict()
-    for name in ("image", "mask"):
-        if name in fields:
-            fields[name] = os.path.relpath(fields[name], manifest.parent)
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+def recover(folder: JobFolder, ledger: Ledger, *, total: int, resends: int) -> Recovery:
+    """Settle every call that has not ended: adopt its picture, or let it be sent again, as often as `resends` says."""
+    states = Counter(_settle(row, folder, ledger, resends) for row in ledger.under_way())
+    return Recovery(
+        adopted=states[State.DONE],
+        sent_again=states[State.PENDING],
+        given_up=states[State.UNKNOWN],
+        removed=ledger.count_beyond(total),
+    )
 
 
-def _settle(item: Item, sha: str, folder: JobFolder, ledger: Ledger) -> bool:
-    row = ledger.find(item.number)
-    if row is None or row.body_sha != sha:
-        return row is None
-    if row.state is State.SENT:
-        _settle_sent(item, row.sends, folder, ledger)
-    return True
+def _changed(source: Source, ledger: Ledger) -> Iterator[Item]:
+    for item in source.items():
+        row = ledger.find(item.number)
+        if row is not None and row.body_sha != source.body_sha(item):
+            yield item
 
 
-def _settle_sent(item: Item, sends: int, folder: JobFolder, ledger: Ledger) -> None:
-    stored = folder.find(item.number, item.request)
+def _settle(row: Row, folder: JobFolder, ledger: Ledger, resends: int) -> State:
+    stored = folder.find(row.name) if row.name else None
     if stored is not None:
-        ledger.ended(item.number, State.DONE, Charges(1, 1), path=folder.relative(stored))
-        return
-    state = State.PENDING if sends < MOST_SENDS else State.UNKNOWN
-    ledger.ended(item.number, state, Charges(0, 1), error="the run was killed while the request was under way")
+        ledger.ended(row.number, State.DONE, Charges(1, max(1, row.at_stake)), name=stored)
+        return State.DONE
+    state = State.PENDING if row.sends <= resends else State.UNKNOWN
+    ledger.ended(row.number, state, Charges(0, row.at_stake), error=KILLED)
+    return state
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and not value.startswith("data:") and "://" not in value

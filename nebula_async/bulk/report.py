@@ -32,9 +32,9 @@ class Spending:
 class Report:
     """How many items are where, over all runs of the job, and what this run spent.
 
-    `done` are stored, `rejected` were refused, `bad` were paid for and cannot be used, `unknown` may have been paid
-    for, `waiting` are still to be sent. `charges` counts pictures over all runs. `stopped_by` is the error that stopped
-    the whole job.
+    `done` are stored, `rejected` were refused, `bad` were paid for and cannot be used or stored, `unknown` may have
+    been paid for, `waiting` are still to be sent. `charges` counts pictures over all runs. `stopped_by` is the error
+    that stopped the whole job.
     """
 
     total: int

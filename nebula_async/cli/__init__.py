@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 EXTRAS = {
@@ -15,6 +16,8 @@ EXTRAS = {
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal's encoding cannot show ends nothing
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         from nebula_async.cli.app import app
 

@@ -1,15 +1,21 @@
-"""The commands, each imported when it is called."""
+"""The commands."""
 
 from __future__ import annotations
 
 from cyclopts import App, CycloptsError
 from rich.console import Console
+from rich.text import Text
 
+from nebula_async.cli.bulk import bulk
+from nebula_async.cli.connection import printable
+from nebula_async.cli.emulator import emulator
+from nebula_async.cli.generate import generate
+from nebula_async.cli.models import models
 from nebula_async.config import VERSION
 
 
-def _one_sentence(error: CycloptsError) -> str:
-    return f"nebula-async: {error}"
+def _one_sentence(error: CycloptsError) -> Text:
+    return Text(printable(f"nebula-async: {error}"))
 
 
 app = App(
@@ -19,5 +25,5 @@ app = App(
     error_console=Console(stderr=True, soft_wrap=True),
     error_formatter=_one_sentence,
 )
-for name in ("generate", "bulk", "models", "emulator"):
-    app.command(f"nebula_async.cli.{name}:{name}", name=name)
+for command in (generate, bulk, models, emulator):
+    app.command(command)

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import anyio
+from anyio.abc import TaskStatus
 from cyclopts import Parameter
 
 from nebula_async.bulk.job import BulkJob
+from nebula_async.bulk.recovery import Recovery
 from nebula_async.bulk.report import Report
-from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, run, say
+from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, run, say, tell
 from nebula_async.cli.parameters import PictureParameters
 from nebula_async.cli.progress import shown_progress
 
@@ -61,13 +63,12 @@ async def _bulk(
     connection: Connection,
 ) -> int:
     async with (
-        connected(connection) as nebula,
+        connected(connection, concurrency=concurrency) as nebula,
         BulkJob(
             manifest,
             out,
             nebula,
             defaults=parameters.given(),
-            concurrency=concurrency,
             retry_failed=retry_failed,
             resend_unknown=resend_unknown,
         ) as job,
@@ -76,29 +77,33 @@ async def _bulk(
 
 
 async def _run(job: BulkJob) -> int:
+    for text in _found(job.recovery):
+        say(text)
     before = await job.report()
     with shown_progress(before.waiting) as progress:
         job.on_result = progress.add
         report = await _drained_by_signals(job)
     if report is None:
-        say("stopped; what was in flight may be paid for, and is sent again by the same command")
-        return INTERRUPTED
-    _tell(report, job.out)
-    return report.exit_code
+        say("stopped at once: what was in flight may be paid for, and the same command sends it again")
+    _tell(report or await job.report(), job.out)
+    return INTERRUPTED if report is None else report.exit_code
 
 
 async def _drained_by_signals(job: BulkJob) -> Report | None:
     """Run the job; the first signal drains it, a second one stops it (`None`)."""
     report = None
     async with anyio.create_task_group() as group:
-        group.start_soon(_listen, job, group.cancel_scope)
+        await group.start(_listen, job, group.cancel_scope)
         report = await job.run()
         group.cancel_scope.cancel()
     return report
 
 
-async def _listen(job: BulkJob, scope: anyio.CancelScope) -> None:
+async def _listen(
+    job: BulkJob, scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
         async for _ in signals:
             if job.is_draining:
                 scope.cancel()
@@ -107,24 +112,38 @@ async def _listen(job: BulkJob, scope: anyio.CancelScope) -> None:
             say("finishing what is in flight; once more stops at once")
 
 
+def _found(recovery: Recovery) -> list[str]:
+    lines = {
+        f"stored by a run that was stopped, and taken over: {recovery.adopted}": recovery.adopted,
+        f"under way when a run was stopped, and sent again: {recovery.sent_again}; these may be paid for twice": (
+            recovery.sent_again
+        ),
+        f"sent before and no longer at the end of the file: {recovery.removed}; these are not counted": (
+            recovery.removed
+        ),
+    }
+    return [text for text, applies in lines.items() if applies]
+
+
 def _tell(report: Report, out: Path) -> None:
     spent = report.spending
     unpriced = f" and {spent.unpriced} pictures without a known price" if spent.unpriced else ""
-    print(
-        f"{report.done} of {report.total} pictures are in {out / 'images'}; this run: {spent.pictures} in "
-        f"{report.seconds:.1f} s for ${spent.cost}{unpriced}"
+    tell(
+        f"{report.done} of {report.total} are in {out / 'images'}; this run: {spent.pictures} pictures in"
+        f" {report.seconds:.1f} s for ${spent.cost}{unpriced}"
     )
     for text in _left_over(report):
         say(text)
 
 
 def _left_over(report: Report) -> list[str]:
+    is_more = report.charges.at_most > max(report.done, report.spending.pictures)
     lines = {
-        f"{report.rejected} were refused and {report.bad} came back unusable; --retry-failed sends them again": (
-            report.rejected + report.bad
-        ),
-        f"{report.unknown} may have been paid for and are not here; --resend-unknown sends them again": report.unknown,
-        f"{report.waiting} are still to be sent; the same command goes on": report.waiting,
+        f"refused: {report.rejected}; --retry-failed sends them again": report.rejected,
+        f"paid for, and unusable or not stored: {report.bad}; --retry-failed sends them again": report.bad,
+        f"perhaps paid for, and not here: {report.unknown}; --resend-unknown sends them again": report.unknown,
+        f"still to be sent: {report.waiting}; the same command goes on": report.waiting,
+        f"pictures that may have been paid for, over all runs: {_range(report.charges)}": is_more,
         f"stopped: {report.stopped_by}": report.stopped_by is not None,
     }
     return [text for text, applies in lines.items() if applies]

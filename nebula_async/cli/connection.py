@@ -48,9 +48,9 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(connection: Connection) -> AsyncIterator[AsyncNebula]:
+async def connected(connection: Connection, *, concurrency: int | None = None) -> AsyncIterator[AsyncNebula]:
     """Give a client of the API, or of an emulator that lives as long and whose account is told at the end."""
-    config = _config(connection)
+    config = _config(connection, concurrency)
     with _emulated(config.tier) if connection.emulator else nullcontext() as emulator:
         if emulator is not None:
             config = evolve(config, base_url=emulator.base_url)
@@ -58,8 +58,15 @@ async def connected(connection: Connection) -> AsyncIterator[AsyncNebula]:
             yield nebula
 
 
-def _config(connection: Connection) -> Config:
-    options = {"base_url": connection.base_url, "tier": connection.tier, "timeouts": connection.timeout}
+def _config(connection: Connection, concurrency: int | None) -> Config:
+    if connection.emulator and connection.base_url is not None:
+        raise ConfigurationError("--emulator and --base-url name two servers; give one of them")
+    options = {
+        "base_url": connection.base_url,
+        "tier": connection.tier,
+        "timeouts": connection.timeout,
+        "concurrency": concurrency,
+    }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     return evolve(Config.from_env(), **given)
 
@@ -82,23 +89,28 @@ def run(command: Callable[..., Awaitable[int]], *arguments: Any) -> int:
     try:
         return anyio.run(command, *arguments)
     except NebulaError as error:
-        say(f"nebula-async: {error}")
+        say(f"nebula-async: {error}{_about_money(error)}")
         return exit_code(error)
     except OSError as error:
         say(f"nebula-async: {error}")
         return USAGE
     except KeyboardInterrupt:
-        say("nebula-async: interrupted")
+        say("nebula-async: interrupted; what was under way may have been paid for")
         return INTERRUPTED
 
 
 def exit_code(error: NebulaError) -> int:
     """Return how a command ends: 2 what was asked is wrong, 3 nothing would succeed now, 1 this one failed."""
-    if isinstance(error, ConfigurationError | InvalidRequestError | JobError):
-        return USAGE
-    if is_fatal(error) or (isinstance(error, RateLimitError) and error.scope == "day"):
+    is_quota = isinstance(error, RateLimitError) and error.scope == "day"
+    is_disk = isinstance(error, JobError) and error.charges.at_most > 0
+    if is_quota or is_disk or is_fatal(error):
         return STOPPED
-    return 1
+    return USAGE if isinstance(error, ConfigurationError | InvalidRequestError | JobError) else 1
+
+
+def tell(text: str) -> None:
+    """Print a line of the result: on stdout, control characters shown as they are escaped."""
+    print(printable(text))
 
 
 def say(text: str) -> None:
@@ -109,3 +121,7 @@ def say(text: str) -> None:
 def printable(text: str) -> str:
     """Return text that a terminal shows and does not obey."""
     return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+
+
+def _about_money(error: NebulaError) -> str:
+    return f" (pictures that may have been paid for: {error.charges})" if error.charges.at_most else ""

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nebula_async.api.catalog import CATALOG, PARAMETERS, Model
-from nebula_async.cli.connection import Connection, connected, run
+from nebula_async.cli.connection import Connection, connected, run, tell
 
 
 def models(
@@ -25,7 +25,7 @@ async def _models(connection: Connection) -> int:
     rows += [(model.id, model.kind, _price(model), _honoured(model)) for model in listed]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        tell("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
 
 

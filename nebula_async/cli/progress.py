@@ -9,13 +9,14 @@ from decimal import Decimal
 
 from attrs import define, field
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from nebula_async.cli.connection import printable
 from nebula_async.results import Failure, Generation
 
 SECONDS_BETWEEN_LINES = 5.0
 MOST_FAILURES_TOLD = 20
+MOST_OF_PROMPT = 40
 
 
 @define(eq=False)
@@ -25,7 +26,7 @@ class RunProgress:
     console: Console
     bar: Progress
     left: int
-    stored: int = field(default=0, init=False)
+    done: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
     cost: Decimal = field(default=Decimal(0), init=False)
     _started: float = field(factory=time.monotonic, init=False)
@@ -33,8 +34,8 @@ class RunProgress:
 
     def add(self, result: Generation | Failure) -> None:
         """Count a result; a failure is told at once."""
+        self.done += 1
         if isinstance(result, Generation):
-            self.stored += len(result.images)
             self.cost += result.cost or 0
         else:
             self.failed += 1
@@ -43,31 +44,48 @@ class RunProgress:
 
     def _show(self) -> None:
         for task in self.bar.task_ids:
-            self.bar.update(task, completed=self.stored + self.failed, description=self._line())
+            self.bar.update(task, completed=self.done, description=self._line())
         now = time.monotonic()
-        if not self.console.is_terminal and now - self._told >= SECONDS_BETWEEN_LINES:
+        if self.bar.disable and now - self._told >= SECONDS_BETWEEN_LINES:
             self._told = now
-            self.console.print(f"{self.stored + self.failed} of {self.left}: {self._line()}", markup=False)
+            self.console.print(self._line(), markup=False, highlight=False)
 
     def _line(self) -> str:
-        minutes = max(time.monotonic() - self._started, 1) / 60
-        return f"{self.stored} stored, {self.failed} failed, {self.stored / minutes:.0f} a minute, ${self.cost}"
+        seconds = max(time.monotonic() - self._started, 1)
+        failed = f", {self.failed} failed" if self.failed else ""
+        cost = f"${self.cost:.2f}" if self.cost >= 1 else f"${self.cost:.4f}"
+        left = _duration(seconds / self.done * (self.left - self.done))
+        return f"{self.done} of {self.left}{failed}, {60 * self.done / seconds:.0f} a minute, {cost}, {left} left"
 
     def _tell_failure(self, failure: Failure) -> None:
         if self.failed <= MOST_FAILURES_TOLD:
             prompt = failure.request.prompt
-            short = prompt if len(prompt) <= 40 else f"{prompt[:40]}…"
-            self.console.print(printable(f"failed: {short!r}: {failure.error}"), markup=False, highlight=False)
+            short = prompt if len(prompt) <= MOST_OF_PROMPT else f"{prompt[:MOST_OF_PROMPT]}…"
+            text = printable(f"failed: {short!r}: {failure.error}")
+            self.console.print(text, markup=False, highlight=False)
         elif self.failed == MOST_FAILURES_TOLD + 1:
             self.console.print("more failures are noted in the job's ledger, and not told one by one")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager
 def shown_progress(left: int) -> Iterator[RunProgress]:
     """Show the progress of a run with so many items left."""
     console = Console(stderr=True, soft_wrap=True)
-    columns = (BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f}:"), TextColumn("{task.description}"))
-    bar = Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
+    is_plain = not console.is_terminal or console.is_dumb_terminal or left == 0
+    bar = Progress(
+        BarColumn(bar_width=20, style="dim", complete_style="default", finished_style="default"),
+        TextColumn("{task.description}"),
+        console=console,
+        disable=is_plain,
+        transient=True,
+        refresh_per_second=4,
+    )
     with bar:
-        bar.add_task("starting", total=left)
+        bar.add_task(f"0 of {left}", total=left)
         yield RunProgress(console, bar, left)

@@ -37,7 +37,7 @@ Read: TypeAlias = Callable[[Reply], Awaitable[Value]]
 
 CLOSED_SECONDS = 120.0
 LONGEST_HOLD = 3600.0
-"""Refusals alone for longer than the first, or a wait asked for that is longer than the second, mean the day's limit."""
+"""Refusals alone for longer than the one, or a wait asked for longer than the other, mean the day's limit."""
 
 REMEMBERED = 64
 

@@ -181,6 +181,22 @@ def _as_httpcore(request: httpx.Request) -> httpcore.Request:
     url = httpcore.URL(
         scheme=request.url.raw_scheme, host=request.url.raw_host, port=request.url.port, target=request.url.raw_path
     )
+    content = _Content([request.content] if request.content else [])
     return httpcore.Request(
-        request.method, url, headers=request.headers.raw, content=request.stream, extensions=request.extensions
+        request.method, url, headers=request.headers.raw, content=content, extensions=request.extensions
     )
+
+
+@define(eq=False)
+class _Content:
+    """A request's body, once. httpx's is an async generator, which a write that fails leaves for the loop to find."""
+
+    pieces: list[bytes]
+
+    def __aiter__(self) -> _Content:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self.pieces:
+            raise StopAsyncIteration
+        return self.pieces.pop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from random import Random
 from typing import Protocol
 
@@ -79,8 +79,9 @@ class LocalGate:
     async def slot(self) -> AsyncIterator[None]:
         """Wait for a slot and for the pace. Cancellation while waiting leaves no trace."""
         queue = self._queues.get()
-        async with queue.slots:
-            async with queue.turn:  # the lock keeps the order, and is held while its holder waits for the pace
+        async with AsyncExitStack() as held:
+            async with queue.turn:  # one queue: who is first in it waits for a slot and then for the pace
+                await held.enter_async_context(queue.slots)
                 await _wait(queue.pace)
                 queue.pace.release(anyio.current_time())
             yield

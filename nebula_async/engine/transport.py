@@ -105,8 +105,8 @@ class Transport:
             return await _read_error(response, coding, progress)
         body = BoundedBody(coding, limit)
         await _collect(response, body)
-        if body.is_full:
-            raise UnusableReplyError(f"the reply is larger than {limit} bytes")
+        if body.problem:
+            raise UnusableReplyError(body.problem)
         return bytes(body.data)
 
     def _outgoing(
@@ -148,22 +148,21 @@ async def _collect(response: httpx.Response, body: BoundedBody) -> None:
     try:
         async for piece in stream:
             body.feed(piece)
-            if body.is_full:  # closed under its feet it ends by itself; `break` would leave its generators to the loop
+            if body.problem:  # closed under its feet it ends by itself; `break` would leave its generators to the loop
                 await response.aclose()
     except FAILURES:
-        if not body.is_full:
+        if body.problem is None:
             raise
 
 
 async def _read_error(response: httpx.Response, coding: str, progress: Progress) -> bytes:
     """Read what there is of an error body, for a while: the status has decided already."""
+    body = BoundedBody(coding, MAX_ERROR_BYTES)
     progress.is_cut = True
-    body = b""
-    with suppress(*FAILURES, UnusableReplyError), anyio.move_on_after(ERROR_SECONDS):
-        collected = BoundedBody(coding, MAX_ERROR_BYTES)
-        await _collect(response, collected)
-        body, progress.is_cut = bytes(collected.data[:MAX_ERROR_BYTES]), False
-    return body
+    with suppress(*FAILURES), anyio.move_on_after(ERROR_SECONDS):
+        await _collect(response, body)
+        progress.is_cut = body.problem is not None
+    return bytes(body.data)
 
 
 @asynccontextmanager

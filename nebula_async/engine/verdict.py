@@ -83,7 +83,12 @@ def judge_failure(progress: Progress, failure: Exception) -> Verdict:
 
 
 def judge_reply(
-    reply: Reply, *, now: float, seconds: float = math.inf, usual_seconds: float | None = None, is_replayed: bool = False
+    reply: Reply,
+    *,
+    now: float,
+    seconds: float = math.inf,
+    usual_seconds: float | None = None,
+    is_replayed: bool = False,
 ) -> Verdict:
     """Judge a reply that is no success.
 

@@ -78,6 +78,8 @@ def _read(source: PictureSource) -> bytes:
     data = _content(source)
     if not isinstance(data, bytes):
         raise TypeError(f"reading it gives {type(data).__name__} instead of bytes")
+    if not data and isinstance(source, BinaryFile):
+        raise ValueError("the file has nothing left to read; give its path to use it more than once")
     if len(data) > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
     return data
@@ -94,10 +96,7 @@ def _content(source: PictureSource) -> bytes:
         buffer = io.BytesIO()
         source.save(buffer, format="PNG")
         return buffer.getvalue()
-    data = source.read()
-    if data == b"":
-        raise ValueError("the file has nothing left to read; give its path to use it more than once")
-    return data
+    return source.read()
 
 
 def _content_of_text(text: str) -> bytes:

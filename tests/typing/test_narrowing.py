@@ -1,0 +1,85 @@
+"""What type checkers conclude: checked by `mypy` (and pyright) as part of the checks; running it proves nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_never, assert_type
+
+from nebula_async import (
+    AsyncNebula,
+    Config,
+    Failure,
+    Generation,
+    Image,
+    ImageRequest,
+    NebulaError,
+    RateLimitError,
+    RetryPolicy,
+    Timeouts,
+)
+
+
+def narrow_by_match(result: Generation | Failure) -> str:
+    """A `match` over both kinds of result is complete, and each branch knows its own fields."""
+    match result:
+        case Generation(image=image, request=request):
+            assert_type(image, Image)
+            return request.prompt
+        case Failure(error=error, request=request):
+            assert_type(error, NebulaError)
+            return request.prompt
+        case _:
+            assert_never(result)
+
+
+def narrow_by_isinstance(result: Generation | Failure) -> Image | NebulaError:
+    """After `isinstance` only the other kind is left."""
+    if isinstance(result, Failure):
+        assert_type(result, Failure)
+        return result.error
+    assert_type(result, Generation)
+    return result.image
+
+
+def narrow_errors(error: NebulaError) -> float | None:
+    """An error's own fields are known after `isinstance`."""
+    if isinstance(error, RateLimitError):
+        assert_type(error.scope, str | None)
+        return error.retry_after
+    return None
+
+
+async def generate_one(nebula: AsyncNebula, request: ImageRequest) -> None:
+    """Both ways to call `generate` give a `Generation`."""
+    assert_type(await nebula.generate(request), Generation)
+    assert_type(await nebula.generate("a cat", model="m"), Generation)
+    assert_type(await nebula.generate(prompt="a cat", model="m", width=512, image=Path("cat.png")), Generation)
+    assert_type(await nebula.generate("a cat", model="m", image=b"bytes", mask="mask.png"), Generation)
+    await nebula.generate("a cat")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await nebula.generate(request, model="m")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await nebula.generate("a cat", model="m", width="512")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+async def generate_many(nebula: AsyncNebula, requests: list[ImageRequest]) -> None:
+    """Many results are each a `Generation` or a `Failure`, from prompts as from requests."""
+    async with nebula.generate_many(["a cat", "a dog"], model="m") as results:
+        async for result in results:
+            assert_type(result, Generation | Failure)
+    async with nebula.generate_many(requests, ordered=True, concurrency=4) as results:
+        async for result in results:
+            assert_type(result, Generation | Failure)
+    mixed: list[str | ImageRequest] = ["a cat", *requests]
+    assert_type(await nebula.generate_all(iter(mixed), model="m"), list[Generation | Failure])
+
+
+async def save(image: Image) -> None:
+    """Saving gives the path of the file."""
+    assert_type(await image.save("cat"), Path)
+    assert_type(await image.save(Path("cat"), overwrite=True), Path)
+
+
+async def options(nebula: AsyncNebula) -> None:
+    """A sibling is a client like any other."""
+    assert_type(nebula.with_options(timeout=5, retry=RetryPolicy(attempts=1)), AsyncNebula)
+    async with AsyncNebula("key", config=Config(tier="expert-1"), timeout=Timeouts(total=5)) as other:
+        assert_type(other, AsyncNebula)
