@@ -64,7 +64,7 @@ def measure(python: Path, names: tuple[str, ...]) -> dict[str, list[float]]:
 
 def import_seconds(python: Path, name: str) -> float:
     """Import a package in a new process and return the seconds."""
-    done = subprocess.run([python, "-c", CODE.format(name=name)], check=True, capture_output=True, text=True)
+    done = subprocess.run([python, "-I", "-c", CODE.format(name=name)], check=True, capture_output=True, text=True)
     return float(done.stdout)
 
 

@@ -50,32 +50,26 @@ class NebulaError(Exception):
         return self.message
 
 
-@define(slots=False)
 class ConfigurationError(NebulaError):
     """A setting is missing or wrong: key, URL, timeout, tier. Nothing was sent."""
 
 
-@define(slots=False)
 class InvalidRequestError(NebulaError, ValueError):
     """The request was refused before sending: it cost nothing."""
 
 
-@define(slots=False)
 class NotSentError(NebulaError):
     """No connection could be made; the request never left and cost nothing."""
 
 
-@define(slots=False)
 class OutcomeUnknownError(NebulaError):
     """The request left and no complete answer came back: it may have been paid for."""
 
 
-@define(slots=False)
 class UnusableReplyError(NebulaError):
     """The API answered with success, and the answer holds no usable picture: it was paid for, and is not repeated."""
 
 
-@define(slots=False)
 class DeadlineError(NebulaError, TimeoutError):
     """The total time allowed for the call is over; `charges` counts the attempt it interrupted."""
 
@@ -89,17 +83,14 @@ class APIStatusError(NebulaError):
     retry_after: float | None = None
 
 
-@define(slots=False)
 class AuthenticationError(APIStatusError):
     """The key is refused."""
 
 
-@define(slots=False)
 class PermissionDeniedError(APIStatusError):
     """The key is known and may not do this."""
 
 
-@define(slots=False)
 class NotFoundError(APIStatusError):
     """The model is not known; without a `code`, the key most likely is not (the only 404 ever seen meant that)."""
 
@@ -111,26 +102,21 @@ class RateLimitError(APIStatusError):
     scope: str | None = None
 
 
-@define(slots=False)
 class QuotaExhaustedError(APIStatusError):
     """The account has no credit or quota left; waiting does not help."""
 
 
-@define(slots=False)
 class ContentPolicyError(APIStatusError):
     """The request is against the content policy; sending it again does not help."""
 
 
-@define(slots=False)
 class BadRequestError(APIStatusError):
     """The API refuses the request as it is; sending it again does not help."""
 
 
-@define(slots=False)
 class ServerError(APIStatusError):
     """The API or its gateway failed; `charges` says whether it may have been paid for."""
 
 
-@define(slots=False)
 class JobError(NebulaError):
     """A bulk job cannot start or go on: its folder, its ledger or its manifest."""

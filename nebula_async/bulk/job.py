@@ -60,6 +60,7 @@ class BulkJob:
     _ledger: Ledger = field(init=False)
     _workers: int = field(init=False)
     _in_order: anyio.CapacityLimiter = field(init=False)
+    _started: float | None = field(default=None, init=False)
     _spending: Spending = field(factory=Spending, init=False)
     _stopped_by: NebulaError | None = field(default=None, init=False)
 
@@ -78,7 +79,7 @@ class BulkJob:
     ) -> None:
         self._ledger.close()
 
-    async def report(self, seconds: float = 0.0) -> Report:
+    async def report(self) -> Report:
         """Return how the job stands, over all its runs."""
         counts = await self._beside_the_loop(self._ledger.counts, self.total)
         return Report(
@@ -89,7 +90,7 @@ class BulkJob:
             unknown=counts[State.UNKNOWN],
             charges=await self._beside_the_loop(self._ledger.charges),
             spending=self._spending,
-            seconds=seconds,
+            seconds=0.0 if self._started is None else anyio.current_time() - self._started,
             is_interrupted=self.is_draining,
             stopped_by=self._stopped_by,
         )
@@ -100,14 +101,14 @@ class BulkJob:
         Cancellation stops at once: what has arrived is stored, what was in flight may have been paid for, and is sent
         again by the next run.
         """
-        started = anyio.current_time()
+        self._started = anyio.current_time()
         try:
             async with FanOut(self._work, self._items(), self._workers, is_ordered=False) as results:
                 async for _ in results:
                     pass
         except JobError as error:
             self._stop(error)
-        return await self.report(anyio.current_time() - started)
+        return await self.report()
 
     def drain(self) -> None:
         """Send nothing more; `run` returns when what is in flight is stored."""

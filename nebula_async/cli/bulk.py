@@ -137,13 +137,13 @@ def _tell(report: Report, out: Path) -> None:
 
 
 def _left_over(report: Report) -> list[str]:
-    is_more = report.charges.at_most > max(report.done, report.spending.pictures)
+    least, most = report.charges.at_least, report.charges.at_most
     lines = {
         f"refused: {report.rejected}; --retry-failed sends them again": report.rejected,
         f"paid for, and unusable or not stored: {report.bad}; --retry-failed sends them again": report.bad,
         f"perhaps paid for, and not here: {report.unknown}; --resend-unknown sends them again": report.unknown,
         f"still to be sent: {report.waiting}; the same command goes on": report.waiting,
-        f"pictures that may have been paid for, over all runs: {_range(report.charges)}": is_more,
+        f"pictures paid for, over all runs: {least if least == most else f'{least} to {most}'}": most > report.done,
         f"stopped: {report.stopped_by}": report.stopped_by is not None,
     }
     return [text for text, applies in lines.items() if applies]

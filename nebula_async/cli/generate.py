@@ -9,14 +9,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nebula_async.cli.connection import Connection, Switch, connected, run, say
+from nebula_async.cli.connection import Connection, Switch, connected, run, say, tell
 from nebula_async.cli.parameters import PictureParameters
 from nebula_async.errors import JobError
-from nebula_async.images.image import Image
 from nebula_async.images.media import EXTENSIONS
 from nebula_async.requests import ImageRequest
 from nebula_async.results import Generation
 from nebula_async.sinks.names import slug
+
+SUFFIXES = tuple(suffix for suffixes in EXTENSIONS.values() for suffix in suffixes)
 
 
 def generate(
@@ -35,7 +36,8 @@ def generate(
     prompt
         What to see.
     output
-        The file; its extension is added from the picture's type. Without it, the prompt's words are the name.
+        The file, or a folder that is there; the extension is added from the picture's type. Without a file, the
+        prompt's words are the name.
     overwrite
         Replace a file of that name.
     """
@@ -46,24 +48,32 @@ async def _generate(
     prompt: str, output: Path | None, overwrite: bool, parameters: PictureParameters, connection: Connection
 ) -> int:
     request = ImageRequest(prompt, **parameters.given())
-    target = output or _free_name(Path(slug(prompt) or "picture"))
+    target = _target(prompt, output)
     _check_target(target, overwrite=overwrite)
     async with connected(connection) as nebula:
         generation = await nebula.generate(request)
-    path = await _save(generation.image, target, overwrite=overwrite)
-    print(_told(path, generation))
+        path = await _save(generation, target, overwrite=overwrite)
+    tell(_told(path, generation))
     if not generation.charges.settled:
-        say(f"an earlier attempt may have been paid for as well: {generation.charges} pictures in all")
+        say(f"pictures that may have been paid for, earlier attempts included: {generation.charges}")
     return 0
 
 
-async def _save(image: Image, target: Path, *, overwrite: bool) -> Path:
-    """Save under the name that was asked for, else, as the picture is paid for, under one like it."""
-    try:
-        return await image.save(target, overwrite=overwrite)
-    except (ValueError, OSError) as error:
-        say(f"{error}; saved under another name instead")
-        return await image.save(_free_name(target.with_suffix("")))
+async def _save(generation: Generation, target: Path, *, overwrite: bool) -> Path:
+    """Save under the name that was asked for, else, as the picture is paid for, under one like it.
+
+    Raises `JobError` where it cannot be saved anywhere.
+    """
+    image, name = generation.image, _without_suffix(target)
+    if name != target and target.suffix.lower() not in EXTENSIONS[image.media_type or ""]:
+        say(f"the picture is {image.media_type}: {target.name} is saved with the extension {image.extension}")
+        target = _free_name(name)
+    for path in (target, _free_name(name), _free_name(Path(tempfile.gettempdir(), name.name))):
+        try:
+            return await image.save(path, overwrite=overwrite and path == target)
+        except OSError as error:
+            say(f"cannot save the picture as {path}: {error.strerror or error}")
+    raise JobError("the picture was paid for, and could not be saved", charges=generation.charges)
 
 
 def _told(path: Path, generation: Generation) -> str:
@@ -73,6 +83,16 @@ def _told(path: Path, generation: Generation) -> str:
     return f"{path} ({image.width}x{image.height}{seed}, {cost})"
 
 
+def _target(prompt: str, output: Path | None) -> Path:
+    if output is None or output.is_dir():
+        return _free_name((output or Path()) / (slug(prompt) or "picture"))
+    return output
+
+
+def _without_suffix(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+
+
 def _free_name(path: Path) -> Path:
     names = (path if copy == 0 else path.with_name(f"{path.name}-{copy}") for copy in itertools.count())
     return next(name for name in names if not _existing(name))
@@ -80,15 +100,14 @@ def _free_name(path: Path) -> Path:
 
 def _existing(target: Path) -> list[Path]:
     """Return the files that a target could mean before the type of the picture is known."""
-    suffixes = {suffix for known in EXTENSIONS.values() for suffix in known}
-    if target.suffix.lower() in suffixes:
-        return [target] if target.exists() else []
-    return [path for suffix in sorted(suffixes) if (path := target.with_name(target.name + suffix)).exists()]
+    suffixes = ("",) if target.suffix.lower() in SUFFIXES else SUFFIXES
+    return [path for suffix in suffixes if (path := target.with_name(target.name + suffix)).exists()]
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
     """Refuse what could not be saved, before a picture is paid for. Raises `JobError`."""
-    if not overwrite and (existing := _existing(target)):
+    existing = _existing(target)
+    if existing and not overwrite:
         raise JobError(f"{existing[0]} exists; give another --output, or --overwrite")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 import respx
-from wire import RawServer, answer, ask, keep, make_caller
+from wire import RawServer, answer, ask, closed_url, keep, make_caller
 
 from nebula_async.charges import Charges
 from nebula_async.config import RetryPolicy, Timeouts
@@ -59,15 +59,9 @@ async def fetch(url: str, **settings) -> bytes:
     return done.value
 
 
-def closed_port() -> str:
-    """Return a URL at which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
 async def test_a_refused_connection_was_not_sent():
     """Where nothing listens nothing is sent, nothing is charged, and the error names the address."""
-    url = closed_port()
+    url = closed_url()
     error = await fail(url)
 
     assert (NotSentError, Charges(0, 0), True) == (type(error), error.charges, error.retryable)
@@ -434,7 +428,7 @@ async def test_a_transport_that_says_nothing_counts_as_sent():
 async def test_a_transport_that_tells_is_believed():
     """Httpx's own transport tells how far it came: what it could not connect was not sent."""
     transport = httpx.AsyncHTTPTransport()
-    error = await fail(closed_port(), custom=transport)
+    error = await fail(closed_url(), custom=transport)
     await transport.aclose()
 
     assert (NotSentError, Charges(0, 0)) == (type(error), error.charges)

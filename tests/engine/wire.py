@@ -115,6 +115,12 @@ def ask(url: str, pictures: int = 1) -> HttpRequest:
     return HttpRequest(method="POST", url=f"{url}/images/generation", body=b'{"prompt":"x"}', pictures=pictures)
 
 
+def closed_url() -> str:
+    """Return a URL at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
 async def keep(reply: Reply) -> bytes:
     """Read a reply as it is."""
     return reply.body
