@@ -23,7 +23,7 @@ from nebula_async.engine.gate import Gate, local_gate, slots_for
 from nebula_async.engine.transport import HttpTransport, Transport
 from nebula_async.errors import ConfigurationError, NebulaError, RateLimitError
 from nebula_async.events import Observer, guarded, log_event
-from nebula_async.generation import Generator, check_shared, fill_in, likeness
+from nebula_async.generation import Generator, check_shared, fill_in, likeness, without_frames
 from nebula_async.images.sources import PictureSource
 from nebula_async.keys import KeySource, find_key
 from nebula_async.offload import offload
@@ -249,7 +249,7 @@ class AsyncNebula:
         except NebulaError as error:
             if isinstance(error, RateLimitError) and error.scope == "day":
                 raise
-            return Failure(request=likeness(item, shared), error=error, index=index)
+            return Failure(request=likeness(item, shared), error=without_frames(error), index=index)
 
 
 def _refuse_one(items: object) -> None:

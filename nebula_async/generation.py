@@ -96,6 +96,15 @@ def likeness(item: object, parameters: Mapping[str, Any]) -> ImageRequest:
         return ImageRequest.refused(item if isinstance(item, str) else shown(item), parameters.get("model"))
 
 
+def without_frames(error: NebulaError) -> NebulaError:
+    """Return the error without tracebacks: whoever keeps it would keep each request and reply of the call with it."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
 def _encode_with_pictures(encode: Callable[..., HttpRequest], request: ImageRequest) -> HttpRequest:
     sources = {"image": request.image, "mask": request.mask}
     pictures = {name: encode_source(source, name) for name, source in sources.items() if source is not None}

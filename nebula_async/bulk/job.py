@@ -55,6 +55,7 @@ class BulkJob:
     total: int = field(default=0, init=False)
     recovery: Recovery = field(factory=Recovery, init=False)
     is_draining: bool = field(default=False, init=False)
+    in_flight: int = field(default=0, init=False)
     _source: Source = field(init=False)
     _folder: JobFolder = field(init=False)
     _ledger: Ledger = field(init=False)
@@ -111,7 +112,7 @@ class BulkJob:
         return await self.report()
 
     def drain(self) -> None:
-        """Send nothing more; `run` returns when what is in flight is stored."""
+        """Take no more items; `run` returns when what is in flight is stored, also what still queues for the limit."""
         self.is_draining = True
 
     async def _items(self) -> AsyncIterator[Item]:
@@ -128,6 +129,13 @@ class BulkJob:
                 yield item
 
     async def _work(self, _index: int, item: Item) -> None:
+        self.in_flight += 1
+        try:
+            await self._make(item)
+        finally:
+            self.in_flight -= 1
+
+    async def _make(self, item: Item) -> None:
         name = await self._beside_the_loop(self._begin, item)
         result = await generate_item(self.nebula, item)
         with anyio.CancelScope(shield=True):

@@ -22,7 +22,7 @@ CREATE TABLE item (
     number INTEGER PRIMARY KEY,
     body_sha TEXT NOT NULL,
     state TEXT NOT NULL,
-    sends INTEGER NOT NULL,
+    cut_off INTEGER NOT NULL DEFAULT 0,
     at_least INTEGER NOT NULL DEFAULT 0,
     at_most INTEGER NOT NULL DEFAULT 0,
     at_stake INTEGER NOT NULL,
@@ -51,14 +51,14 @@ class State(StrEnum):
 class Row:
     """An item as the ledger knows it.
 
-    `sends` counts the calls made for it, `charges` what those that ended may have cost, and `at_stake` what one that is
-    under way may. `name` is where its picture will be, and where it is once the item is done.
+    `cut_off` counts its calls that were under way when a run was stopped. `charges` is what calls that ended may have
+    cost, `at_stake` what one under way may. `name` is where its picture will be, or is once the item is done.
     """
 
     number: int
     body_sha: str
     state: State
-    sends: int
+    cut_off: int
     charges: Charges
     at_stake: int
     name: str | None
@@ -123,9 +123,9 @@ class Ledger:
     def sending(self, number: int, body_sha: str, name: str, *, at_stake: int) -> None:
         """Note, before anything leaves, that an item is about to be sent, and what that may cost in pictures."""
         self._write(
-            "INSERT INTO item (number, body_sha, state, sends, at_stake, name) VALUES (?, ?, ?, 1, ?, ?)"
-            " ON CONFLICT (number) DO UPDATE SET state = excluded.state, sends = sends + 1,"
-            " at_stake = excluded.at_stake, name = excluded.name, error = NULL",
+            "INSERT INTO item (number, body_sha, state, at_stake, name) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (number) DO UPDATE SET"
+            " state = excluded.state, at_stake = excluded.at_stake, name = excluded.name, error = NULL",
             number, body_sha, State.SENT, at_stake, name,
         )  # fmt: skip
 
@@ -139,10 +139,15 @@ class Ledger:
             state, charges.at_least, charges.at_most, name, _storable(error), number,
         )  # fmt: skip
 
+    def cut_off(self, number: int, state: State, charges: Charges) -> None:
+        """Note that the call for an item was under way when a run was stopped, and where that leaves the item."""
+        self._write("UPDATE item SET cut_off = cut_off + 1 WHERE number = ?", number)
+        self.ended(number, state, charges, error="the run was stopped while the request was under way")
+
     def put_back(self, *states: State) -> None:
         """Let the items in these states be sent again."""
         for state in states:
-            self._write("UPDATE item SET state = ?, sends = 0 WHERE state = ?", State.PENDING, state)
+            self._write("UPDATE item SET state = ?, cut_off = 0 WHERE state = ?", State.PENDING, state)
 
     def _read(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
         with _explained(self.path):
@@ -180,11 +185,11 @@ class Ledger:
         return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-SELECT = "SELECT number, body_sha, state, sends, at_least, at_most, at_stake, name, error FROM item"
+SELECT = "SELECT number, body_sha, state, cut_off, at_least, at_most, at_stake, name, error FROM item"
 
 
-def _row(number: int, body_sha: str, state: str, sends: int, at_least: int, at_most: int, *rest: Any) -> Row:
-    return Row(number, body_sha, State(state), sends, Charges(at_least, at_most), *rest)
+def _row(number: int, body_sha: str, state: str, cut_off: int, at_least: int, at_most: int, *rest: Any) -> Row:
+    return Row(number, body_sha, State(state), cut_off, Charges(at_least, at_most), *rest)
 
 
 def _storable(text: str | None) -> str | None:

@@ -21,8 +21,6 @@ from nebula_async.errors import JobError
 
 MOST_SHOWN = 20
 
-KILLED = "the run was stopped while the request was under way"
-
 
 @frozen
 class Source:
@@ -111,8 +109,8 @@ def _settle(row: Row, folder: JobFolder, ledger: Ledger, resends: int) -> State:
     if stored is not None:
         ledger.ended(row.number, State.DONE, Charges(1, max(1, row.at_stake)), name=stored)
         return State.DONE
-    state = State.PENDING if row.sends <= resends else State.UNKNOWN
-    ledger.ended(row.number, state, Charges(0, row.at_stake), error=KILLED)
+    state = State.PENDING if row.cut_off < resends else State.UNKNOWN
+    ledger.cut_off(row.number, state, Charges(0, row.at_stake))
     return state
 
 

@@ -15,7 +15,7 @@ from nebula_async.bulk.recovery import Recovery
 from nebula_async.bulk.report import Report
 from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, run, say, tell
 from nebula_async.cli.parameters import PictureParameters
-from nebula_async.cli.progress import shown_progress
+from nebula_async.cli.progress import RunProgress, shown_progress
 
 
 def bulk(
@@ -82,25 +82,29 @@ async def _run(job: BulkJob) -> int:
     before = await job.report()
     with shown_progress(before.waiting) as progress:
         job.on_result = progress.add
-        report = await _drained_by_signals(job)
+        report = await _drained_by_signals(job, progress)
     if report is None:
         say("stopped at once: what was in flight may be paid for, and the same command sends it again")
     _tell(report or await job.report(), job.out)
     return INTERRUPTED if report is None else report.exit_code
 
 
-async def _drained_by_signals(job: BulkJob) -> Report | None:
+async def _drained_by_signals(job: BulkJob, progress: RunProgress) -> Report | None:
     """Run the job; the first signal drains it, a second one stops it (`None`)."""
     report = None
     async with anyio.create_task_group() as group:
-        await group.start(_listen, job, group.cancel_scope)
+        await group.start(_listen, job, progress, group.cancel_scope)
         report = await job.run()
         group.cancel_scope.cancel()
     return report
 
 
 async def _listen(
-    job: BulkJob, scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    job: BulkJob,
+    progress: RunProgress,
+    scope: anyio.CancelScope,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
@@ -109,7 +113,8 @@ async def _listen(
                 scope.cancel()
                 return
             job.drain()
-            say("finishing what is in flight; once more stops at once")
+            progress.end_after(job.in_flight)
+            say(f"finishing what is in flight: {job.in_flight}; once more stops at once")
 
 
 def _found(recovery: Recovery) -> list[str]:

@@ -92,7 +92,8 @@ def run(command: Callable[..., Awaitable[int]], *arguments: Any) -> int:
         say(f"nebula-async: {error}{_about_money(error)}")
         return exit_code(error)
     except OSError as error:
-        say(f"nebula-async: {error}")
+        place = "" if error.filename is None else f" ({error.filename})"
+        say(f"nebula-async: {error.strerror or error}{place}")
         return USAGE
     except KeyboardInterrupt:
         say("nebula-async: interrupted; what was under way may have been paid for")

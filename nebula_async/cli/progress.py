@@ -42,6 +42,12 @@ class RunProgress:
             self._tell_failure(result)
         self._show()
 
+    def end_after(self, in_flight: int) -> None:
+        """Show the end of a run that takes up nothing more."""
+        self.left = self.done + in_flight
+        for task in self.bar.task_ids:
+            self.bar.update(task, total=self.left)
+
     def _show(self) -> None:
         for task in self.bar.task_ids:
             self.bar.update(task, completed=self.done, description=self._line())

@@ -39,9 +39,9 @@ class FanOut(Generic[Item, Value]):
 
     async def __aenter__(self) -> Results[Value]:
         """Start the workers and return the iterator over what they make."""
+        source = _Source(self.items)
         send, receive = anyio.create_memory_object_stream[tuple[int, Value]](math.inf)
         room = anyio.Semaphore(2 * self.workers)
-        source = _Source(self.items)
         self._group = await anyio.create_task_group().__aenter__()
         with send:
             for _ in range(self.workers):

@@ -60,12 +60,18 @@ def picture(url: str) -> HttpRequest:
     return HttpRequest(method="POST", url=f"{url}/images/generation", body=json.dumps(PICTURE).encode(), pictures=1)
 
 
-async def end(caller: Caller, request: HttpRequest, read=read, **options) -> Completed | NebulaError:
+async def outcome(caller: Caller, request: HttpRequest, read=read, **options) -> Completed | NebulaError:
     """Make a call and return what it ends with."""
     try:
         return await caller.call(request, read, **options)
     except NebulaError as error:
         return error
+
+
+async def end(caller: Caller, request: HttpRequest, read=read, **options) -> Completed | NebulaError:
+    """Make the only call of a caller and return what it ends with."""
+    try:
+        return await outcome(caller, request, read, **options)
     finally:
         await caller.transport.aclose()
 
@@ -225,7 +231,7 @@ async def test_one_refusal_holds_everyone(start):
 
 async def test_a_burst_of_refusals_is_one_hold(start):
     """Sixteen calls that are refused together hold everyone once, and then all succeed (F23)."""
-    emulator = start(*(Fault("429", at=[range(1, 17)], headers={"Retry-After-Ms": "200"}),))
+    emulator = start(Fault("429", at=range(1, 17), headers={"Retry-After-Ms": "200"}))
     events: list = []
     caller = make_caller(emulator.base_url, events)
     async with anyio.create_task_group() as group:
@@ -248,16 +254,16 @@ async def test_a_wait_that_does_not_fit_is_not_begun(start):
     assert anyio.current_time() - begun < 1
 
 
-@pytest.mark.parametrize(("asked", "error"), [("119", DeadlineError), ("121", RateLimitError)])
+@pytest.mark.parametrize(("asked", "attempts", "least", "most"), [("119", 3, 238, 249), ("121", 1, 0, 0)])
 @VIRTUAL
-async def test_the_longest_delay(asked, error):
+async def test_the_longest_delay(asked, attempts, least, most):
     """A wait that is longer than `longest_delay` is raised at once, though the deadline would allow it."""
     caller = make_caller("http://localhost", custom=httpx.MockTransport(lambda _request: _throttled(asked)))
     begun = anyio.current_time()
     ended = await end(caller, ask("http://localhost"), keep)
 
-    assert error is type(ended)
-    assert (300.0 if error is DeadlineError else 0.0) == anyio.current_time() - begun
+    assert (RateLimitError, attempts) == (type(ended), ended.attempts)
+    assert least <= anyio.current_time() - begun <= most
 
 
 def _throttled(seconds: str | None) -> httpx.Response:
@@ -271,11 +277,11 @@ def _refusing_until(moment: float, seconds: str | None) -> httpx.MockTransport:
 
 
 @VIRTUAL
-@pytest.mark.parametrize("asked", ["60", "600"])
-async def test_patience_spends_neither_attempts_nor_time(asked):
+@pytest.mark.parametrize(("asked", "seconds"), [(None, 100), ("30", 100), ("600", 1000)])
+async def test_patience_spends_neither_attempts_nor_time(asked, seconds):
     """A patient call waits for the rate limit as long as the server asks, far over its attempts and its deadline."""
     begun = anyio.current_time()
-    transport = _refusing_until(begun + 1000, asked)
+    transport = _refusing_until(begun + seconds, asked)
     caller = make_caller(
         "http://localhost", custom=transport, timeouts=Timeouts(total=5), retry=RetryPolicy(attempts=1)
     )
@@ -283,7 +289,7 @@ async def test_patience_spends_neither_attempts_nor_time(asked):
 
     assert isinstance(done, Completed)
     assert Charges(1, 1) == done.charges
-    assert 1000 <= anyio.current_time() - begun
+    assert seconds <= anyio.current_time() - begun
 
 
 @VIRTUAL
@@ -304,7 +310,7 @@ async def test_a_wait_of_hours_means_the_day(is_patient):
     """A server that asks to wait for hours names the day's limit; nobody is held that long."""
     caller = make_caller("http://localhost", custom=_refusing_until(1e9, "7200"))
     begun = anyio.current_time()
-    ended = [await end(caller, ask("http://localhost"), keep, is_patient=is_patient) for _ in range(2)]
+    ended = [await outcome(caller, ask("http://localhost"), keep, is_patient=is_patient) for _ in range(2)]
 
     assert [(RateLimitError, "day", 7200.0)] * 2 == [(type(each), each.scope, each.retry_after) for each in ended]
     assert 0.0 == anyio.current_time() - begun
@@ -403,9 +409,7 @@ async def test_queueing_is_free_for_the_patient():
     caller = make_caller(
         "http://localhost", custom=httpx.MockTransport(slow), rate_limit=1 / 60, timeouts=Timeouts(total=30)
     )
-    done = []
-    for _ in range(2):
-        done.append(await end(caller, ask("http://localhost"), keep, is_patient=True))
+    done = [await outcome(caller, ask("http://localhost"), keep, is_patient=True) for _ in range(2)]
     seconds = 40
     late = await end(caller, ask("http://localhost"), keep, is_patient=True)
 
@@ -439,7 +443,7 @@ async def test_a_request_for_nothing_costs_nothing(start, replies):
     emulator = start()
     caller = make_caller(emulator.base_url)
     done = await end(caller, HttpRequest(method="GET", url=f"{emulator.base_url}/users/credits"), keep)
-    server = replies(answer(500), answer(200, b"half", length=9), answer(504))
+    server = replies(answer(500), answer(504), answer(500))
     free = HttpRequest(method="GET", url=server.url)
     ended = await end(make_caller(server.url, retry=RetryPolicy(backoff=0, resend_unknown=0)), free, keep)
 
@@ -467,7 +471,7 @@ async def test_what_is_usual_is_learnt_from_pictures(start):
     ],
 )
 async def test_idempotency(replies, idempotency, sent, attempts, charges):
-    """The key goes along where it is wanted, quoted, the same at each attempt; only a replayed one frees re-sends (D8)."""
+    """The key goes along where wanted, quoted, the same at each attempt; only a replayed one frees re-sends (D8)."""
     server = replies(*[answer(504)] * 3)
     ended = await end(make_caller(server.url, idempotency=idempotency), ask(server.url), keep)
     keys = {_header(text, b"idempotency-key") for text in server.requests}

@@ -1,0 +1,428 @@
+"""The commands as people call them: results on stdout, all else on stderr, one clear sentence for each mistake."""
+
+from __future__ import annotations
+
+import fcntl
+import inspect
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import time
+from contextlib import closing
+from decimal import Decimal
+
+import httpx
+import pytest
+from attrs import fields
+
+from nebula_async.charges import Charges
+from nebula_async.cli.app import app
+from nebula_async.cli.bulk import bulk
+from nebula_async.cli.connection import Connection, exit_code, printable
+from nebula_async.cli.emulator import emulator as emulator_command
+from nebula_async.cli.generate import generate
+from nebula_async.cli.models import models
+from nebula_async.cli.parameters import PictureParameters
+from nebula_async.cli.progress import shown_progress
+from nebula_async.emulator import Fault
+from nebula_async.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    InvalidRequestError,
+    JobError,
+    NotFoundError,
+    NotSentError,
+    QuotaExhaustedError,
+    RateLimitError,
+)
+from nebula_async.images.media import read_media
+from nebula_async.requests import ImageRequest
+from nebula_async.results import Failure, Generation
+
+SMALL = ("--width", 64, "--height", 64)
+KEY = "sk-emulator"
+
+
+def journal_line(requests: int, cost: str) -> str:
+    """Return what an emulator of the command's own says at the end."""
+    return f"the emulator's journal: generation requests {requests}, pictures charged {requests}, USD {cost}\n"
+
+
+def until(condition) -> None:
+    """Wait for what happens in another process."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_generate_saves_a_picture_and_prints_its_file(shell):
+    """One line on stdout names the file, its size, its seed and what it cost."""
+    result = shell.run("generate", "A flying cat!", *SMALL, "--seed", 7, "--emulator")
+    assert (0, "a-flying-cat.png (64x64, seed 7, $0.0019)\n", journal_line(1, "0.0019")) == (
+        result.code,
+        result.out,
+        result.err,
+    )
+    assert 64 == read_media((shell.folder / "a-flying-cat.png").read_bytes()).width
+
+
+def test_a_picture_is_kept_whatever_its_name(shell):
+    """A name with the extension of another type is no reason to lose a picture, nor is a folder's."""
+    result = shell.run("generate", "a cat", *SMALL, "--emulator", "-o", "cat.jpg")
+    assert (0, True) == (result.code, result.out.startswith("cat.png (64x64, seed "))
+    assert "the picture is image/png: cat.jpg is saved with the extension .png\n" in result.err
+    result = shell.run("generate", "a cat", *SMALL, "--emulator", "--output", ".", PYTHONIOENCODING="ascii")
+    assert (0, True) == (result.code, result.out.startswith("a-cat.png (64x64"))
+    assert ["a-cat.png", "cat.png"] == shell.files()
+
+
+def test_an_existing_file_is_refused_before_anything_is_sent_unless_it_may_be_replaced(shell, emulator):
+    """A picture is not paid for that could not be saved, and no file is replaced unasked."""
+    shell.write("cat.png", "mine")
+    given = ("generate", "a cat", *SMALL, "-o", "cat", "--base-url", emulator.base_url)
+    result = shell.run(*given, key=KEY)
+    assert (2, "", "nebula-async: cat.png exists; give another --output, or --overwrite\n") == (
+        result.code,
+        result.out,
+        result.err,
+    )
+    assert () == emulator.journal.requests
+    assert 0 == shell.run(*given, "--overwrite", key=KEY).code
+    read_media((shell.folder / "cat.png").read_bytes())
+
+
+def test_bulk_stores_all_and_the_same_command_asks_for_nothing(shell):
+    """The second run of a job sends no request at all."""
+    prompts = shell.write("prompts.txt", "a cat", "two cats")
+    first, second = (shell.run("bulk", prompts, *SMALL, "--emulator") for _ in range(2))
+    assert re.fullmatch(r"2 of 2 are in prompts/images; this run: 2 pictures in \d+\.\d s for \$0\.0038\n", first.out)
+    assert (0, journal_line(2, "0.0038")) == (first.code, first.err)
+    assert re.fullmatch(r"2 of 2 are in prompts/images; this run: 0 pictures in 0\.\d s for \$0\n", second.out)
+    assert (0, journal_line(0, "0.0000")) == (second.code, second.err)
+
+
+def test_models_lists_what_there_is(shell):
+    """The table has a line for each model, with its price."""
+    result = shell.run("models", "--emulator")
+    assert 0 == result.code
+    assert result.out.startswith("model ")
+    assert re.search(r"^black-forest-labs/FLUX\.1-schnell +text to image +\$0\.0019 +width, ", result.out, re.MULTILINE)
+
+
+BAD_INPUT = {
+    "no key": (("generate", "x"), "no API key: set NEBULA_API_KEY"),
+    "blank prompt": (("generate", " \u200b", "--emulator"), "prompt must be text that is not blank"),
+    "wrong type": (
+        ("generate", "x", "--width", "wide", "--emulator"),
+        "Invalid value for --width: unable to convert",
+    ),
+    "out of range": (("generate", "x", "--num-steps", "0", "--emulator"), "num_steps must be a whole number from 1 to"),
+    "no number": (
+        ("bulk", "good.txt", "--guidance-scale", "nan", "--emulator"),
+        "guidance_scale must be a number from",
+    ),
+    "unknown tier": (("generate", "x", "--tier", "gold", "--emulator"), "tier must be one of engineer-1, engineer-2,"),
+    "two servers": (("models", "--base-url", "http://127.0.0.1:1", "--emulator"), "--emulator and --base-url name two"),
+    "concurrency": (
+        ("bulk", "good.txt", "--concurrency", "0", "--emulator"),
+        "concurrency must be a whole number from",
+    ),
+    "unknown option": (("generate", "x", "--\x1b[31mnope"), r"Unknown option: --\x1b[31mnope"),
+    "unknown command": (("[/paint]",), 'Unknown command "[/paint]". Available commands: generate, bulk, models'),
+    "no manifest": (("bulk", "none.txt", "--emulator"), "none.txt cannot be read (No such file or directory)"),
+    "bad line": (("bulk", "bad.jsonl", "--emulator"), "bad.jsonl cannot be used, nothing was sent; lines to mend: 1"),
+    "file as folder": (
+        ("bulk", "good.txt", "--out", "good.txt", "--emulator"),
+        "cannot write to the output folder",
+    ),
+    "unwritable": (
+        ("bulk", "good.txt", "--out", "/dev/null/x", "--emulator"),
+        "cannot write to the output folder",
+    ),
+    "unwritable file": (("generate", "x", "-o", "/dev/null/x", "--emulator"), "cannot write to the folder /dev/null: "),
+    "long name": (("generate", "x", "-o", "x" * 300, "--emulator"), "File name too long (xxx"),
+    "wrong port": (("emulator", "--port", "99999"), "port is 99999; allowed is a whole number from 0 to 65535"),
+    "wrong fault": (("emulator", "--fault", "429"), "fault '429' cannot be read; allowed is KIND[=ARGUMENT]:WHEN"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD_INPUT.values(), ids=list(BAD_INPUT))
+def test_what_is_wrong_is_said_in_one_sentence_and_ends_with_2(shell, arguments, said):
+    """Wrong use is named before anything is sent, on stderr, with exit code 2."""
+    shell.write("good.txt", "a cat")
+    shell.write("bad.jsonl", '{"prompt": "a cat"}', '{"prompt": "a dog", "width": "wide"}')
+    result = shell.run(*arguments)
+    assert (2, "") == (result.code, result.out)
+    account, *others = [line for line in result.err.splitlines() if "journal" not in line]
+    assert account.startswith(f"nebula-async: {said}")
+    assert ["  bad.jsonl:2: width must be a whole number from 16 to 8192; got 'wide'"] * (
+        "bad.jsonl" in arguments
+    ) == others
+    assert "pictures charged 0" in result.err or "journal" not in result.err
+
+
+@pytest.mark.parametrize("key", ["sk-secret\n", "sk-sécret"])
+def test_a_malformed_key_is_refused_and_never_shown(shell, key):
+    """A key that no request can carry is refused by what is wrong with it, without showing it."""
+    result = shell.run("models", key=key)
+    assert 2 == result.code
+    assert result.err.startswith("nebula-async: the API key ")
+    assert "sec" not in result.err
+    assert "cret" not in result.err
+
+
+def test_a_server_that_is_not_there_is_named(shell):
+    """A connection that is refused names the host and port, and costs nothing; the items of a job wait."""
+    with closing(socket.socket()) as closed:
+        closed.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{closed.getsockname()[1]}"
+        given = ("--base-url", f"http://{host}/api/v1", *SMALL)
+        result = shell.run("generate", "a cat", *given, key=KEY)
+        assert (1, True, False) == (result.code, host in result.err, "paid" in result.err)
+        result = shell.run("bulk", shell.write("prompts.txt", "a cat"), *given, key=KEY)
+    assert (1, True) == (result.code, host in result.err)
+    assert "still to be sent: 1; the same command goes on\n" in result.err
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, 3), (402, 3), (400, 1), (500, 1)])
+def test_the_exit_code_tells_whether_anything_would_succeed_now(shell, start, status, code):
+    """3 is the key or the credit, 1 this one request; both say what the API answered."""
+    server = start(faults=[f"{status}:1"])
+    given = ("--base-url", server.base_url, *SMALL, "--timeout", 5)
+    result = shell.run("bulk", shell.write("prompts.txt", "a cat"), *given, key=KEY)
+    assert code == result.code
+    assert f"HTTP {status}" in result.err
+    assert ("\nstopped: " in result.err) == (code == 3)
+    if status != 500:
+        assert code == shell.run("generate", "a cat", *given, key=KEY).code
+
+
+def test_a_model_that_the_server_refuses_is_said_for_each_prompt(shell):
+    """What failed is told with its prompt, and how to send it again."""
+    prompts = shell.write("prompts.txt", "a cat")
+    result = shell.run("bulk", prompts, "--model", "no/such", "--emulator")
+    assert 1 == result.code
+    assert "failed: 'a cat': the API answered Model not found (HTTP 400)\n" in result.err
+    assert "refused: 1; --retry-failed sends them again\n" in result.err
+
+
+def test_nothing_that_others_wrote_reaches_the_terminal_as_it_is(shell, start):
+    """Codes that a terminal obeys are shown, not obeyed: in prompts, in names and in what a server says."""
+    body = json.dumps({"message": "\x1b[31mred\x07", "status": "failed"}).encode()
+    server = start(faults=[Fault(400, at=range(1, 9), body=body)])
+    given = ("--base-url", server.base_url, *SMALL)
+    prompts = shell.write("prompts.txt", "a \x1b]0;title\x07 cat [red]")
+    result = shell.run("bulk", prompts, *given, "--out", "\x1b[2Jout", key=KEY)
+    assert r"[31mred" in result.err
+    assert r"a \x1b]0;title\x07 cat [red]" in result.err
+    assert r"in \x1b[2Jout/images" in result.out
+    result = shell.run("generate", "a cat", *given, key=KEY)
+    assert r"[31mred" in result.err
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_what_is_in_flight_finish(shell, start, signum):
+    """The first signal ends a job without loss, with 130 as there is more to do; the same command finishes."""
+    server = start(latency=0.06)
+    prompts = shell.write("prompts.txt", *(f"cat {number}" for number in range(8)))
+    given = ("bulk", prompts, *SMALL, "--base-url", server.base_url, "--concurrency", 2)
+    process = shell.start(*given, key=KEY)
+    until(lambda: server.journal.charged)
+    process.send_signal(signum)
+    result = shell.ended(process)
+    assert 130 == result.code
+    assert re.search(r"^finishing what is in flight: [12]; once more stops at once$", result.err, re.MULTILINE)
+    charged = server.journal.charged
+    assert result.out.startswith(f"{charged} of 8 are in prompts/images; ")
+    assert f"still to be sent: {8 - charged}; the same command goes on\n" in result.err
+
+    result = shell.run(*given, key=KEY)
+    assert (0, "") == (result.code, result.err)
+    assert 8 == server.journal.charged
+
+
+def test_a_second_signal_stops_at_once_and_what_may_be_paid_twice_is_said(shell, start):
+    """A job that was stopped in mid-flight resumes, and says what it sends again."""
+    server = start(faults=["delay=60:@3-4"])
+    prompts = shell.write("prompts.txt", *(f"cat {number}" for number in range(4)))
+    given = ("bulk", prompts, *SMALL, "--base-url", server.base_url, "--concurrency", 2)
+    process = shell.start(*given, key=KEY)
+    until(lambda: server.journal.charged == 4)
+    process.send_signal(signal.SIGINT)
+    said = process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    result = shell.ended(process, said)
+    assert (130, True) == (result.code, result.out.startswith("2 of 4 are in prompts/images; this run: 2 pictures in "))
+    assert "finishing what is in flight: 2; once more stops at once\nstopped at once: " in result.err
+
+    result = shell.run(*given, key=KEY)
+    assert (0, 6) == (result.code, server.journal.charged)
+    assert "under way when a run was stopped, and sent again: 2; these may be paid for twice\n" in result.err
+    assert re.search(r"^pictures paid for, over all runs: 4 to \d+$", result.err, re.MULTILINE)
+
+
+def test_a_picture_that_is_interrupted_may_have_been_paid_for(shell, start):
+    """Ctrl-C while one picture is made says so, and ends with 130."""
+    server = start(faults=["delay=60:@1"])
+    process = shell.start("generate", "a cat", "--base-url", server.base_url, key=KEY)
+    until(lambda: server.journal.charged)
+    process.send_signal(signal.SIGINT)
+    result = shell.ended(process)
+    assert (130, "nebula-async: interrupted; what was under way may have been paid for\n") == (result.code, result.err)
+
+
+def test_the_emulator_announces_itself_serves_and_ends_at_a_signal(shell):
+    """Its two lines on stdout can be evaluated by a shell; faults, limits and the journal are there."""
+    process = shell.start("emulator", "--port", 0, "--latency", 0, "--fault", "429:@1", "--key", "sk-mine")
+    url, key = (process.stdout.readline() for _ in range(2))
+    assert "export NEBULA_API_KEY=sk-mine\n" == key
+    base_url = re.fullmatch(r"export NEBULA_BASE_URL=(http://127\.0\.0\.1:\d+/api/v1)\n", url)[1]
+
+    busy = shell.run("emulator", "--port", httpx.URL(base_url).port)
+    assert 2 == busy.code
+    assert re.fullmatch(
+        r"nebula-async: cannot listen on 127\.0\.0\.1:\d+: Address already in use; choose another --port or --host\n",
+        busy.err,
+    )
+    assert 0 == shell.run("generate", "a cat", *SMALL, "--base-url", base_url, key="sk-mine").code
+    with httpx.Client(trust_env=False) as http:
+        journal = http.get(httpx.URL(base_url).copy_with(path="/_emulator/journal")).json()
+    assert [429, 200] == [record["status"] for record in journal["requests"]]
+    process.terminate()
+    result = shell.ended(process)
+    assert (0, "", "Nebula Block emulator; Ctrl-C ends it\n") == (result.code, result.out, result.err)
+
+
+OPTIONS = {
+    "generate": (generate, PictureParameters, Connection),
+    "bulk": (bulk, PictureParameters, Connection),
+    "models": (models, Connection),
+    "emulator": (emulator_command,),
+}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_help_mentions_every_option(command, capsys):
+    """What can be given is said by `--help`."""
+    function, *groups = OPTIONS[command]
+    names = {name for name, given in inspect.signature(function).parameters.items() if given.kind is given.KEYWORD_ONLY}
+    names = names - {"parameters", "connection"} | {field.name for group in groups for field in fields(group)}
+    with pytest.raises(SystemExit) as caught:
+        app([command, "--help"])
+    assert 0 == caught.value.code
+    told = capsys.readouterr().out
+    options = {f"--{name.removeprefix('image_' if command == 'emulator' else ' ').replace('_', '-')}" for name in names}
+    assert set() == {option for option in options if f"{option} " not in told}
+
+
+def test_help_and_version_of_the_whole(shell):
+    """Called without anything, the command says what it can do."""
+    result = shell.run()
+    assert (0, "") == (result.code, result.err)
+    assert all(re.search(rf"^│ {command} +\w", result.out, re.MULTILINE) for command in OPTIONS)
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    """In a log, a long run says every few seconds how it is going, one line at a time."""
+    monkeypatch.setattr("nebula_async.cli.progress.SECONDS_BETWEEN_LINES", 0)
+    request = ImageRequest("a [cat]", model="m")
+    failure = Failure(request=request, error=BadRequestError("no [cats]"))
+    with shown_progress(2000) as progress:
+        for result in (failure, Generation(request=request, images=(), cost=Decimal("1.239"))):
+            progress.add(result)
+    first, second, third = capsys.readouterr().err.splitlines()
+    assert "failed: 'a [cat]': no [cats]" == first
+    assert "1 of 2000, 1 failed, 60 a minute, $0.0000, 33 min left" == second
+    assert "2 of 2000, 1 failed, 120 a minute, $1.24, 17 min left" == third
+
+
+def test_a_run_that_ends_shows_how_much_is_left_of_it(capsys, monkeypatch):
+    """After Ctrl-C, the time left is that of what is in flight, not of the whole job."""
+    monkeypatch.setattr("nebula_async.cli.progress.SECONDS_BETWEEN_LINES", 0)
+    with shown_progress(2000) as progress:
+        progress.end_after(2)
+        progress.add(Generation(request=ImageRequest("a cat", model="m"), images=()))
+    assert "1 of 2, 60 a minute, $0.0000, 1 s left\n" == capsys.readouterr().err
+
+
+def test_not_every_failure_is_told(capsys):
+    """When a whole job fails, twenty messages are enough."""
+    request = ImageRequest("x" * 200, model="m")
+    with shown_progress(100) as progress:
+        for _ in range(100):
+            progress.add(Failure(request=request, error=BadRequestError("no")))
+    lines = capsys.readouterr().err.splitlines()
+    assert [f"failed: '{'x' * 40}…': no"] * 20 == lines[:20]
+    assert ["more failures are noted in the job's ledger, and not told one by one"] == lines[20:]
+
+
+def test_progress_is_one_calm_line_on_a_terminal(shell):
+    """On a terminal a bar shows how far it is and how long it will take; it never wraps, and leaves only the result."""
+    prompts = shell.write("prompts.txt", *(f"cat {number}" for number in range(12)))
+    screen = on_terminal(shell, "bulk", prompts, *SMALL, "--emulator", "--tier", "expert-1", "--concurrency", 4)
+    assert re.search(r"━ \d+ of 12, \d+ a minute, \$0\.0\d{3}, \d+ s left", plain(screen))
+    assert 80 > max(len(line) for line in re.split(r"[\r\n]+", plain(screen)))
+    last = plain(screen.rpartition("\x1b[2K")[2]).splitlines()
+    assert ["12 of 12 are in prompts/images", "the emulator's journal"] == [re.split("[;:]", line)[0] for line in last]
+
+
+def on_terminal(shell, *arguments: object) -> str:
+    """Run the command on a terminal of 80 columns and return all that it wrote there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "HOME": str(shell.folder), "LANG": "C.UTF-8"}
+    command = [shell.command, *map(str, arguments)]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=shell.folder, env=environment
+    ) as process:
+        os.close(theirs)
+        written = bytearray()
+        try:
+            while piece := os.read(ours, 65536):
+                written += piece
+        except OSError:  # Linux says so when the last writer is gone
+            pass
+        os.close(ours)
+    assert 0 == process.returncode
+    return written.decode()
+
+
+def plain(screen: str) -> str:
+    """Return text without the codes that move a cursor or choose a colour."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigurationError("x"), 2),
+        (InvalidRequestError("x"), 2),
+        (JobError("x"), 2),
+        (JobError("x", charges=Charges(1, 1)), 3),
+        (AuthenticationError("x"), 3),
+        (QuotaExhaustedError("x"), 3),
+        (NotFoundError("x"), 3),
+        (NotFoundError("x", code="model_not_found"), 1),
+        (RateLimitError("x", scope="day"), 3),
+        (RateLimitError("x"), 1),
+        (NotSentError("x"), 1),
+        (BadRequestError("x"), 1),
+    ],
+)
+def test_each_error_has_its_exit_code(error, code):
+    """2 is wrong use, 3 is nothing that another request would change, 1 is this request alone."""
+    assert code == exit_code(error)
+
+
+def test_a_terminal_is_shown_text_and_not_told_anything():
+    """Letters of all scripts are shown as they are, codes and half characters as they are escaped."""
+    assert "富士山 é ☕\n" == printable("富士山 é ☕\n")
+    assert r"\x1b[31m\r\x07\u202e\udce9\x9b" == printable("\x1b[31m\r\x07\u202e\udce9\x9b")
