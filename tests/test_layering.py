@@ -38,7 +38,7 @@ STARTS_THE_EMULATOR = {"cli"}
 
 CORE = {"anyio", "attrs", "cattrs", "httpcore", "httpx", "pybase64"}
 THIRD_PARTY = {
-    "cli": CORE | {"cyclopts", "rich"},
+    "cli": CORE | {"cyclopts", "rich", "textual_image"},
     "emulator": {"PIL", "attrs", "starlette", "uvicorn"},
 }
 LAZY = {"images/image.py": {"PIL", "numpy"}, "engine/connections.py": {"certifi"}}

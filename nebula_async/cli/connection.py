@@ -14,13 +14,8 @@ from cyclopts import Parameter
 from nebula_async.client import AsyncNebula
 from nebula_async.config import Config, Tier
 from nebula_async.engine.verdict import is_fatal
-from nebula_async.errors import (
-    ConfigurationError,
-    InvalidRequestError,
-    JobError,
-    NebulaError,
-    RateLimitError,
-)
+from nebula_async.errors import ConfigurationError, InvalidRequestError, JobError, NebulaError, RateLimitError
+from nebula_async.events import Event, Held, ParameterIgnored, log_event
 
 if TYPE_CHECKING:
     from nebula_async.emulator import Emulator
@@ -29,6 +24,9 @@ USAGE, STOPPED, INTERRUPTED = 2, 3, 130
 
 LATENCY, CREDIT = 0.1, "1000000"
 """A tenth of the usual times, and more credit than any tour spends."""
+
+LONG_HOLD = 5.0
+"""A wait of so many seconds is worth a word."""
 
 Switch = Parameter(negative="")
 
@@ -54,7 +52,7 @@ async def connected(connection: Connection, *, concurrency: int | None = None) -
     with _emulated(config.tier) if connection.emulator else nullcontext() as emulator:
         if emulator is not None:
             config = evolve(config, base_url=emulator.base_url)
-        async with AsyncNebula(emulator.key if emulator else None, config=config) as nebula:
+        async with AsyncNebula(emulator.key if emulator else None, config=config, observer=_observe) as nebula:
             yield nebula
 
 
@@ -69,6 +67,14 @@ def _config(connection: Connection, concurrency: int | None) -> Config:
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     return evolve(Config.from_env(), **given)
+
+
+def _observe(event: Event) -> None:
+    log_event(event)
+    if isinstance(event, ParameterIgnored):
+        say(f"note: {event.problem}")
+    elif isinstance(event, Held) and event.seconds >= LONG_HOLD:
+        say(f"too many requests: everything waits for {event.seconds:.0f} s")
 
 
 @contextmanager

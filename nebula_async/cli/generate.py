@@ -26,6 +26,7 @@ def generate(
     *,
     output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
     overwrite: Annotated[bool, Switch] = False,
+    preview: Annotated[bool, Switch] = False,
     parameters: Annotated[PictureParameters, Parameter(name="*")] = PictureParameters(),  # noqa: B008 - frozen
     connection: Annotated[Connection, Parameter(name="*")] = Connection(),  # noqa: B008 - frozen
 ) -> int:
@@ -40,12 +41,19 @@ def generate(
         prompt's words are the name.
     overwrite
         Replace a file of that name.
+    preview
+        Show the picture in the terminal too.
     """
-    return run(_generate, prompt, output, overwrite, parameters, connection)
+    return run(_generate, prompt, output, overwrite, preview, parameters, connection)
 
 
 async def _generate(
-    prompt: str, output: Path | None, overwrite: bool, parameters: PictureParameters, connection: Connection
+    prompt: str,
+    output: Path | None,
+    overwrite: bool,
+    preview: bool,
+    parameters: PictureParameters,
+    connection: Connection,
 ) -> int:
     request = ImageRequest(prompt, **parameters.given())
     target = _target(prompt, output)
@@ -56,7 +64,16 @@ async def _generate(
     tell(_told(path, generation))
     if not generation.charges.settled:
         say(f"pictures that may have been paid for, earlier attempts included: {generation.charges}")
+    if preview:
+        _show(path)
     return 0
+
+
+def _show(path: Path) -> None:
+    from rich.console import Console
+    from textual_image.renderable import Image as Preview  # it asks the terminal what it can do when it is loaded
+
+    Console(stderr=True).print(Preview(path))
 
 
 async def _save(generation: Generation, target: Path, *, overwrite: bool) -> Path:

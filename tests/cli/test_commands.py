@@ -46,6 +46,7 @@ from nebula_async.images.media import read_media
 from nebula_async.requests import ImageRequest
 from nebula_async.results import Failure, Generation
 
+SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 SMALL = ("--width", 64, "--height", 64)
 KEY = "sk-emulator"
 
@@ -107,6 +108,23 @@ def test_bulk_stores_all_and_the_same_command_asks_for_nothing(shell):
     assert (0, journal_line(2, "0.0038")) == (first.code, first.err)
     assert re.fullmatch(r"2 of 2 are in prompts/images; this run: 0 pictures in 0\.\d s for \$0\n", second.out)
     assert (0, journal_line(0, "0.0000")) == (second.code, second.err)
+
+
+def test_what_a_model_does_not_honour_is_said(shell):
+    """A parameter that would do nothing is named, with those that would do something; the picture is made."""
+    result = shell.run("generate", "a cat", *SMALL, "--emulator", "--model", SDXL, "--seed", 7)
+    honoured = "width, height, num_steps, guidance_scale, negative_prompt"
+    assert (0, f"note: {SDXL} does not honour seed; it honours {honoured}\n") == (
+        result.code,
+        result.err.replace(journal_line(1, "0.0090"), ""),
+    )
+
+
+def test_a_preview_shows_the_picture(shell):
+    """With --preview the picture is drawn on stderr, and stdout has the result alone."""
+    result = shell.run("generate", "a cat", *SMALL, "--emulator", "--preview", "--output", "cat")
+    assert (0, 1) == (result.code, len(result.out.splitlines()))
+    assert len(result.err.splitlines()) > 10
 
 
 def test_models_lists_what_there_is(shell):
