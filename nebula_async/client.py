@@ -25,7 +25,7 @@ from nebula_async.errors import ConfigurationError, NebulaError, RateLimitError
 from nebula_async.events import Observer, guarded, log_event
 from nebula_async.generation import Generator, check_shared, fill_in, likeness, without_frames
 from nebula_async.images.sources import PictureSource
-from nebula_async.keys import KeySource, find_key
+from nebula_async.keys import KeySource, find_key, hide
 from nebula_async.offload import offload
 from nebula_async.requests import ImageRequest
 from nebula_async.results import Failure, Generation
@@ -64,6 +64,7 @@ class AsyncNebula:
         gate: Gate | None = None,
         observer: Observer | None = None,
     ) -> None:
+        api_key = hide(api_key)  # from here on no report that shows local variables shows it
         options = {
             "base_url": base_url,
             "timeouts": timeout,
@@ -97,7 +98,8 @@ class AsyncNebula:
         await self._transport.aclose()
 
     def __repr__(self) -> str:
-        return f"AsyncNebula({self.config.base_url!r})"
+        config = getattr(self, "config", None)  # reports of errors show clients that could not be made
+        return f"AsyncNebula({'…' if config is None else repr(config.base_url)})"
 
     def with_options(
         self,

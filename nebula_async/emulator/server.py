@@ -34,6 +34,7 @@ from nebula_async.emulator.settings import (
 
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
+ROUNDS_TO_APPEAR = 10
 EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only read, never bound unasked
 
 
@@ -198,11 +199,12 @@ class _Server(uvicorn.Server):
         """Close, breaking off what is connected: uvicorn would first wait for it."""
         for listener in (*self.servers, *(sockets or ())):
             listener.close()
-        # A connection accepted last of all appears in the next round of the loop, and an aborted one leaves in it.
-        await asyncio.sleep(0)
-        while self.server_state.connections:
+        # A connection accepted last of all appears a few rounds of the loop later, and an aborted one leaves as late.
+        quiet_rounds = 0
+        while quiet_rounds < ROUNDS_TO_APPEAR:
             for connection in tuple(self.server_state.connections):
                 connection.transport.abort()
+            quiet_rounds = 0 if self.server_state.connections else quiet_rounds + 1
             await asyncio.sleep(0)
         await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
 

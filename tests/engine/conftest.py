@@ -7,7 +7,22 @@ import ssl
 from collections.abc import Callable
 
 import pytest
+import trustme
 from wire import RawServer
+
+
+@pytest.fixture(scope="session")
+def authority():
+    """An authority that nobody knows."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def certified(authority) -> ssl.SSLContext:
+    """What a server needs whose certificate that authority signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    return context
 
 
 @pytest.fixture

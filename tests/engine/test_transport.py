@@ -9,7 +9,6 @@ import socket
 import ssl
 import threading
 import zlib
-from pathlib import Path
 
 import httpx
 import pytest
@@ -37,8 +36,6 @@ pytestmark = pytest.mark.anyio
 
 ONCE = RetryPolicy(attempts=1)
 QUICK = Timeouts(connect=5, write=0.2, read=0.2, attempt=5, total=10)
-
-PEM = Path(__file__).with_name("tls.pem")
 
 
 async def fail(url: str, **settings) -> NebulaError:
@@ -76,28 +73,26 @@ async def test_an_unknown_host_was_not_sent():
     assert "api.nebula.invalid" in str(error)
 
 
-async def test_an_untrusted_certificate_is_refused(serve):
+async def test_an_untrusted_certificate_is_refused(serve, certified):
     """A server whose certificate nobody vouches for gets no byte of the request, and is not asked again."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(PEM)
-    server = serve(RawServer.read_request, tls=context)
+    server = serve(RawServer.read_request, tls=certified)
     error = await fail(server.url, retry=RetryPolicy())
 
     assert (NotSentError, False, Charges(0, 0)) == (type(error), error.retryable, error.charges)
     assert [] == server.requests
 
 
-async def test_tls(serve):
+async def test_tls(serve, authority, certified):
     """Over TLS a trusted server is asked like any other, and its connection is reused."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(PEM)
 
     def handle(server, connection):
         while server.read_request(connection):
             connection.sendall(answer(200, b"secret"))
 
-    server = serve(handle, tls=context)
-    stack = ConnectionStack(make_tls_context=lambda: ssl.create_default_context(cafile=PEM))
+    server = serve(handle, tls=certified)
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(trusting)
+    stack = ConnectionStack(make_tls_context=lambda: trusting)
     async with stack:
         bodies = [await fetch(server.url, custom=stack) for _ in range(2)]
 
