@@ -75,6 +75,7 @@ def test_the_emulator_starts_and_ends(line, environ, tmp_path):
     """The emulator's command line announces what to export, and Ctrl-C ends it."""
     words = shlex.split(line.replace("--port 8080", "--port 0"))  # a test must not need a certain port
     with subprocess.Popen(words, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline().startswith("export NEBULA_BASE_URL=http://127.0.0.1:")
+        announced = [process.stdout.readline() for _ in ("where", "as whom")]
         process.send_signal(signal.SIGINT)
     assert 0 == process.returncode
+    assert ["NEBULA_BASE_URL", "NEBULA_API_KEY"] == [line.removeprefix("export ").split("=")[0] for line in announced]

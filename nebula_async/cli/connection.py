@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -116,8 +117,14 @@ def exit_code(error: NebulaError) -> int:
 
 
 def tell(text: str) -> None:
-    """Print a line of the result: on stdout, control characters shown as they are escaped."""
-    print(printable(text))
+    """Print a line of the result: on stdout, control characters shown as they are escaped.
+
+    Where nobody reads it any more (`| head -1`), what was done stands, and so does the exit code.
+    """
+    try:
+        print(printable(text), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str) -> None:

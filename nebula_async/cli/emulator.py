@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from nebula_async.cli.connection import USAGE, say
+from nebula_async.cli.connection import USAGE, say, tell
 
 if TYPE_CHECKING:
     from nebula_async.emulator import Emulator
@@ -80,4 +80,4 @@ def emulator(
 
 def _announce(server: Emulator) -> None:
     say("Nebula Block emulator; Ctrl-C ends it")
-    print(f"export NEBULA_BASE_URL={server.base_url}\nexport NEBULA_API_KEY={server.key}", flush=True)
+    tell(f"export NEBULA_BASE_URL={server.base_url}\nexport NEBULA_API_KEY={server.key}")

@@ -342,6 +342,22 @@ def test_help_mentions_every_option(command, capsys):
     assert set() == {option for option in options if f"{option} " not in told}
 
 
+def test_a_result_that_nobody_reads_is_a_result_all_the_same(shell):
+    """With a reader that has gone (`| head -0`) the picture is saved, and the exit code says so."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as nobody:
+        done = subprocess.run(
+            [shell.command, "generate", "a cat", *map(str, SMALL), "--emulator"],
+            cwd=shell.folder,
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (0, ["a-cat.png"], journal_line(1, "0.0019")) == (done.returncode, shell.files(), done.stderr)
+
+
 def test_help_and_version_of_the_whole(shell):
     """Called without anything, the command says what it can do."""
     result = shell.run()
