@@ -16,14 +16,15 @@ from attrs import evolve
 from nebula_async.api import serverless
 from nebula_async.api.catalog import Model
 from nebula_async.api.messages import HttpRequest, Reply
+from nebula_async.checks import shown
 from nebula_async.config import Config, Tier, Timeouts
 from nebula_async.engine.call import Caller
 from nebula_async.engine.fanout import FanOut
 from nebula_async.engine.gate import Gate, local_gate, slots_for
 from nebula_async.engine.transport import HttpTransport, Transport
-from nebula_async.errors import ConfigurationError, NebulaError, RateLimitError
+from nebula_async.errors import ConfigurationError, RateLimitError
 from nebula_async.events import Observer, guarded, log_event
-from nebula_async.generation import Generator, check_shared, fill_in, likeness, without_frames
+from nebula_async.generation import Generator, check_shared, end_of_day, fill_in, likeness
 from nebula_async.images.sources import PictureSource
 from nebula_async.keys import KeySource, find_key, hide
 from nebula_async.offload import offload
@@ -41,8 +42,9 @@ class AsyncNebula:
     """A client of the Nebula Block image API, for asyncio and trio.
 
     The key comes from `api_key` (text, or a callable where keys rotate), else from `NEBULA_API_KEY`; without one, or
-    with a malformed one, `ConfigurationError` is raised here. `config` holds all settings, else the environment is read
-    (`Config.from_env`); named options win over both. `timeout` is the total for a call in seconds, or `Timeouts`;
+    with a malformed one, `ConfigurationError` is raised here. `config` holds all settings, and the environment is only
+    read without it (`Config.from_env`); named options win over both. `timeout` is the total for a call in seconds, or
+    `Timeouts`;
     `rate_limit` is in requests a minute. `transport` is an httpx transport of your own, `gate` one shared with others,
     `observer` is told what happens (by default it is logged under `nebula_async`).
 
@@ -65,15 +67,18 @@ class AsyncNebula:
         observer: Observer | None = None,
     ) -> None:
         api_key = hide(api_key)  # from here on no report that shows local variables shows it
+        config = Config.from_env() if config is None else config
+        if not isinstance(config, Config):
+            raise ConfigurationError(f"config must be a Config; got {shown(config)}")
         options = {
             "base_url": base_url,
-            "timeouts": timeout,
+            "timeouts": _timeouts(config, timeout),
             "tier": tier,
             "rate_limit": rate_limit,
             "concurrency": concurrency,
         }
         given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-        self.config = evolve(config or Config.from_env(), **given)
+        self.config = evolve(config, **given)
         source = SystemRandom()
         self._transport = Transport(self.config.base_url, find_key(api_key), transport, _caller_place())
         self._caller = Caller(
@@ -83,7 +88,7 @@ class AsyncNebula:
             guarded(observer or log_event),
             source,
         )
-        self._generator = Generator(self._caller)
+        self.generator = Generator(self._caller)  # what runs many items by itself, as a bulk job does, calls it
 
     async def __aenter__(self) -> AsyncNebula:
         return self
@@ -117,12 +122,12 @@ class AsyncNebula:
                 f"with_options cannot change {', '.join(unknown)}; it can change {', '.join(sorted(allowed))}"
             )
         if timeout is not None:
-            changes["timeouts"] = timeout
+            changes["timeouts"] = _timeouts(self.config, timeout)
         notify = guarded(observer) if observer else self._caller.notify
         sibling = copy.copy(self)
         sibling.config = evolve(self.config, **changes)
         sibling._caller = evolve(self._caller, config=sibling.config, notify=notify)
-        sibling._generator = evolve(self._generator, caller=sibling._caller)
+        sibling.generator = evolve(self.generator, caller=sibling._caller)
         return sibling
 
     @overload
@@ -177,7 +182,7 @@ class AsyncNebula:
         }
         if isinstance(prompt, ImageRequest) and any(value is not None for value in parameters.values()):
             raise TypeError("generate takes an ImageRequest alone; attrs.evolve(request, …) changes one")
-        return await self._generator.generate(fill_in(prompt, parameters))
+        return await self.generator.generate(fill_in(prompt, parameters))
 
     def generate_many(
         self,
@@ -190,17 +195,18 @@ class AsyncNebula:
         """Generate many pictures: `async with nebula.generate_many(…) as results`, then `async for result in results`.
 
         Takes an iterable or async iterable of prompts and `ImageRequest`s, lazily and with back-pressure; `shared`
-        parameters fill in what an item leaves out. Yields a `Generation` or `Failure` for each, as they finish, or in
-        the order of the items; both carry `index` and `request`. One item never raises: throttling is waited out, and
-        only the daily quota ends the iteration, with one `RateLimitError` (`scope` "day") and the rest untaken. Leaving
-        the block cancels what is in flight.
+        parameters fill in what an item leaves out; `concurrency` can lower the client's own, not raise it. Yields a
+        `Generation` or `Failure` for each, as they finish, or in the order of the items; both carry `index` and
+        `request`. One item never raises: throttling is waited out, and only the daily quota ends the iteration, after
+        the results of what was taken, with one `RateLimitError` (`is_daily`) and the rest untaken. Leaving the block
+        cancels what is in flight; what was sent by then may have been paid for.
         """
         _refuse_one(prompts_or_requests)
         check_shared(shared)
         workers = self.config.concurrency or slots_for(self.config.per_minute)
         if concurrency is not None:
             workers = evolve(self.config, concurrency=concurrency).concurrency or workers
-        return FanOut(partial(self._result, shared), prompts_or_requests, workers, ordered)
+        return FanOut(partial(self.generator.result, shared), prompts_or_requests, workers, ordered, end_of_day)
 
     async def generate_all(
         self,
@@ -216,17 +222,17 @@ class AsyncNebula:
         """
         items = await _listed(prompts_or_requests)
         found: dict[int, Result] = {}
-        left: NebulaError = NebulaError("not generated")
         async with self.generate_many(items, concurrency=concurrency, **shared) as results:
             try:
                 async for result in results:
                     found[result.index] = result
             except RateLimitError as error:
-                left = error
-        return [
-            found.get(index) or Failure(request=likeness(item, shared), error=left, index=index)
-            for index, item in enumerate(items)
-        ]
+                found |= {
+                    index: Failure(request=likeness(items[index], shared), error=evolve(error), index=index)
+                    for index in range(len(items))
+                    if index not in found
+                }
+        return [found[index] for index in range(len(items))]
 
     async def models(self) -> tuple[Model, ...]:
         """Return the models that the API lists, with their prices. Costs nothing."""
@@ -244,14 +250,9 @@ class AsyncNebula:
 
         return (await self._caller.call(request, parse)).value
 
-    async def _result(self, shared: dict[str, Any], index: int, item: Item) -> Result:
-        try:
-            request = fill_in(item, shared)
-            return await self._generator.generate(request, index=index, is_patient=True)
-        except NebulaError as error:
-            if isinstance(error, RateLimitError) and error.scope == "day":
-                raise
-            return Failure(request=likeness(item, shared), error=without_frames(error), index=index)
+
+def _timeouts(config: Config, given: float | Timeouts | None) -> Timeouts | None:
+    return given if given is None or isinstance(given, Timeouts) else evolve(config.timeouts, total=given)
 
 
 def _refuse_one(items: object) -> None:

@@ -11,7 +11,7 @@ NebulaError
 │   ├── AuthenticationError     the key is refused
 │   ├── PermissionDeniedError   the key may not do this
 │   ├── NotFoundError           the model, or the key, is not known
-│   ├── RateLimitError          too many requests: `retry_after` seconds, `scope` "minute" or "day"
+│   ├── RateLimitError          too many requests: `retry_after` seconds, `scope` "day" where it is known
 │   ├── QuotaExhaustedError     no credit left
 │   ├── ContentPolicyError      the prompt is against the content policy
 │   ├── BadRequestError         the API refuses the request as it is
@@ -23,11 +23,13 @@ All carry plain data in positional fields, so they survive pickling; none holds 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define, field
 
 from nebula_async.charges import Charges
+
+Exc = TypeVar("Exc", bound=BaseException)
 
 
 @define(slots=False)
@@ -97,9 +99,14 @@ class NotFoundError(APIStatusError):
 
 @define(slots=False)
 class RateLimitError(APIStatusError):
-    """Too many requests: try again after `retry_after` seconds. `scope` is "minute" or "day" where it is known."""
+    """Too many requests: try again after `retry_after` seconds. `scope` is "day" once that limit is what refuses."""
 
     scope: str | None = None
+
+    @property
+    def is_daily(self) -> bool:
+        """Whether nothing will be accepted before 00:00 UTC."""
+        return self.scope == "day"
 
 
 class QuotaExhaustedError(APIStatusError):
@@ -120,3 +127,12 @@ class ServerError(APIStatusError):
 
 class JobError(NebulaError):
     """A bulk job cannot start or go on: its folder, its ledger or its manifest."""
+
+
+def without_frames(error: Exc) -> Exc:
+    """Return an exception, and all that led to it, without tracebacks: their frames hold requests, replies and keys."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

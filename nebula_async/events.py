@@ -40,6 +40,15 @@ class Held:
 
 
 @frozen(kw_only=True)
+class Abandoned:
+    """A call was cancelled; `charges` says what its attempts may have cost."""
+
+    call: str
+    attempts: int
+    charges: Charges
+
+
+@frozen(kw_only=True)
 class ParameterIgnored:
     """A parameter will not be honoured as it stands, or the model is not in the catalogue."""
 
@@ -71,9 +80,14 @@ class Failed:
     seconds: float
 
 
-Event: TypeAlias = Sent | Retrying | Held | ParameterIgnored | Generated | Failed
+Event: TypeAlias = Sent | Retrying | Held | Abandoned | ParameterIgnored | Generated | Failed
 
-LEVELS: dict[type[Event], int] = {ParameterIgnored: logging.WARNING, Held: logging.INFO, Failed: logging.INFO}
+LEVELS: dict[type[Event], int] = {
+    ParameterIgnored: logging.WARNING,
+    Held: logging.INFO,
+    Abandoned: logging.INFO,
+    Failed: logging.INFO,
+}
 
 
 class Observer(Protocol):

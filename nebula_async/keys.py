@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
-from nebula_async.errors import ConfigurationError
+from nebula_async.errors import ConfigurationError, NebulaError
 
 KEY_VARIABLE = "NEBULA_API_KEY"
 
@@ -78,7 +78,12 @@ def find_key(given: KeySource | None) -> Callable[[], ApiKey]:
     del given  # a traceback that shows local variables must not show it
 
     def current() -> ApiKey:
-        return ApiKey(source())
+        try:
+            return ApiKey(source())
+        except NebulaError:
+            raise
+        except Exception as error:  # a callable is other people's code
+            raise ConfigurationError(f"api_key= is a callable, and it failed: {type(error).__name__}") from error
 
     current()
     return current

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import io
 import logging
 import pickle
 import subprocess
@@ -22,6 +23,7 @@ import httpx
 import pybase64
 import pytest
 import pytest_asyncio
+from PIL import Image as Pillow
 from trio.testing import MockClock
 
 from nebula_async import (
@@ -518,14 +520,15 @@ async def longest_pause(work) -> float:
 
 @pytest.mark.anyio
 async def test_the_event_loop_stays_free():
-    """While a reply of 20 MB is read and decoded, other tasks go on."""
-    body = b'{"data": [{"b64_json": "' + pybase64.b64encode(bytes(15 * 2**20)) + b'"}]}'
+    """While a reply with a picture of some 20 MB is read, decoded and checked, other tasks go on."""
+    file = io.BytesIO()
+    Pillow.effect_noise((2400, 2400), 90).convert("RGB").save(file, format="PNG", compress_level=0)
+    body = b'{"data": [{"b64_json": "' + pybase64.b64encode(file.getvalue()) + b'"}]}'
     transport = httpx.MockTransport(lambda _request: httpx.Response(200, content=body))
     async with AsyncNebula("sk-1", base_url="http://localhost", transport=transport) as nebula:
 
         async def work() -> None:
-            with pytest.raises(UnusableReplyError):
-                await generate_with(nebula)
+            assert 2400 == (await generate_with(nebula)).image.width
 
         longest = await longest_pause(work)
 
@@ -660,7 +663,7 @@ async def test_throttling_is_waited_out(start):
 
 @pytest.mark.anyio
 async def test_the_daily_quota_ends_the_iteration(start):
-    """When the day's quota is used up there is one error, and the rest is untaken."""
+    """When the day's quota is used up what was taken fails, then there is one error, and the rest is untaken."""
     emulator = start(per_day=3, retry_after="seconds", clock=lambda: 1_800_000_000.0 // 86_400 * 86_400)
     prompts, done = iter(range(1000)), []
     async with client(emulator, concurrency=2) as nebula, nebula.generate_many(map(str, prompts), **SMALL) as results:
@@ -668,9 +671,10 @@ async def test_the_daily_quota_ends_the_iteration(start):
             await drain(results, done)
         assert [] == [result async for result in results]
 
-    assert "day" == caught.value.scope
-    assert 3 == len(done) == emulator.journal.charged
-    assert next(prompts) <= 8
+    assert (True, 0, Charges(0, 0)) == (caught.value.is_daily, caught.value.attempts, caught.value.charges)
+    assert 3 == len([result for result in done if isinstance(result, Generation)]) == emulator.journal.charged
+    assert list(range(next(prompts))) == sorted(result.index for result in done)
+    assert len(done) <= 8
     assert 5 >= len(emulator.journal.requests)
 
 

@@ -112,13 +112,14 @@ def test_error_reports_with_local_variables_do_not_show_a_refused_key(make):
 
 
 def test_error_reports_do_not_show_a_key_when_its_callable_fails():
-    """A callable that breaks ends with its own error, and our frames show neither it nor what it knows."""
+    """A callable that breaks is named, its own error is the cause, and our frames show nothing of what it knows."""
 
     def broken(secret: str) -> str:
         raise LookupError("the vault is closed")
 
-    with pytest.raises(LookupError, match="vault") as caught:
+    with pytest.raises(ConfigurationError, match="callable, and it failed: LookupError") as caught:
         find_key(partial(broken, SECRET))
+    assert isinstance(caught.value.__cause__, LookupError)
     assert "SECRET" not in our_frames(caught.value)
 
 

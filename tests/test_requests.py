@@ -20,7 +20,7 @@ from PIL import Image as Pillow
 
 from nebula_async.checks import MAX_TEXT_BYTES
 from nebula_async.errors import InvalidRequestError
-from nebula_async.images.sources import MAX_BYTES, encode_source
+from nebula_async.images.sources import MAX_BYTES, read_source
 from nebula_async.requests import KNOWN_FIELDS, ImageRequest
 
 MODEL = "black-forest-labs/FLUX.1-schnell"
@@ -271,7 +271,7 @@ def test_pictures_are_written_down_as_text():
     made = request(image=Path("cat.png"), mask=PNG)
     plain = made.to_dict()
     assert "cat.png" == plain["image"]
-    assert base64.b64encode(PNG).decode() == encode_source(plain["mask"], "mask")
+    assert PNG == read_source(plain["mask"], "mask")
 
 
 @pytest.mark.parametrize("source", [io.BytesIO(PNG), Pillow.new("RGB", (16, 16))], ids=["file", "PIL image"])
@@ -335,7 +335,7 @@ def test_every_kind_of_picture_is_read(kind, tmp_path):
     given_sources = sources(tmp_path)
     try:
         made = request(image=given_sources[kind])
-        assert base64.b64encode(PNG).decode() == encode_source(made.image, "image")
+        assert PNG == read_source(made.image, "image")
     finally:
         given_sources["file"].close()
         given_sources["SpooledTemporaryFile"].close()
@@ -345,8 +345,8 @@ def test_every_kind_of_picture_is_read(kind, tmp_path):
 def test_a_pil_image_is_sent_as_png(mode):
     """A PIL image of any usual mode is sent as PNG, without loss."""
     original = Pillow.linear_gradient("L").convert(mode)
-    encoded = encode_source(request(image=original).image, "image")
-    with Pillow.open(io.BytesIO(base64.b64decode(encoded))) as sent:
+    data = read_source(request(image=original).image, "image")
+    with Pillow.open(io.BytesIO(data)) as sent:
         assert ("PNG", original.tobytes()) == (sent.format, sent.convert(mode).tobytes())
 
 
@@ -354,7 +354,7 @@ def test_a_pil_image_is_sent_as_png(mode):
 def test_pictures_are_sent_as_they_are(form):
     """A picture is not encoded again: what is sent are the bytes of the file."""
     data = picture(form)
-    assert base64.b64encode(data).decode() == encode_source(data, "image")
+    assert data == read_source(data, "image")
 
 
 class Upload:
@@ -433,18 +433,18 @@ def closed() -> io.BytesIO:
 )
 def test_a_source_that_cannot_be_used_gives_one_clear_error(source, problem):
     """Whatever is wrong with a picture is an `InvalidRequestError` that names the field, before anything is sent."""
-    message = refusal(encode_source, request(image=source).image, "image")
+    message = refusal(read_source, request(image=source).image, "image")
     assert message.startswith("image cannot be used: ")
     assert problem in message
 
 
 def test_an_endless_file_is_not_read_to_its_end():
     """A path to something without an end is given up at the limit instead of filling the memory."""
-    assert "larger than 48 MiB" in refusal(encode_source, "/dev/zero", "image")
+    assert "larger than 48 MiB" in refusal(read_source, "/dev/zero", "image")
 
 
 def test_a_file_is_used_once():
     """The second use of one open file says why there is nothing in it."""
     file = io.BytesIO(PNG)
-    encode_source(file, "image")
-    assert "give its path to use it more than once" in refusal(encode_source, file, "image")
+    read_source(file, "image")
+    assert "give its path to use it more than once" in refusal(read_source, file, "image")

@@ -68,7 +68,10 @@ NEXT_STEP: Mapping[type[APIStatusError], str] = {
     RateLimitError: "send more slowly, or set the account's tier",
 }
 
-UNKNOWN_KEY = "without a code this API has only been seen to mean a key it does not know: check NEBULA_API_KEY"
+UNKNOWN_KEY = (
+    "without a code this API has only been seen to mean a key it does not know: check NEBULA_API_KEY, then the base URL"
+    " (it ends in /api/v1)"
+)
 
 
 @frozen(kw_only=True)

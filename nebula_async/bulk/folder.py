@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -15,6 +16,9 @@ from nebula_async.images.image import Image
 from nebula_async.images.media import EXTENSIONS, read_media
 from nebula_async.requests import ImageRequest
 from nebula_async.sinks.names import relative_key
+
+ROOM_LEFT, ROOM_FOR_PICTURE = 16 * 2**20, 4 * 2**20
+"""Bytes that stay free on the disk, and that a picture under way may need: none is paid for that cannot be stored."""
 
 SUFFIXES = tuple(suffix for suffixes in EXTENSIONS.values() for suffix in suffixes)
 
@@ -62,6 +66,22 @@ class JobFolder:
         self._check()
         names = _copies(f"images/{relative_key(number, request.prompt, request.id)}")
         return next(name for name in names if not any(self._files(name)))
+
+    def check_room(self, in_flight: int) -> None:
+        """Refuse to send for more than can be stored. Raises `OSError`."""
+        self._check()
+        needed = ROOM_LEFT + in_flight * ROOM_FOR_PICTURE
+        if shutil.disk_usage(self.path).free < needed:
+            raise OSError(
+                errno.ENOSPC, f"less than {needed >> 20} MiB are free; make room, then repeat", str(self.path)
+            )
+
+    def is_there(self, path: str) -> bool:
+        """Whether a picture that was stored is there, and not empty."""
+        try:
+            return (self.path / path).stat().st_size > 0
+        except OSError:
+            return False
 
     def find(self, name: str) -> str | None:
         """Return the path of the whole picture that was stored under a name which was free before it was sent."""

@@ -16,12 +16,12 @@ from nebula_async.bulk.ledger import Ledger, State
 from nebula_async.bulk.manifest import Item
 from nebula_async.bulk.recovery import Recovery, Source, check_unchanged, recover
 from nebula_async.bulk.report import Report, Spending
-from nebula_async.bulk.worker import at_stake, generate_item, state_after, stops_job
+from nebula_async.bulk.worker import ItemCall, at_stake, state_after, stops_job
 from nebula_async.charges import Charges
 from nebula_async.client import AsyncNebula, Result
 from nebula_async.engine.fanout import FanOut
 from nebula_async.engine.gate import slots_for
-from nebula_async.errors import JobError, NebulaError
+from nebula_async.errors import JobError, NebulaError, UnusableReplyError
 from nebula_async.results import Failure, Generation
 
 Value = TypeVar("Value")
@@ -39,9 +39,9 @@ class BulkJob:
     The same manifest and folder resume: what is stored is not asked for again; `recovery` says what was found.
     `defaults` are parameters for the rows that leave them out. `retry_failed` puts back what failed, `resend_unknown`
     what may have been paid for. `on_result` is told of each result once it is stored; its `index` is the item's number.
-    An exception there ends the run, once what is in flight is stored. Entering raises `JobError` for a manifest with
-    bad lines, for lines that changed since the folder was begun, and for a folder that cannot be written or is in use;
-    nothing was sent then.
+    An exception there ends the run, once what is in flight is stored. `server` names where the pictures come from; else
+    the base URL does. Entering raises `JobError` for a manifest with bad lines, for lines that changed since the folder
+    was begun, and for a folder that was begun with another server, cannot be written or is in use; nothing was sent.
     """
 
     manifest: Path = field(converter=Path)
@@ -52,10 +52,11 @@ class BulkJob:
     retry_failed: bool = False
     resend_unknown: bool = False
     on_result: Callable[[Result], None] = _ignore
+    server: str | None = None
     total: int = field(default=0, init=False)
     recovery: Recovery = field(factory=Recovery, init=False)
     is_draining: bool = field(default=False, init=False)
-    in_flight: int = field(default=0, init=False)
+    _calls: set[ItemCall] = field(factory=set, init=False)
     _source: Source = field(init=False)
     _folder: JobFolder = field(init=False)
     _ledger: Ledger = field(init=False)
@@ -111,14 +112,20 @@ class BulkJob:
             self._stop(error)
         return await self.report()
 
+    @property
+    def in_flight(self) -> int:
+        """How many items are under way and may be paid for."""
+        return sum(call.is_at_stake for call in self._calls)
+
     def drain(self) -> None:
-        """Take no more items; `run` returns when what is in flight is stored, also what still queues for the limit."""
+        """Send nothing more; `run` returns when what is in flight is stored. What waits for the limit is put back."""
         self.is_draining = True
+        self._give_up()
 
     async def _items(self) -> AsyncIterator[Item]:
         waiting = self._waiting()
         while (item := await self._beside_the_loop(next, waiting, None)) is not None:
-            if self.is_draining or self._stopped_by is not None:
+            if self._is_ending():
                 return
             yield item
 
@@ -129,42 +136,66 @@ class BulkJob:
                 yield item
 
     async def _work(self, _index: int, item: Item) -> None:
-        self.in_flight += 1
+        call = ItemCall(
+            lambda: self._beside_the_loop(self._begin, item),
+            lambda: self._end(item, State.PENDING, Charges()),
+            self._is_ending,
+        )
+        self._calls.add(call)
         try:
-            await self._make(item)
+            with call.scope:
+                await self._make(item, call)
         finally:
-            self.in_flight -= 1
+            self._calls.remove(call)
 
-    async def _make(self, item: Item) -> None:
-        name = await self._beside_the_loop(self._begin, item)
-        result = await generate_item(self.nebula, item)
+    async def _make(self, item: Item, call: ItemCall) -> None:
+        result = await self.nebula.generator.result({}, item.number, item.request, call)
         with anyio.CancelScope(shield=True):
-            result = await self._settle(item, name, result)
+            result = await self._settle(item, call.name, result)
         if isinstance(result, Failure) and stops_job(result.error):
             self._stop(result.error)
-        self.on_result(result)
+        if call.name is not None or isinstance(result, Generation) or state_after(result.error) is not State.PENDING:
+            self.on_result(result)  # of one that never began and waits again there is nothing to tell
 
     def _begin(self, item: Item) -> str:
         try:
+            self._folder.check_room(len(self._calls))
             name = self._folder.free_name(item.number, item.request)
         except OSError as error:
             raise JobError(f"no more pictures can be stored: {_reason(error)} ({self.out})") from error
-        stake = at_stake(item.request, self.nebula.config)
-        self._ledger.sending(item.number, self._source.body_sha(item), name, at_stake=stake)
+        self._note_sending(item, name, at_stake=at_stake(item.request, self.nebula.config))
         return name
 
-    async def _settle(self, item: Item, name: str, result: Result) -> Result:
+    async def _settle(self, item: Item, name: str | None, result: Result) -> Result:
         """Store what came back, note it, and return what became of it."""
-        if isinstance(result, Failure):
-            await self._end(item, state_after(result.error), result.error.charges, error=str(result.error))
-            return result
-        try:
-            stored = await self._folder.store(name, result.images)
-        except OSError as error:
-            return await self._settle(item, name, _lost(result, error))
+        stored = None
+        if isinstance(result, Generation) and name is not None:
+            result, stored = await self._store(name, result)
         self._spending.add(result)
-        await self._end(item, State.DONE, result.charges, name=stored)
+        if isinstance(result, Generation):
+            await self._end(item, State.DONE, result.charges, name=stored)
+        else:
+            await self._note_failure(item, name, result.error)
         return result
+
+    async def _store(self, name: str, generation: Generation) -> tuple[Result, str | None]:
+        urls = [image.url for image in generation.images if image.data is None]
+        if urls:
+            return _lost(generation, UnusableReplyError(f"the reply gave only where the picture is: {urls}")), None
+        try:
+            return generation, await self._folder.store(name, generation.images)
+        except OSError as error:
+            text = f"a picture that was paid for cannot be stored: {_reason(error)}"
+            return _lost(generation, JobError(text)), None
+
+    async def _note_failure(self, item: Item, name: str | None, error: NebulaError) -> None:
+        state = state_after(error)
+        if name is None and state is not State.PENDING:  # refused before anything was sent: the ledger has no row yet
+            await self._beside_the_loop(lambda: self._note_sending(item, "", at_stake=0))
+        await self._end(item, state, error.charges, error=str(error))
+
+    def _note_sending(self, item: Item, name: str, *, at_stake: int) -> None:
+        self._ledger.sending(item.number, self._source.body_sha(item), name, at_stake=at_stake)
 
     async def _end(
         self, item: Item, state: State, charges: Charges, *, name: str | None = None, error: str | None = None
@@ -173,6 +204,14 @@ class BulkJob:
 
     def _stop(self, error: NebulaError) -> None:
         self._stopped_by = self._stopped_by or error
+        self._give_up()
+
+    def _give_up(self) -> None:
+        for call in self._calls:
+            call.give_up()
+
+    def _is_ending(self) -> bool:
+        return self.is_draining or self._stopped_by is not None
 
     async def _beside_the_loop(self, work: Callable[[*Arguments], Value], *arguments: *Arguments) -> Value:
         return await anyio.to_thread.run_sync(work, *arguments, limiter=self._in_order)
@@ -182,7 +221,7 @@ class BulkJob:
         self._folder.prepare()
         self._ledger = Ledger.open(self._folder.ledger)
         try:
-            check_unchanged(self._source, self._folder, self._ledger)
+            check_unchanged(self._source, self._folder, self._ledger, self.server or self.nebula.config.base_url)
             resends = self.nebula.config.retry.resend_unknown
             self.recovery = recover(self._folder, self._ledger, total=self.total, resends=resends)
             self._put_back()
@@ -197,13 +236,9 @@ class BulkJob:
             self._ledger.put_back(State.UNKNOWN)
 
 
-def _lost(generation: Generation, error: OSError) -> Failure:
-    lost = JobError(
-        f"a picture that was paid for cannot be stored: {_reason(error)}",
-        attempts=generation.attempts,
-        charges=generation.charges,
-    )
-    return Failure(request=generation.request, error=lost, index=generation.index)
+def _lost(generation: Generation, error: NebulaError) -> Failure:
+    error.attempts, error.charges = generation.attempts, generation.charges
+    return Failure(request=generation.request, error=error, index=generation.index)
 
 
 def _reason(error: OSError) -> str:

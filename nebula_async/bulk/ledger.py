@@ -18,6 +18,7 @@ from nebula_async.charges import Charges
 from nebula_async.errors import JobError
 
 SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE item (
     number INTEGER PRIMARY KEY,
     body_sha TEXT NOT NULL,
@@ -28,7 +29,7 @@ CREATE TABLE item (
     at_stake INTEGER NOT NULL,
     name TEXT,
     error TEXT
-) STRICT
+) STRICT;
 """
 VERSION = 1
 APPLICATION = 0x6E6562  # "neb": tells this ledger from any other SQLite file
@@ -92,6 +93,13 @@ class Ledger:
         """Close the file; another process may open it then."""
         self._connection.close()
 
+    def server(self, name: str) -> str:
+        """Return the name of the server that the job was begun with; it is `name` if nothing was sent yet."""
+        if self.is_empty():
+            self._write("INSERT OR REPLACE INTO meta VALUES ('server', ?)", name)
+        found: str = self._read("SELECT value FROM meta WHERE key = 'server'")[0][0]
+        return found
+
     def is_empty(self) -> bool:
         """Whether nothing was ever sent."""
         return self.count_beyond(0) == 0
@@ -100,6 +108,12 @@ class Ledger:
         """Return the row of an item."""
         found = self._read(f"{SELECT} WHERE number = ?", number)
         return _row(*found[0]) if found else None
+
+    def stored(self) -> Iterator[Row]:
+        """Yield the items that are done."""
+        with _explained(self.path):
+            for values in self._connection.execute(f"{SELECT} WHERE state = ? ORDER BY number", (State.DONE,)):
+                yield _row(*values)
 
     def under_way(self) -> list[Row]:
         """Return the items whose call has not ended, as far as the ledger knows."""
@@ -177,7 +191,8 @@ class Ledger:
             raise sqlite3.DatabaseError(problem)
 
     def _create(self) -> None:
-        self._connection.execute(SCHEMA)
+        for statement in SCHEMA.split(";"):
+            self._connection.execute(statement)
         self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
         self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -207,6 +222,8 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _explain(error: sqlite3.Error, path: Path) -> str:
     folder = path.parent.parent
+    if getattr(error, "sqlite_errorname", "").startswith("SQLITE_FULL"):
+        return f"the disk of {folder} is full; make room, then repeat the command"
     if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
         return f"{folder} is in use by another process; wait for it, or use another output folder"
     return f"the ledger {path} cannot be used ({error}); restore it from a copy, or use another output folder"

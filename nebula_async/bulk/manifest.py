@@ -37,6 +37,9 @@ _Entry: TypeAlias = "tuple[int, Fields | str]"
 """The line where an entry begins, and its fields or what is wrong with it."""
 
 
+PICTURES = ("image", "mask")
+
+
 @frozen
 class Item:
     """One request of a manifest: its `number` among the entries (from 0) and the `line` where it begins (from 1).
@@ -148,11 +151,16 @@ def _item(number: int, line: int, fields: Fields | str, path: Path, defaults: Fi
         return BadLine(line, str(error), path.name)
     except RecursionError:  # a value that was just not too deep to be read may be too deep to be shown
         return BadLine(line, TOO_DEEP, path.name)
-    return Item(number, line, request)
+    missing = [f"{name} {given} is no file" for name in PICTURES if _is_missing(given := getattr(request, name))]
+    return BadLine(line, "; ".join(missing), path.name) if missing else Item(number, line, request)
+
+
+def _is_missing(given: object) -> bool:
+    return isinstance(given, str | Path) and not str(given).startswith("data:") and not Path(given).is_file()
 
 
 def _with_paths(fields: Fields, folder: Path) -> Fields:
-    return {name: _path(value, folder) if name in ("image", "mask") else value for name, value in fields.items()}
+    return {name: _path(value, folder) if name in PICTURES else value for name, value in fields.items()}
 
 
 def _path(value: object, folder: Path) -> object:

@@ -60,17 +60,22 @@ class Recovery:
     """What became of the calls that had not ended when earlier runs were stopped.
 
     The pictures of `adopted` were stored. `sent_again` are: they may be paid for twice. `given_up` were sent again
-    before; their outcome stays unknown until the user says so. `removed` items are in the manifest no more.
+    before; their outcome stays unknown until the user says so. `removed` items are in the manifest no more. The
+    pictures of `gone` were stored, and are there no more.
     """
 
     adopted: int = 0
     sent_again: int = 0
     given_up: int = 0
     removed: int = 0
+    gone: int = 0
 
 
-def check_unchanged(source: Source, folder: JobFolder, ledger: Ledger) -> None:
-    """Raise `JobError` for items that are not what the ledger knows under their number."""
+def check_unchanged(source: Source, folder: JobFolder, ledger: Ledger, server: str) -> None:
+    """Raise `JobError` for another server, and for items that are not what the ledger knows under their number."""
+    known = ledger.server(server)
+    if known != server:
+        raise JobError(f"{folder.path} was begun with {known}, and this is {server}; use another output folder")
     if ledger.is_empty():
         if folder.holds_pictures():
             raise JobError(
@@ -88,12 +93,16 @@ def check_unchanged(source: Source, folder: JobFolder, ledger: Ledger) -> None:
 
 def recover(folder: JobFolder, ledger: Ledger, *, total: int, resends: int) -> Recovery:
     """Settle every call that has not ended: adopt its picture, or let it be sent again, as often as `resends` says."""
+    gone = [row for row in ledger.stored() if not (row.name and folder.is_there(row.name))]
+    for row in gone:
+        ledger.ended(row.number, State.BAD, Charges(), error="the picture was stored, and is gone or empty")
     states = Counter(_settle(row, folder, ledger, resends) for row in ledger.under_way())
     return Recovery(
         adopted=states[State.DONE],
         sent_again=states[State.PENDING],
         given_up=states[State.UNKNOWN],
         removed=ledger.count_beyond(total),
+        gone=len(gone),
     )
 
 

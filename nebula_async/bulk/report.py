@@ -6,26 +6,32 @@ from decimal import Decimal
 
 from attrs import define, field, frozen
 
+from nebula_async.api.catalog import price_of
 from nebula_async.charges import Charges
 from nebula_async.errors import NebulaError
-from nebula_async.results import Generation
+from nebula_async.results import Failure, Generation
 
 
 @define
 class Spending:
-    """What the pictures of one run cost: their number, USD by the catalogue, and how many have no price there."""
+    """What one run made and may have been charged: pictures stored, USD by the catalogue, pictures without a price."""
 
     pictures: int = 0
-    cost: Decimal = Decimal(0)
+    at_least: Decimal = Decimal(0)
+    at_most: Decimal = Decimal(0)
     unpriced: int = 0
 
-    def add(self, generation: Generation) -> None:
-        """Add what a generation cost."""
-        self.pictures += len(generation.images)
-        if generation.cost is None:
-            self.unpriced += len(generation.images)
-        else:
-            self.cost += generation.cost
+    def add(self, result: Generation | Failure) -> None:
+        """Add what a result cost, whatever became of it."""
+        charges = result.charges if isinstance(result, Generation) else result.error.charges
+        price = price_of(result.request.model)
+        self.pictures += len(result.images) if isinstance(result, Generation) else 0
+        self.unpriced += charges.at_most if price is None else 0
+        self.at_least += charges.at_least * (price or 0)
+        self.at_most += charges.at_most * (price or 0)
+
+    def __str__(self) -> str:
+        return f"${self.at_least}" + (f" to ${self.at_most}" if self.at_most > self.at_least else "")
 
 
 @frozen(kw_only=True)

@@ -1,13 +1,16 @@
-"""One item through the client, and what its outcome means for it and for the job."""
+"""One item's call, and what its outcome means for the item and for the job."""
 
 from __future__ import annotations
 
-from attrs import evolve
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.lowlevel
+from attrs import define, field
 
 from nebula_async.api.serverless import pictures_asked
 from nebula_async.bulk.ledger import State
-from nebula_async.bulk.manifest import Item
-from nebula_async.client import AsyncNebula, Result
+from nebula_async.charges import Charges
 from nebula_async.config import Config
 from nebula_async.engine.verdict import is_fatal
 from nebula_async.errors import (
@@ -21,28 +24,54 @@ from nebula_async.errors import (
     UnusableReplyError,
 )
 from nebula_async.requests import ImageRequest
-from nebula_async.results import Failure
 
 
-async def generate_item(nebula: AsyncNebula, item: Item) -> Result:
-    """Generate the pictures of an item, waiting for the rate limit as long as it takes; its number is the index."""
-    try:
-        async with nebula.generate_many((item.request,), concurrency=1) as results:
-            result = await anext(results)
-    except RateLimitError as error:  # the daily quota
-        return Failure(request=item.request, error=error, index=item.number)
-    return evolve(result, index=item.number)
+@define(eq=False)
+class ItemCall:
+    """The call for one item, as the journal of its attempts: the ledger knows of each before it leaves.
+
+    `begin` notes that the item is about to be sent and returns the name for its picture; `put_back` notes that it waits
+    again. `is_ending` says whether anything may still be sent.
+    """
+
+    begin: Callable[[], Awaitable[str]]
+    put_back: Callable[[], Awaitable[None]]
+    is_ending: Callable[[], bool]
+    scope: anyio.CancelScope = field(factory=anyio.CancelScope)
+    name: str | None = None
+    is_at_stake: bool = False
+
+    async def sending(self) -> None:
+        """Note it, unless what an earlier attempt may have cost is noted; give the call up where the job ends."""
+        if self.is_at_stake:
+            return
+        if self.is_ending():
+            self.scope.cancel()
+            await anyio.lowlevel.checkpoint()
+        self.is_at_stake = True
+        self.name = await self.begin()
+
+    async def ended(self, charges: Charges) -> None:
+        """Note that the item waits again, if nothing can have been charged."""
+        if charges.at_most == 0:
+            await self.put_back()
+            self.is_at_stake = False
+
+    def give_up(self) -> None:
+        """End the call, unless it may have been paid for."""
+        if not self.is_at_stake:
+            self.scope.cancel()
 
 
 def stops_job(error: NebulaError) -> bool:
     """Whether nothing else would succeed now: the key, the credit, the daily quota, the disk."""
-    is_quota = isinstance(error, RateLimitError) and error.scope == "day"
+    is_quota = isinstance(error, RateLimitError) and error.is_daily
     return is_quota or is_fatal(error) or isinstance(error, ConfigurationError | JobError)
 
 
 def state_after(error: NebulaError) -> State:
     """Return where an item stands whose call ended with an error."""
-    if isinstance(error, UnusableReplyError | JobError):
+    if isinstance(error, UnusableReplyError | JobError) and error.charges.at_most:
         return State.BAD
     if _is_refusal(error):
         return State.REJECTED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 from rich.text import Text
 
@@ -15,7 +15,10 @@ from nebula_async.config import VERSION
 
 
 def _one_sentence(error: CycloptsError) -> Text:
-    return Text(printable(f"nebula-async: {error}"))
+    text = f"{error}"
+    if isinstance(error, UnusedCliTokensError):
+        text = f"not understood: {' '.join(error.unused_tokens or ())}; a prompt of several words is written in quotes"
+    return Text(printable(f"nebula-async: {text}"))
 
 
 app = App(

@@ -17,6 +17,11 @@ from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connect
 from nebula_async.cli.parameters import PictureParameters
 from nebula_async.cli.progress import RunProgress, shown_progress
 
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""The last is what a terminal sends that is closed."""
+
+EMULATOR = "the command's own emulator"
+
 
 def bulk(
     manifest: Path,
@@ -71,6 +76,7 @@ async def _bulk(
             defaults=parameters.given(),
             retry_failed=retry_failed,
             resend_unknown=resend_unknown,
+            server=EMULATOR if connection.emulator else None,
         ) as job,
     ):
         return await _run(job)
@@ -91,11 +97,16 @@ async def _run(job: BulkJob) -> int:
 
 async def _drained_by_signals(job: BulkJob, progress: RunProgress) -> Report | None:
     """Run the job; the first signal drains it, a second one stops it (`None`)."""
-    report = None
+    report: Report | Exception | None = None
     async with anyio.create_task_group() as group:
         await group.start(_listen, job, progress, group.cancel_scope)
-        report = await job.run()
+        try:
+            report = await job.run()
+        except Exception as error:  # noqa: BLE001 - raised again below: it would leave the group inside of another one
+            report = error
         group.cancel_scope.cancel()
+    if isinstance(report, Exception):
+        raise report
     return report
 
 
@@ -106,7 +117,7 @@ async def _listen(
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(*SIGNALS) as signals:
         task_status.started()
         async for _ in signals:
             if job.is_draining:
@@ -123,6 +134,7 @@ def _found(recovery: Recovery) -> list[str]:
         f"under way when a run was stopped, and sent again: {recovery.sent_again}; these may be paid for twice": (
             recovery.sent_again
         ),
+        f"stored before and gone now: {recovery.gone}; --retry-failed makes them again": recovery.gone,
         f"sent before and no longer at the end of the file: {recovery.removed}; these are not counted": (
             recovery.removed
         ),
@@ -135,7 +147,7 @@ def _tell(report: Report, out: Path) -> None:
     unpriced = f" and {spent.unpriced} pictures without a known price" if spent.unpriced else ""
     tell(
         f"{report.done} of {report.total} are in {out / 'images'}; this run: {spent.pictures} pictures in"
-        f" {report.seconds:.1f} s for ${spent.cost}{unpriced}"
+        f" {report.seconds:.1f} s for {spent}{unpriced}"
     )
     for text in _left_over(report):
         say(text)

@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import anyio
 from attrs import evolve, frozen
@@ -60,14 +61,15 @@ async def connected(connection: Connection, *, concurrency: int | None = None) -
 def _config(connection: Connection, concurrency: int | None) -> Config:
     if connection.emulator and connection.base_url is not None:
         raise ConfigurationError("--emulator and --base-url name two servers; give one of them")
+    config = Config.from_env()
     options = {
         "base_url": connection.base_url,
         "tier": connection.tier,
-        "timeouts": connection.timeout,
+        "timeouts": None if connection.timeout is None else evolve(config.timeouts, total=connection.timeout),
         "concurrency": concurrency,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    return evolve(Config.from_env(), **given)
+    return evolve(config, **given)
 
 
 def _observe(event: Event) -> None:
@@ -83,12 +85,14 @@ def _emulated(tier: Tier | None) -> Iterator[Emulator]:
     from nebula_async.emulator import Emulator
 
     with Emulator(tier=tier.name if tier else None, latency=LATENCY, credit=CREDIT) as emulator:
-        yield emulator
-        journal = emulator.journal
-        say(
-            f"the emulator's journal: generation requests {len(journal.generations)},"
-            f" pictures charged {journal.charged}, USD {journal.spent}"
-        )
+        try:
+            yield emulator
+        finally:
+            journal = emulator.journal
+            say(
+                f"the emulator's journal: generation requests {len(journal.generations)},"
+                f" pictures charged {journal.charged}, USD {journal.spent}"
+            )
 
 
 def run(command: Callable[..., Awaitable[int]], *arguments: Any) -> int:
@@ -109,7 +113,7 @@ def run(command: Callable[..., Awaitable[int]], *arguments: Any) -> int:
 
 def exit_code(error: NebulaError) -> int:
     """Return how a command ends: 2 what was asked is wrong, 3 nothing would succeed now, 1 this one failed."""
-    is_quota = isinstance(error, RateLimitError) and error.scope == "day"
+    is_quota = isinstance(error, RateLimitError) and error.is_daily
     is_disk = isinstance(error, JobError) and error.charges.at_most > 0
     if is_quota or is_disk or is_fatal(error):
         return STOPPED
@@ -119,17 +123,22 @@ def exit_code(error: NebulaError) -> int:
 def tell(text: str) -> None:
     """Print a line of the result: on stdout, control characters shown as they are escaped.
 
-    Where nobody reads it any more (`| head -1`), what was done stands, and so does the exit code.
+    Where nobody reads it (`| head -1`) or it finds no room, what was done stands, and so does the exit code.
     """
-    try:
-        print(printable(text), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _write(text, sys.stdout)
 
 
 def say(text: str) -> None:
     """Tell the user something that is not the result: on stderr, control characters shown as they are escaped."""
-    print(printable(text), file=sys.stderr)
+    _write(text, sys.stderr)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    try:
+        print(printable(text), file=stream, flush=True)
+    except OSError:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def printable(text: str) -> str:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from nebula_async.cli.connection import Connection, Switch, connected, run, say, tell
 from nebula_async.cli.parameters import PictureParameters
-from nebula_async.errors import JobError
+from nebula_async.errors import JobError, UnusableReplyError
 from nebula_async.images.media import EXTENSIONS
 from nebula_async.requests import ImageRequest
 from nebula_async.results import Generation
@@ -60,6 +60,9 @@ async def _generate(
     _check_target(target, overwrite=overwrite)
     async with connected(connection) as nebula:
         generation = await nebula.generate(request)
+        if generation.image.data is None:
+            text = f"the reply gave only where the picture is; fetch it within the hour: {generation.image.url}"
+            raise UnusableReplyError(text, charges=generation.charges)
         path = await _save(generation, target, overwrite=overwrite)
     tell(_told(path, generation))
     if not generation.charges.settled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 
 from attrs import define, field
@@ -35,12 +35,12 @@ class RunProgress:
     def add(self, result: Generation | Failure) -> None:
         """Count a result; a failure is told at once."""
         self.done += 1
-        if isinstance(result, Generation):
-            self.cost += result.cost or 0
-        else:
-            self.failed += 1
-            self._tell_failure(result)
-        self._show()
+        self.cost += (result.cost or 0) if isinstance(result, Generation) else 0
+        self.failed += isinstance(result, Failure)
+        with suppress(OSError):  # what shows how it goes must not end it
+            if isinstance(result, Failure):
+                self._tell_failure(result)
+            self._show()
 
     def end_after(self, in_flight: int) -> None:
         """Show the end of a run that takes up nothing more."""
@@ -67,10 +67,18 @@ class RunProgress:
         if self.failed <= MOST_FAILURES_TOLD:
             prompt = failure.request.prompt
             short = prompt if len(prompt) <= MOST_OF_PROMPT else f"{prompt[:MOST_OF_PROMPT]}…"
-            text = printable(f"failed: {short!r}: {failure.error}")
+            text = printable(f"failed: item {failure.index + 1}, {short!r}: {failure.error}")
             self.console.print(text, markup=False, highlight=False)
         elif self.failed == MOST_FAILURES_TOLD + 1:
             self.console.print("more failures are noted in the job's ledger, and not told one by one")
+
+
+class _Console(Console):
+    """A console whose reader may go: rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on without it."""
+        self.quiet = True
 
 
 def _duration(seconds: float) -> str:
@@ -82,7 +90,7 @@ def _duration(seconds: float) -> str:
 @contextmanager
 def shown_progress(left: int) -> Iterator[RunProgress]:
     """Show the progress of a run with so many items left."""
-    console = Console(stderr=True, soft_wrap=True)
+    console = _Console(stderr=True, soft_wrap=True)
     is_plain = not console.is_terminal or console.is_dumb_terminal or left == 0
     bar = Progress(
         BarColumn(bar_width=20, style="dim", complete_style="default", finished_style="default"),

@@ -18,10 +18,12 @@ from nebula_async.api.messages import HttpRequest, RawHeaders, Reply
 from nebula_async.charges import Charges
 from nebula_async.config import Config
 from nebula_async.engine.gate import Gate
+from nebula_async.engine.journal import AttemptJournal, NoJournal
 from nebula_async.engine.phase import Progress
 from nebula_async.engine.retry import History, delay_before_next
 from nebula_async.engine.transport import ExchangeError, Transport
 from nebula_async.engine.verdict import (
+    PASSED_THE_LIMIT,
     Known,
     Verdict,
     charges_if_stopped,
@@ -30,7 +32,7 @@ from nebula_async.engine.verdict import (
     judge_unusable,
 )
 from nebula_async.errors import APIStatusError, DeadlineError, NebulaError, RateLimitError, UnusableReplyError
-from nebula_async.events import Held, Observer, Retrying, Sent
+from nebula_async.events import Abandoned, Held, Observer, Retrying, Sent
 
 Value = TypeVar("Value")
 Read: TypeAlias = Callable[[Reply], Awaitable[Value]]
@@ -39,7 +41,12 @@ CLOSED_SECONDS = 120.0
 LONGEST_HOLD = 3600.0
 """Refusals alone for longer than the one, or a wait asked for longer than the other, mean the day's limit."""
 
+MOST_REFUSALS = 1_000
+"""Even a patient call is not sent more often; a day of refusals is noticed long before."""
+
 REMEMBERED = 64
+
+NO_JOURNAL = NoJournal()
 
 
 @frozen
@@ -64,34 +71,51 @@ class Caller:
     random: Random
     durations: deque[float] = field(factory=lambda: deque(maxlen=REMEMBERED))
 
-    async def call(self, request: HttpRequest, read: Read[Value], *, is_patient: bool = False) -> Completed[Value]:
+    async def call(
+        self,
+        request: HttpRequest,
+        read: Read[Value],
+        *,
+        is_patient: bool = False,
+        journal: AttemptJournal = NO_JOURNAL,
+    ) -> Completed[Value]:
         """Send a request until it is answered, refused, or not worth repeating; return what `read` makes of the reply.
 
         A patient call waits for the rate limit as long as it takes: neither its deadline nor its attempts count the
-        waiting. Raises a `NebulaError` that carries the sums of the call. Cancellation goes through; it closes the
-        connection in use, and what had been sent may have been paid for.
+        waiting. `journal` is told of each attempt before its first byte leaves. Raises a `NebulaError` that carries the
+        sums of the call. Cancellation goes through; it closes the connection in use, and what had been sent may have
+        been paid for.
         """
         total = self.config.timeouts.total
         clock = anyio.CancelScope(deadline=anyio.current_time() + total)
         call = _Call(request, clock, is_patient=is_patient, is_replayed=self.config.idempotency == "replay")
-        with clock:
-            while True:
-                outcome = await self._attempt(call, read)
-                if isinstance(outcome, Completed):
-                    return outcome
-                await anyio.sleep(self._delay(call, outcome))
-        call.history.charge(charges_if_stopped(call.progress))
+        try:
+            with clock:
+                while True:
+                    outcome = await self._attempt(call, read, journal)
+                    if isinstance(outcome, Completed):
+                        return outcome
+                    await anyio.sleep(self._delay(call, outcome))
+        except anyio.get_cancelled_exc_class():
+            call.stop()
+            self.notify(Abandoned(call=call.key, attempts=call.history.attempts, charges=call.history.charges))
+            raise
+        call.stop()
         late = DeadlineError(f"the call did not end within its {total:g} s", retryable=True)
         raise call.finished(late) from call.last_error
 
-    async def _attempt(self, call: _Call, read: Read[Value]) -> Completed[Value] | Verdict:
+    async def _attempt(self, call: _Call, read: Read[Value], journal: AttemptJournal) -> Completed[Value] | Verdict:
         call.stop_clock()
         async with self.gate.slot():
             call.start_clock()
+            await _noted(call, journal.sending())
             self.notify(Sent(call=call.key, attempt=call.begin()))
             outcome = await self._exchange(call, read)
+            if call.request.pictures and (isinstance(outcome, Completed) or outcome.known in PASSED_THE_LIMIT):
+                self.gate.accepted()
             if isinstance(outcome, Verdict):
                 call.learn(outcome)
+                await _noted(call, journal.ended(call.history.charges))
         return outcome
 
     async def _exchange(self, call: _Call, read: Read[Value]) -> Completed[Value] | Verdict:
@@ -115,10 +139,10 @@ class Caller:
     async def _read(self, call: _Call, reply: Reply, read: Read[Value]) -> Completed[Value] | Verdict:
         seconds = call.seconds_since_sent()
         try:
-            value = await read(reply)
+            with anyio.CancelScope(shield=True):  # it is here and paid for: no deadline comes between
+                value = await read(reply)
         except NebulaError as error:
             return judge_unusable(error)
-        self.gate.accepted()
         call.history.charge(Charges(1, 1))
         call.progress = Progress()
         if call.request.pictures:
@@ -141,9 +165,12 @@ class Caller:
         if verdict.known is Known.THROTTLED:
             if isinstance(verdict.error, RateLimitError) and self._is_closed_today(asked):
                 verdict.error.scope = "day"
+                verdict.error.message = (
+                    f"the daily quota is used up; it is renewed at 00:00 UTC ({verdict.error.message})"
+                )
                 return None
             self._hold_everyone(call, asked)
-            if call.is_patient and verdict.error.retryable:
+            if call.waits_for(verdict) and call.history.attempts < MOST_REFUSALS:
                 return 0.0
         if asked > call.seconds_left():
             return None
@@ -156,6 +183,13 @@ class Caller:
         seconds = self.gate.throttled(sent_at=call.sent_at, delay=asked or None)
         if seconds > 0:
             self.notify(Held(call=call.key, seconds=seconds))
+
+
+async def _noted(call: _Call, note: Awaitable[None]) -> None:
+    try:
+        await note
+    except NebulaError as error:
+        raise call.finished(error) from call.last_error
 
 
 @define(eq=False)
@@ -186,7 +220,15 @@ class _Call:
     def learn(self, verdict: Verdict) -> None:
         """Add a failed attempt to the sums. What a patient call waits for anyway is not counted against it."""
         self.progress = Progress()
-        self.history.add(verdict, is_counted=not (self.is_patient and verdict.known is Known.THROTTLED))
+        self.history.add(verdict, is_counted=not self.waits_for(verdict))
+
+    def stop(self) -> None:
+        """Add what the attempt under way may be charged, if there is one."""
+        self.history.charge(charges_if_stopped(self.progress))
+
+    def waits_for(self, verdict: Verdict) -> bool:
+        """Whether this call waits for the rate limit as long as it takes, and the verdict says that it must."""
+        return self.is_patient and isinstance(verdict.error, RateLimitError) and verdict.error.retryable
 
     def ending(self, error: NebulaError) -> NebulaError:
         """Return what the call ends with. A refusal of the key as used before only says that an earlier attempt

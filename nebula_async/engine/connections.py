@@ -13,8 +13,10 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any, TypeAlias, cast
+from weakref import ref
 
 import anyio
+import anyio.to_thread
 import httpcore
 import httpx
 from attrs import define, field
@@ -70,9 +72,8 @@ class ConnectionStack(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close all idle connections; those in use are closed when their reply ends."""
         self._closed = True
-        keeper, self._until_closed = self._until_closed, None
-        if keeper is not None:
-            await keeper.aclose()
+        if self._until_closed is not None:
+            await self._until_closed.aclose()
 
     async def give_back(self, connection: _Connection, origin: httpcore.Origin) -> None:
         """Put a connection back on the stack if its reply was read to the end, else close it."""
@@ -91,22 +92,23 @@ class ConnectionStack(httpx.AsyncBaseTransport):
             if connection.http.is_available() and not connection.http.has_expired():
                 return connection
             await connection.aclose()
-        wire = _Wire()
+        wire, tls = _Wire(), await self._tls_for(origin)
         http = httpcore.AsyncHTTPConnection(
-            origin, ssl_context=self._tls_for(origin), keepalive_expiry=self.idle_seconds, network_backend=wire
+            origin, ssl_context=tls, keepalive_expiry=self.idle_seconds, network_backend=wire
         )
         return _Connection(http, wire)
 
-    def _tls_for(self, origin: httpcore.Origin) -> ssl.SSLContext | None:
+    async def _tls_for(self, origin: httpcore.Origin) -> ssl.SSLContext | None:
         if origin.scheme != b"https":
             return None
-        self._tls = self._tls or self.make_tls_context()
+        if self._tls is None:  # reading the certificates takes tens of milliseconds
+            self._tls = await anyio.to_thread.run_sync(self.make_tls_context)
         return self._tls
 
     async def _close_with_loop(self) -> None:
         # The one thing that an ending loop waits for and that is no task: asyncio and trio close async generators.
         if self._until_closed is None:
-            self._until_closed = _closing(self._idle)
+            self._until_closed = _closing(self._idle, ref(self))
             await anext(self._until_closed)
 
 
@@ -163,10 +165,14 @@ class _Body(httpx.AsyncByteStream):
             raise
 
 
-async def _closing(idle: dict[OriginKey, deque[_Connection]]) -> AsyncGenerator[None, None]:
+async def _closing(
+    idle: dict[OriginKey, deque[_Connection]], stack_of: ref[ConnectionStack]
+) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
+        if (owner := stack_of()) is not None:
+            owner._until_closed = None  # a generator holds its loop, and with it all that the loop holds
         async with AsyncExitStack() as stack:  # closes every one, whatever happens to another
             for connection in [connection for connections in idle.values() for connection in connections]:
                 stack.push_async_callback(connection.aclose)

@@ -26,14 +26,16 @@ class FanOut(Generic[Item, Value]):
     """Runs `work(index, item)` on at most `workers` items at a time: `async with FanOut(…) as results`.
 
     Items are taken as workers and the consumer have room: at most `2 * workers` are taken and not yet consumed. The
-    first exception of the source or of `work` lets the items in flight finish and then ends the iteration, bare.
-    Leaving the block cancels what is in flight; the block's own exception comes out bare.
+    first exception of the source or of `work` lets the items in flight finish and then ends the iteration, bare; so
+    does what `ends_with` makes of a result, which is yielded all the same. Leaving the block cancels what is in flight;
+    the block's own exception comes out bare.
     """
 
     work: Callable[[int, Item], Awaitable[Value]]
     items: Iterable[Item] | AsyncIterable[Item]
     workers: int
     is_ordered: bool = False
+    ends_with: Callable[[Value], Exception | None] = lambda _value: None
     _stack: AsyncExitStack = field(factory=AsyncExitStack, init=False)
     _group: TaskGroup = field(init=False)
 
@@ -81,7 +83,10 @@ class FanOut(Generic[Item, Value]):
                     taken = await source.take()
                     if taken is None:
                         return
-                    results.send_nowait((taken[0], await self.work(*taken)))
+                    value = await self.work(*taken)
+                    results.send_nowait((taken[0], value))
+                    if (end := self.ends_with(value)) is not None:
+                        source.fail(end)
                 except Exception as error:  # noqa: BLE001 - it comes out of the iterator, where the caller can catch it
                     source.fail(error)
                     return

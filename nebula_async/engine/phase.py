@@ -57,6 +57,11 @@ class Progress:
         return not self.is_traced or self.phase >= Phase.SENDING
 
     @property
+    def is_refused(self) -> bool:
+        """Whether the API said 4xx: nothing was made."""
+        return self.status is not None and 400 <= self.status < 500
+
+    @property
     def is_accepted(self) -> bool:
         """Whether the API said 2xx: what it made is paid for."""
         return self.status is not None and 200 <= self.status < 300

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,7 +19,7 @@ from nebula_async.engine.body import BoundedBody
 from nebula_async.engine.connections import ConnectionStack
 from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.phase import Progress
-from nebula_async.errors import UnusableReplyError
+from nebula_async.errors import ConfigurationError, NebulaError, NotSentError, UnusableReplyError
 from nebula_async.keys import ApiKey
 
 USER_AGENT = f"nebula-async/{VERSION}"
@@ -27,6 +28,8 @@ MAX_REPLY_BYTES = 64 * 2**20
 MAX_ERROR_BYTES = 64 * 2**10
 ERROR_SECONDS = 10.0
 """How long the body of an error is waited for."""
+
+Origin: TypeAlias = tuple[str, str, int | None]
 
 HttpTransport: TypeAlias = httpx.AsyncBaseTransport
 """What users hand in as their own transport."""
@@ -60,6 +63,13 @@ class Transport:
     _is_open: bool = field(default=False, init=False)
     _is_closed: bool = field(default=False, init=False)
     _stacks: PerLoop[ConnectionStack] = field(factory=lambda: PerLoop(ConnectionStack), init=False)
+    _origin: Origin = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            self._origin = _origin(httpx.URL(self.origin))
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ConfigurationError(f"base_url is no URL that can be called: {error}; got {self.origin!r}") from error
 
     async def exchange(
         self, request: HttpRequest, progress: Progress, headers: dict[str, str], timeouts: Timeouts
@@ -69,11 +79,16 @@ class Transport:
         Raises `ExchangeError` where no complete reply came, and `UnusableReplyError` for a 2xx that breaks a bound.
         Cancellation closes the connection.
         """
-        outgoing = self._outgoing(request, progress, headers, timeouts)
+        outgoing, http = self._outgoing(request, progress, headers, timeouts), self._http()
+        progress.is_traced = self.custom is None
         try:
-            with anyio.fail_after(timeouts.attempt):
-                return await self._exchange(outgoing, progress, max(request.pictures, 1))
-        except FAILURES as error:
+            with anyio.fail_after(timeouts.attempt) as limit:
+                return await _exchange(http, outgoing, progress, limit, max(request.pictures, 1))
+        except (httpx.ProxyError, httpcore.ProxyError) as error:
+            raise NotSentError(f"the proxy refused the connection, so nothing was sent: {error}") from error
+        except Exception as error:
+            if not isinstance(error, FAILURES) and (self.custom is None or isinstance(error, NebulaError)):
+                raise
             raise ExchangeError(f"{_describe(error, timeouts)} ({outgoing.url.netloc.decode()})") from error
 
     async def aclose(self) -> None:
@@ -91,29 +106,11 @@ class Transport:
             text = f"unclosed AsyncNebula made at {self.made_at}: use async with, or await its aclose()"
             warn(text, ResourceWarning, source=self, stacklevel=2)
 
-    async def _exchange(self, outgoing: httpx.Request, progress: Progress, pictures: int) -> Reply:
-        progress.is_traced = self.custom is None
-        response = await self._http().handle_async_request(outgoing)
-        progress.status = response.status_code
-        async with _closing(response):
-            body = await self._read(response, progress, MAX_REPLY_BYTES * pictures)
-        return Reply(status=response.status_code, headers=tuple(response.headers.raw), body=body)
-
-    async def _read(self, response: httpx.Response, progress: Progress, limit: int) -> bytes:
-        coding = response.headers.get("content-encoding", "").strip().lower()
-        if not response.is_success:
-            return await _read_error(response, coding, progress)
-        body = BoundedBody(coding, limit)
-        await _collect(response, body)
-        if body.problem:
-            raise UnusableReplyError(body.problem)
-        return bytes(body.data)
-
     def _outgoing(
         self, request: HttpRequest, progress: Progress, headers: dict[str, str], timeouts: Timeouts
     ) -> httpx.Request:
         url = httpx.URL(request.url)
-        if _origin(url) != _origin(httpx.URL(self.origin)):
+        if _origin(url) != self._origin:
             raise RuntimeError(f"the key is only sent to {self.origin}, not to {url.host}")
         extensions: dict[str, Any] = {
             "timeout": {"connect": timeouts.connect, "write": timeouts.write, "read": timeouts.read},
@@ -139,7 +136,30 @@ class Transport:
         return self._stacks.get()
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+async def _exchange(
+    http: HttpTransport, outgoing: httpx.Request, progress: Progress, limit: anyio.CancelScope, pictures: int
+) -> Reply:
+    response = await http.handle_async_request(outgoing)
+    progress.status = response.status_code
+    if not response.is_success:
+        limit.deadline = math.inf  # what it says is known; the body of an error has a limit of its own
+    async with _closing(response):
+        body = await _read(response, progress, MAX_REPLY_BYTES * pictures)
+    return Reply(status=response.status_code, headers=tuple(response.headers.raw), body=body)
+
+
+async def _read(response: httpx.Response, progress: Progress, limit: int) -> bytes:
+    coding = response.headers.get("content-encoding", "").strip().lower()
+    if not response.is_success:
+        return await _read_error(response, coding, progress)
+    body = BoundedBody(coding, limit)
+    await _collect(response, body)
+    if body.problem:
+        raise UnusableReplyError(body.problem)
+    return bytes(body.data)
+
+
+def _origin(url: httpx.URL) -> Origin:
     return url.scheme, url.host, url.port
 
 

@@ -13,7 +13,7 @@ from ssl import SSLCertVerificationError
 
 from attrs import frozen
 
-from nebula_async.api.envelope import kind_of, read_body, read_error
+from nebula_async.api.envelope import read_body, read_error
 from nebula_async.api.messages import Reply
 from nebula_async.charges import Charges
 from nebula_async.engine.phase import Progress
@@ -28,7 +28,7 @@ from nebula_async.errors import (
     QuotaExhaustedError,
     RateLimitError,
     ServerError,
-    UnusableReplyError,
+    without_frames,
 )
 
 FAST_SECONDS = 1.0
@@ -64,6 +64,9 @@ CHARGES = {
 CERTAINLY_FREE = frozenset({Known.NOT_SENT, Known.THROTTLED, Known.GATEWAY_REFUSED})
 PERHAPS_PAID = frozenset({Known.SERVER_FAILED, Known.UNKNOWN, Known.PAID_LOST})
 
+PASSED_THE_LIMIT = frozenset({Known.SERVER_FAILED, Known.PAID_LOST, Known.PAID_UNUSABLE, Known.REFUSED})
+"""What was refused for its key or by a gateway has not been counted; of what is unknown that is unknown as well."""
+
 FATAL_ERRORS = (AuthenticationError, PermissionDeniedError, QuotaExhaustedError)
 
 
@@ -78,7 +81,8 @@ class Verdict:
 def judge_failure(progress: Progress, failure: Exception) -> Verdict:
     """Judge an attempt that got no complete reply; the error's cause is what happened below."""
     verdict = _verdict_of_failure(progress, failure)
-    verdict.error.__cause__ = failure.__cause__ or failure
+    # Without frames: those of the layers below hold the request as it was written, with the key.
+    verdict.error.__cause__ = without_frames(failure.__cause__ or failure)
     return verdict
 
 
@@ -104,12 +108,9 @@ def judge_reply(
 
 
 def judge_unusable(error: NebulaError) -> Verdict:
-    """Judge a 2xx whose body says that it failed, or cannot be used. An unknown code proves nothing: it stays paid."""
+    """Judge a 2xx that cannot be used, or whose body says by a known code that it failed."""
     if not isinstance(error, APIStatusError):
         return Verdict(Known.PAID_UNUSABLE, error)
-    if kind_of(error.code, 500) is ServerError:
-        unusable = UnusableReplyError(f"success in the status, failure in the body: {error}", details=error.details)
-        return Verdict(Known.PAID_UNUSABLE, unusable)
     known = _class_by_kind(error) or Known.REFUSED
     error.retryable = known in CERTAINLY_FREE
     return Verdict(known, error)
@@ -126,6 +127,8 @@ def charges_if_stopped(progress: Progress) -> Charges:
     """Return what an attempt that we gave up ourselves may be charged for each picture."""
     if progress.is_accepted:
         return Known.PAID_LOST.charges
+    if progress.is_refused:
+        return Charges(0, 0)
     return Known.UNKNOWN.charges if progress.may_be_sent else Charges(0, 0)
 
 

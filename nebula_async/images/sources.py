@@ -60,8 +60,8 @@ def as_text(source: PictureSource) -> str:
     raise InvalidRequestError(f"a {type(source).__name__} cannot be written down; give its path or its bytes")
 
 
-def encode_source(source: PictureSource, name: str) -> str:
-    """Read a source and return its base64, as the API wants it. Blocks: call it beside the loop.
+def read_source(source: PictureSource, name: str) -> bytes:
+    """Read a source and return its bytes. Blocks, as long as what it comes from does: call it beside the loop.
 
     Raises `InvalidRequestError`, naming the field, for what cannot be read and for what is no picture.
     """
@@ -71,7 +71,7 @@ def encode_source(source: PictureSource, name: str) -> str:
     except Exception as error:  # an open file, or a picture not loaded yet, is other people's code
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InvalidRequestError(f"{name} cannot be used: {reason}; got {shown(source)}") from error
-    return pybase64.b64encode_as_string(data)
+    return data
 
 
 def _read(source: PictureSource) -> bytes:

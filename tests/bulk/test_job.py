@@ -106,7 +106,7 @@ async def test_every_prompt_becomes_a_picture_named_after_it(manifest, emulator)
     told = []
     report = await run(manifest, emulator, on_result=told.append)
     assert (4, 4, 0, 0) == (report.total, report.done, report.waiting, report.exit_code)
-    assert (4, Charges(4, 4), "0.0076") == (report.spending.pictures, report.charges, str(report.spending.cost))
+    assert (4, Charges(4, 4), "$0.0076") == (report.spending.pictures, report.charges, str(report.spending))
     assert [
         "00000/000000000-a-cat.png",
         "00000/000000001-two-cats.png",

@@ -101,18 +101,33 @@ def test_what_a_row_says_wins_over_the_defaults(tmp_path):
 def test_pictures_are_found_beside_the_manifest(tmp_path, given):
     """A relative picture path starts at the manifest's folder, wherever the job is started."""
     path = write(tmp_path, "p.csv", f"prompt,image,mask\nx,{given},{given}\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / given).touch()
 
     request = read(path)[0].request
 
     assert [str(tmp_path / given)] * 2 == [request.image, request.mask]
 
 
-@pytest.mark.parametrize("given", ["/pictures/cat.png", "data:image/png;base64,AAAA", "https://example.com/cat.png"])
-def test_other_pictures_stay_as_they_are(tmp_path, given):
-    """Absolute paths, data URLs and addresses are not changed, and neither are those of the defaults."""
-    path = write(tmp_path, "p.jsonl", json.dumps({"prompt": "x", "image": given}) + '\n"y"')
+def test_other_pictures_stay_as_they_are(tmp_path, monkeypatch):
+    """Absolute paths and data URLs are not changed, and neither are the paths of the defaults."""
+    (tmp_path / "here.png").touch()
+    monkeypatch.chdir(tmp_path)
+    given = [str(tmp_path / "here.png"), "data:image/png;base64,AAAA"]
+    lines = [json.dumps({"prompt": "x", "image": image}) for image in given]
+    path = write(tmp_path, "p.jsonl", "\n".join([*lines, '"y"']))
 
-    assert [given, "here.png"] == [entry.request.image for entry in read(path, image="here.png")]
+    assert [*given, "here.png"] == [entry.request.image for entry in read(path, image="here.png")]
+
+
+@pytest.mark.parametrize("given", ["cat.png", "https://example.com/cat.png"])
+def test_a_picture_that_is_not_there_is_a_bad_line(tmp_path, given):
+    """A picture that no file holds is found before anything is sent."""
+    path = write(tmp_path, "p.jsonl", json.dumps({"prompt": "x", "image": given}))
+
+    (bad,) = check_manifest(path, defaults={"model": "m"})[1]
+    assert str(bad).startswith("p.jsonl:1: image ")
+    assert str(bad).endswith("cat.png is no file")
 
 
 KNOWN = "guidance_scale, height, id, image, mask, model, negative_prompt, num_steps, prompt, seed, width"
@@ -289,9 +304,12 @@ def test_wrong_defaults_are_said_once(tmp_path, defaults):
 
 def test_a_mask_for_all_is_allowed(tmp_path):
     """One mask may serve images that come with each row."""
-    path = write(tmp_path, "p.csv", "prompt,image\nx,/cat.png\n")
+    cat, mask = str(tmp_path / "cat.png"), str(tmp_path / "m.png")
+    path = write(tmp_path, "p.csv", "prompt,image\nx,cat.png\n")
+    for picture in (cat, mask):
+        Path(picture).touch()
 
-    assert [item(0, 2, "x", image="/cat.png", mask="/m.png")] == read(path, mask="/m.png")
+    assert [item(0, 2, "x", image=cat, mask=mask)] == read(path, mask=mask)
 
 
 def test_a_manifest_is_read_lazily(tmp_path):

@@ -229,7 +229,7 @@ def test_a_model_that_the_server_refuses_is_said_for_each_prompt(shell):
     prompts = shell.write("prompts.txt", "a cat")
     result = shell.run("bulk", prompts, "--model", "no/such", "--emulator")
     assert 1 == result.code
-    assert "failed: 'a cat': the API answered Model not found (HTTP 400)\n" in result.err
+    assert "failed: item 1, 'a cat': the API answered Model not found (HTTP 400)\n" in result.err
     assert "refused: 1; --retry-failed sends them again\n" in result.err
 
 
@@ -374,7 +374,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(capsys, monkeypatch)
         for result in (failure, Generation(request=request, images=(), cost=Decimal("1.239"))):
             progress.add(result)
     first, second, third = capsys.readouterr().err.splitlines()
-    assert "failed: 'a [cat]': no [cats]" == first
+    assert "failed: item 1, 'a [cat]': no [cats]" == first
     assert "1 of 2000, 1 failed, 60 a minute, $0.0000, 33 min left" == second
     assert "2 of 2000, 1 failed, 120 a minute, $1.24, 17 min left" == third
 
@@ -395,7 +395,7 @@ def test_not_every_failure_is_told(capsys):
         for _ in range(100):
             progress.add(Failure(request=request, error=BadRequestError("no")))
     lines = capsys.readouterr().err.splitlines()
-    assert [f"failed: '{'x' * 40}…': no"] * 20 == lines[:20]
+    assert [f"failed: item 1, '{'x' * 40}…': no"] * 20 == lines[:20]
     assert ["more failures are noted in the job's ledger, and not told one by one"] == lines[20:]
 
 

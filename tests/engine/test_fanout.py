@@ -289,12 +289,6 @@ async def test_never_iterated(nothing_left):
 
 
 @pytest.mark.anyio
-async def test_never_entered():
-    """What is made and not used leaves nothing behind."""
-    FanOut(double, range(3), 2)
-
-
-@pytest.mark.anyio
 async def test_an_async_source_is_closed(nothing_left):
     """Leaving the block closes an async generator, so that its own clean-up runs at once."""
     closed = []

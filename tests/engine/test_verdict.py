@@ -223,12 +223,10 @@ def test_an_untrusted_certificate_is_not_tried_again():
         (QuotaExhaustedError("", status=200, code="insufficient_quota"), Known.FATAL, QuotaExhaustedError, FREE),
         (BadRequestError("", status=200, code="invalid_prompt"), Known.REFUSED, BadRequestError, FREE),
         (ContentPolicyError("", status=200, code="content_policy_violation"), Known.REFUSED, ContentPolicyError, FREE),
-        (BadRequestError("", status=200, code="gpu_on_fire"), Known.PAID_UNUSABLE, UnusableReplyError, PAID),
-        (BadRequestError("", status=200), Known.PAID_UNUSABLE, UnusableReplyError, PAID),
     ],
 )
 def test_success_in_the_status_alone(error, known, raised, charges):
-    """A 2xx that says it failed is judged by its code; where that says nothing it counts as paid."""
+    """A 2xx that says by a known code that it failed is judged by the code; one that cannot be used is paid."""
     verdict = judge_unusable(error)
 
     assert (known, raised, charges) == (verdict.known, type(verdict.error), verdict.known.charges)
