@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import frozen
 
-from nebula_async.api.extract import parse_json
+from nebula_async.api.extract import flat_enough, parse_json
 from nebula_async.api.headers import read_delay, read_request_id
 from nebula_async.api.messages import Reply
 from nebula_async.errors import (
@@ -139,7 +139,7 @@ def read_body(body: bytes) -> ErrorBody:
     return ErrorBody(
         message=next((line for text in texts if isinstance(text, str) and (line := _one_line(text))), None),
         code=_code(inner),
-        details=inner.get("details", None if isinstance(detail, str) else detail),
+        details=flat_enough(inner.get("details", None if isinstance(detail, str) else detail)),
         is_envelope=any(name in parsed for name in ("error", "status", "detail")),
     )
 

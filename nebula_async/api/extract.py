@@ -10,6 +10,8 @@ import pybase64
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
 WHITE_SPACE = b" \t\r\n"
 
+MAX_DEPTH = 20
+
 
 def parse_json(body: bytes) -> Any:
     """Return the JSON of a body: UTF-8 whatever the headers say, with or without a BOM. Raises `ValueError`."""
@@ -37,3 +39,13 @@ def decode_base64(text: str) -> bytes:
     if pybase64.b64encode(data[-(len(data) % 3 or 3) :]) != padded[-4:]:
         raise ValueError("the base64 ends in stray bits: it was cut or altered")
     return data
+
+
+def flat_enough(value: Any) -> Any:
+    """Return a JSON value that goes on to users, or `None` where it is nested too deeply to be pickled or printed."""
+    return value if _fits(value, MAX_DEPTH) else None
+
+
+def _fits(value: Any, depth: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_fits(each, depth - 1) for each in inner)

@@ -19,7 +19,7 @@ from cattrs.gen import make_dict_unstructure_fn, override
 
 from nebula_async.api.catalog import CATALOG, Model
 from nebula_async.api.envelope import is_error, is_known, read_error
-from nebula_async.api.extract import decode_base64, parse_json
+from nebula_async.api.extract import decode_base64, flat_enough, parse_json
 from nebula_async.api.headers import read_request_id
 from nebula_async.api.messages import HttpRequest, Reply
 from nebula_async.errors import InvalidRequestError, NebulaError, UnusableReplyError
@@ -138,7 +138,8 @@ def read_reply(reply: Reply, *, asked: int, now: float) -> Answer:
 def _facts(body: Mapping[str, Any]) -> Facts:
     data = body.get("data")
     beside_pictures = data if isinstance(data, Mapping) else {}  # the inference API has its `usage` there
-    return replies.structure({**beside_pictures, **body}, Facts)
+    facts = replies.structure({**beside_pictures, **body}, Facts)
+    return evolve(facts, usage=flat_enough(facts.usage))
 
 
 def _failure(reply: Reply, now: float) -> NebulaError:

@@ -284,6 +284,12 @@ def test_reading_an_error_never_fails(status, body):
     pickle.dumps(error)
 
 
+def test_details_that_are_nested_too_deeply_are_left_out():
+    """Details are plain data that can be pickled and printed; what is nested beyond reason is not kept."""
+    nested = [json.loads("[" * depth + "]" * depth) for depth in (20, 21)]
+    assert [nested[0], None] == [error_of(500, json.dumps({"detail": each}).encode()).details for each in nested]
+
+
 @pytest.mark.parametrize("status", [0, 99, 299, 600, 999])
 def test_statuses_that_do_not_exist_are_told_in_words(status):
     """A status that HTTP does not know has no phrase, and the message says so."""
