@@ -7,6 +7,7 @@ import gc
 import inspect
 import io
 import logging
+import os
 import pickle
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from nebula_async import (
     Config,
     ConfigurationError,
     ContentPolicyError,
+    DeadlineError,
     Failure,
     Generation,
     ImageRequest,
@@ -813,3 +815,174 @@ async def test_rules_off(emulator):
 
     assert [Sent, Generated] == [type(event) for event in events]
     assert "a dog" == emulator.journal.requests[0].fields["negative_prompt"]
+
+
+# Settings that meet
+
+
+@pytest.mark.parametrize("make", ["constructor", "sibling"])
+def test_a_timeout_changes_the_total_alone(make):
+    """A timeout in seconds is the total; the other limits stay as they were configured."""
+    config = Config(timeouts=Timeouts(connect=1, read=5))
+    if make == "constructor":
+        nebula = AsyncNebula("sk-1", config=config, timeout=60)
+    else:
+        nebula = AsyncNebula("sk-1", config=config).with_options(timeout=60)
+
+    assert Timeouts(connect=1, read=5, total=60) == nebula.config.timeouts
+
+
+@pytest.mark.parametrize("config", [{}, {"concurrency": 3}, "", 0, False, Config, Timeouts()])
+def test_a_config_of_another_type(config):
+    """What is no `Config` is refused when the client is made, empty or not."""
+    with pytest.raises(ConfigurationError, match="config must be a Config; got "):
+        AsyncNebula("sk-1", config=config)
+
+
+@pytest.mark.parametrize("url", ["https://[v1.a]/x", "https://xn--/x"])
+def test_a_host_that_cannot_be_called(url):
+    """A base URL that no request can be sent to is refused when the client is made, not at its first call."""
+    with pytest.raises(ConfigurationError, match="base_url"):
+        AsyncNebula("sk-1", base_url=url)
+
+
+# Many pictures, and something in the way
+
+
+@pytest.mark.anyio
+async def test_a_transport_with_a_mistake_fails_its_items_alone():
+    """What a user's transport raises at one item is the cause of that item's failure; the others are made."""
+    picture = io.BytesIO()
+    Pillow.new("RGB", (16, 16)).save(picture, format="PNG")
+    body = {"data": [{"b64_json": pybase64.b64encode_as_string(picture.getvalue())}]}
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        if b"two" in request.content:
+            raise KeyError("mine")
+        return httpx.Response(200, json=body)
+
+    config = Config(retry=RetryPolicy(backoff=0))
+    async with AsyncNebula(
+        "sk-1", config=config, base_url="http://localhost", transport=httpx.MockTransport(reply)
+    ) as nebula:
+        one, two, three = await nebula.generate_all(["one", "two", "three"], **SMALL)
+
+    assert [Generation, Failure, Generation] == [type(result) for result in (one, two, three)]
+    assert (OutcomeUnknownError, KeyError, Charges(0, 2)) == (
+        type(two.error),
+        type(two.error.__cause__),
+        two.error.charges,
+    )
+
+
+NO_CHARGE = (0, Charges(0, 0))
+
+
+@pytest.mark.anyio
+async def test_what_the_daily_quota_cost_is_said_of_each_item(start):
+    """Each item that was taken has a result of its own with its charges; the error after them charges nothing."""
+    emulator = start(per_day=3, retry_after="seconds", clock=lambda: 1_800_000_000.0 // 86_400 * 86_400)
+    done: list = []
+    async with (
+        client(emulator, concurrency=2) as nebula,
+        nebula.generate_many(map(str, range(100)), **SMALL) as results,
+    ):
+        with pytest.raises(RateLimitError) as caught:
+            await drain(results, done)
+    failures = [result.error for result in done if isinstance(result, Failure)]
+    made = [result for result in done if isinstance(result, Generation)]
+
+    assert NO_CHARGE == (caught.value.attempts, caught.value.charges)
+    assert [Charges(1, 1)] * 3 == [result.charges for result in made]
+    assert 1 <= len(failures)
+    assert {Charges(0, 0)} == {error.charges for error in failures}
+    assert len(emulator.journal.requests) == sum(error.attempts for error in failures) + len(made)
+    assert all(caught.value is not error for error in failures)
+
+
+@pytest.mark.anyio
+async def test_what_the_daily_quota_left_over_cost_nothing(start):
+    """`generate_all` gives each item that was never taken an error of its own, without attempts and charges."""
+    emulator = start(per_day=3, retry_after="seconds", clock=lambda: 1_800_000_000.0 // 86_400 * 86_400)
+    async with client(emulator, concurrency=2) as nebula:
+        results = await nebula.generate_all(map(str, range(20)), **SMALL)
+    errors = [result.error for result in results if isinstance(result, Failure)]
+    untaken = [error for error in errors if error.attempts == 0]
+
+    assert 17 == len(errors) == len({id(error) for error in errors})
+    assert len(untaken) >= 12
+    assert {Charges(0, 0)} == {error.charges for error in errors}
+    assert all(error.is_daily for error in errors)
+    assert 3 == emulator.journal.charged
+
+
+@pytest.mark.anyio
+async def test_a_key_that_fails_in_mid_run_loses_no_picture(emulator):
+    """A callable that raises fails the items that needed a key; pictures made before are returned."""
+    asked = 0
+
+    def key() -> str:
+        nonlocal asked
+        asked += 1
+        if asked > 3:
+            raise LookupError("the vault is closed")
+        return emulator.key
+
+    async with client(emulator, api_key=key, concurrency=1) as nebula:
+        results = await nebula.generate_all(map(str, range(5)), **SMALL)
+
+    assert [Generation, Generation, Failure, Failure, Failure] == [type(result) for result in results]
+    assert {(ConfigurationError, Charges(0, 0))} == {
+        (type(result.error), result.error.charges) for result in results[2:]
+    }
+    assert 2 == len(emulator.journal.requests)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["file", "pillow"])
+async def test_a_result_made_from_an_open_file_travels(nebula, emulator, tmp_path, kind):
+    """The request of a result holds the bytes that were sent in place of what does not keep, and can be pickled."""
+    path = tmp_path / "cat.png"
+    Pillow.new("RGB", (16, 16), "red").save(path)
+    with path.open("rb") as file, Pillow.open(path) as picture:
+        made = await nebula.generate("at night", model=KONTEXT, image=file if kind == "file" else picture)
+    again = pickle.loads(pickle.dumps(made))  # noqa: S301
+
+    assert made == again
+    sent = emulator.journal.requests[0].fields["image"]
+    assert isinstance(again.request.image, bytes)
+    assert kind != "file" or path.read_bytes() == again.request.image
+    repeated = await nebula.generate(again.request)
+    assert [sent, made.image.data] == [emulator.journal.requests[1].fields["image"], repeated.image.data]
+
+
+@pytest.mark.anyio
+async def test_a_picture_that_never_ends_holds_up_nobody(emulator, tmp_path):
+    """A source that blocks ends its own call by the total time, unsent; other calls are answered meanwhile."""
+    fifo = tmp_path / "endless.png"
+    os.mkfifo(fifo)
+    ended: list = []
+    async with client(emulator) as nebula:
+        impatient = nebula.with_options(timeout=0.5)
+
+        async def blocked() -> None:
+            with pytest.raises(DeadlineError) as caught:
+                await impatient.generate("at night", model=KONTEXT, image=fifo)
+            ended.append(caught.value)
+
+        writers: list = []
+        try:
+            with anyio.fail_after(PATIENCE):
+                async with anyio.create_task_group() as group:
+                    for _ in range(3):
+                        group.start_soon(blocked)
+                    await anyio.wait_all_tasks_blocked()
+                    writers.append(os.open(fifo, os.O_RDWR))
+                    assert isinstance(await generate_with(nebula), Generation)
+                    assert [] == ended
+        finally:
+            for writer in writers:
+                os.close(writer)  # the threads read an end and are done
+
+    assert [NO_CHARGE] * 3 == [(error.attempts, error.charges) for error in ended]
+    assert 1 == len(emulator.journal.requests)

@@ -19,9 +19,9 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal's encoding cannot show ends nothing
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        from nebula_async.cli.app import app
+        from nebula_async.cli.app import start
 
-        app()
+        start()
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:

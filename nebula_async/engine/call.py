@@ -31,7 +31,14 @@ from nebula_async.engine.verdict import (
     judge_reply,
     judge_unusable,
 )
-from nebula_async.errors import APIStatusError, DeadlineError, NebulaError, RateLimitError, UnusableReplyError
+from nebula_async.errors import (
+    APIStatusError,
+    DeadlineError,
+    NebulaError,
+    RateLimitError,
+    UnusableReplyError,
+    without_frames,
+)
 from nebula_async.events import Abandoned, Held, Observer, Retrying, Sent
 
 Value = TypeVar("Value")
@@ -127,7 +134,7 @@ class Caller:
         except UnusableReplyError as error:
             return judge_unusable(error)
         except NebulaError as error:  # the key: a callable may return a bad one at any attempt
-            return Verdict(Known.NOT_SENT, error)
+            return Verdict(Known.NOT_SENT, without_frames(error))
         if reply.is_success:
             return await self._read(call, reply, read)
         seconds = math.inf if call.progress.is_cut else call.seconds_since_sent()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from traceback import TracebackException
 
 import anyio
 import anyio.lowlevel
@@ -22,6 +25,7 @@ from nebula_async.engine.call import Caller, Completed
 from nebula_async.errors import (
     AuthenticationError,
     BadRequestError,
+    ConfigurationError,
     ContentPolicyError,
     DeadlineError,
     NebulaError,
@@ -34,7 +38,7 @@ from nebula_async.errors import (
     ServerError,
     UnusableReplyError,
 )
-from nebula_async.events import Held, Retrying, Sent
+from nebula_async.events import Abandoned, Held, Retrying, Sent
 
 pytestmark = pytest.mark.anyio
 
@@ -564,3 +568,242 @@ async def test_other_exceptions_come_out_bare(start):
         with pytest.raises(LookupError, match="mine"):
             await caller.call(picture(emulator.base_url), broken)
     await caller.transport.aclose()
+
+
+def _reset(server: RawServer, connection: socket.socket) -> None:
+    """Read a request, and end the connection with a reset."""
+    server.read_request(connection)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _close(server: RawServer, connection: socket.socket) -> None:
+    """Read a request, and end the connection in order."""
+    server.read_request(connection)
+
+
+def _refuse_with_a_look(request: httpx.Request) -> httpx.Response:
+    """Fail as a proxy does, with the request's headers in a local variable."""
+    looked_at = dict(request.headers)
+    raise httpx.ProxyError(f"no way with {len(looked_at)} headers")
+
+
+@pytest.mark.parametrize("handle", [_reset, _close])
+async def test_a_report_of_a_lost_connection_shows_no_key(serve, handle):
+    """A report that prints the local variables of every frame does not show the key of a call that was cut off."""
+    server = serve(handle)
+    ended = await end(make_caller(server.url, key="sk-secret"), ask(server.url), keep)
+
+    assert OutcomeUnknownError is type(ended)
+    assert b"sk-secret" in server.requests[0]
+    assert_hides_the_key(ended)
+
+
+async def test_a_report_of_a_refusing_proxy_shows_no_key():
+    """Nor does one of a call that a proxy refused."""
+    transport = httpx.MockTransport(_refuse_with_a_look)
+    ended = await end(make_caller("http://localhost", custom=transport, key="sk-secret"), ask("http://localhost"), keep)
+
+    assert NotSentError is type(ended)
+    assert_hides_the_key(ended)
+
+
+def assert_hides_the_key(error: BaseException) -> None:
+    """Check that what led to an error holds no frames, and that no report of it shows the key."""
+    cause = error.__cause__
+    assert cause is not None
+    while cause is not None:
+        assert cause.__traceback__ is None
+        cause = cause.__cause__ or cause.__context__
+    assert "sk-secret" not in "".join(TracebackException.from_exception(error, capture_locals=True).format())
+
+
+@pytest.mark.parametrize(("status", "headers"), [(408, {}), (425, {}), (503, {"Retry-After": "1"})])
+@VIRTUAL
+async def test_patience_is_for_the_rate_limit_alone(status, headers):
+    """What else asks to come again later is tried as often as the policy allows, by a patient call too."""
+    transport = httpx.MockTransport(lambda _request: httpx.Response(status, headers=headers))
+    caller = make_caller("http://localhost", custom=transport, retry=RetryPolicy(attempts=4))
+    ended = await end(caller, ask("http://localhost"), keep, is_patient=True)
+
+    assert (status, 4, Charges(0, 0)) == (ended.status, ended.attempts, ended.charges)
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+@VIRTUAL
+async def test_other_answers_show_that_the_day_is_not_over(status):
+    """Where requests pass the limit and are refused or fail for reasons of their own, no quota is blamed."""
+    answered = 0
+
+    def alternate(_request: httpx.Request) -> httpx.Response:
+        nonlocal answered
+        answered += 1
+        if answered % 4:
+            return httpx.Response(429)
+        return httpx.Response(status, json={"error": {"code": "model_not_found", "message": "no such model"}})
+
+    caller = make_caller("http://localhost", custom=httpx.MockTransport(alternate), retry=RetryPolicy(resend_unknown=0))
+    begun = anyio.current_time()
+    ends = [await outcome(caller, ask("http://localhost"), keep, is_patient=True) for _ in range(100)]
+    await caller.transport.aclose()
+
+    assert {status} == {ended.status for ended in ends}
+    assert anyio.current_time() - begun > 240
+
+
+@VIRTUAL
+async def test_the_daily_quota_is_named():
+    """An error that means the day's quota says so, and when it is renewed."""
+    caller = make_caller("http://localhost", custom=_refusing_until(1e9, "7200"))
+    ended = await end(caller, ask("http://localhost"), keep)
+
+    assert ended.is_daily
+    assert str(ended).startswith("the daily quota is used up; it is renewed at 00:00 UTC (")
+
+
+@pytest.mark.parametrize(("status", "error"), [(429, RateLimitError), (401, AuthenticationError)])
+async def test_a_refusal_whose_body_is_slow_is_a_refusal(serve, status, error):
+    """The status decides: that the rest of a refusal takes longer than an attempt may does not make it unknown."""
+
+    def drip(server: RawServer, connection: socket.socket) -> None:
+        server.read_request(connection)
+        connection.sendall(answer(status, b"{", length=13))
+        gone = threading.Event()
+        for _ in range(12):
+            gone.wait(0.05)
+            connection.sendall(b" ")
+
+    server = serve(drip)
+    caller = make_caller(server.url, timeouts=Timeouts(attempt=0.3), retry=RetryPolicy(attempts=1))
+    ended = await end(caller, ask(server.url), keep)
+
+    assert (error, status, 1, Charges(0, 0)) == (type(ended), ended.status, ended.attempts, ended.charges)
+
+
+async def test_a_proxy_that_refuses_is_not_asked_again():
+    """A proxy's refusal comes before the request: it cost nothing, and another attempt would change nothing."""
+
+    def refuse(_request: httpx.Request) -> httpx.Response:
+        raise httpx.ProxyError("407 Proxy Authentication Required")
+
+    caller = make_caller("http://localhost", custom=httpx.MockTransport(refuse))
+    ended = await end(caller, ask("http://localhost"), keep)
+
+    assert (NotSentError, 1, Charges(0, 0), False) == (type(ended), ended.attempts, ended.charges, ended.retryable)
+    assert "407 Proxy Authentication Required" in str(ended)
+
+
+async def test_a_transport_with_a_mistake_in_it():
+    """What a user's transport raises that is no error of a transport is the cause, and what it cost is unknown."""
+    mine = KeyError("mine")
+
+    def fail(_request: httpx.Request) -> httpx.Response:
+        raise mine
+
+    ended = await end(make_caller("http://localhost", custom=httpx.MockTransport(fail)), ask("http://localhost"), keep)
+
+    assert (OutcomeUnknownError, 2, Charges(0, 2)) == (type(ended), ended.attempts, ended.charges)
+    assert mine is ended.__cause__
+
+
+async def _abandon(caller: Caller, begun: anyio.Event, request: HttpRequest) -> None:
+    """Make a call and cancel it once something has begun."""
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            group.start_soon(caller.call, request, keep)
+            await begun.wait()
+            group.cancel_scope.cancel()
+    await caller.transport.aclose()
+
+
+async def test_a_call_cancelled_in_the_queue_is_told():
+    """A call that is cancelled before its turn is told to observers, and cost nothing."""
+    events: list = []
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200))
+    caller = make_caller("http://localhost", events, transport, rate_limit=1)
+    first = await caller.call(ask("http://localhost"), keep)
+    queued = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(_abandon, caller, queued, ask("http://localhost"))
+        await anyio.wait_all_tasks_blocked()
+        queued.set()
+
+    assert [Sent, Abandoned] == [type(event) for event in events]
+    assert first.key == events[0].call != events[1].call
+    assert (0, Charges(0, 0)) == (events[1].attempts, events[1].charges)
+
+
+async def test_a_call_cancelled_under_way_is_told(serve):
+    """A call that is cancelled when its request has left is told to observers with what it may have cost."""
+    arrived = threading.Semaphore(0)
+
+    def handle(server: RawServer, connection: socket.socket) -> None:
+        server.read_request(connection)
+        arrived.release()
+        connection.recv(1)
+
+    server, events, begun = serve(handle), [], anyio.Event()
+    caller = make_caller(server.url, events)
+    async with anyio.create_task_group() as group:
+        group.start_soon(_abandon, caller, begun, ask(server.url, pictures=2))
+        assert await anyio.to_thread.run_sync(arrived.acquire, True, PATIENCE)
+        begun.set()
+
+    assert Abandoned(call=events[0].call, attempts=1, charges=Charges(0, 2)) == events[1]
+    assert 2 == len(events)
+
+
+class Notes:
+    """A journal that looks at what a server has got, and notes what it is told; it may raise at an attempt."""
+
+    def __init__(self, server: RawServer, fails_at: int = 0) -> None:
+        self.server = server
+        self.fails_at = fails_at
+        self.told: list = []
+
+    async def sending(self) -> None:
+        """Note how many requests have arrived when all that could happen has happened."""
+        await anyio.wait_all_tasks_blocked()
+        self.told.append(len(self.server.requests))
+        if self.told[-1] + 1 == self.fails_at:
+            raise ConfigurationError("the journal is full")
+
+    async def ended(self, charges: Charges) -> None:
+        """Note the sums."""
+        self.told.append(charges)
+
+
+async def test_a_journal_knows_of_each_attempt_before_it_leaves(replies):
+    """Each attempt is noted once before a byte of it leaves, and once it failed, with the sums up to then."""
+    server = replies(answer(429), answer(500), answer(200))
+    notes = Notes(server)
+    done = await end(make_caller(server.url), ask(server.url), keep, journal=notes)
+
+    assert (3, Charges(1, 2)) == (done.attempts, done.charges)
+    assert [0, Charges(0, 0), 1, Charges(0, 1), 2] == notes.told
+
+
+@pytest.mark.parametrize(("fails_at", "attempts", "charges"), [(1, 0, Charges(0, 0)), (2, 1, Charges(0, 1))])
+async def test_what_a_journal_cannot_note_is_not_sent(replies, fails_at, attempts, charges):
+    """An attempt that the journal refuses does not leave; the call ends with the refusal and its sums."""
+    server = replies(answer(500), answer(200))
+    ended = await end(make_caller(server.url), ask(server.url), keep, journal=Notes(server, fails_at))
+
+    assert (ConfigurationError, attempts, charges) == (type(ended), ended.attempts, ended.charges)
+    assert ended.idempotency_key is not None
+    assert attempts == len(server.requests)
+
+
+@pytest.mark.parametrize(("status", "charges"), [(400, Charges(0, 0)), (500, Charges(0, 1)), (200, Charges(1, 1))])
+async def test_the_deadline_after_the_status(serve, status, charges):
+    """A call that the deadline ends in the middle of a reply counts what its status has settled."""
+
+    def hang(server: RawServer, connection: socket.socket) -> None:
+        server.read_request(connection)
+        connection.sendall(answer(status, b"{", length=1000))
+        with suppress(OSError):
+            connection.recv(1)
+
+    server = serve(hang)
+    ended = await end(make_caller(server.url, timeouts=Timeouts(total=TOTAL)), ask(server.url), keep)
+
+    assert (DeadlineError, 1, charges) == (type(ended), ended.attempts, ended.charges)

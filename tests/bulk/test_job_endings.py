@@ -1,0 +1,205 @@
+"""How a job ends that cannot go on: nothing is lost, nothing is paid twice, and what is missing is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+from attrs import evolve
+
+from nebula_async.bulk.job import BulkJob
+from nebula_async.bulk.recovery import Recovery
+from nebula_async.bulk.report import Report, Spending
+from nebula_async.charges import Charges
+from nebula_async.client import AsyncNebula
+from nebula_async.config import Config, RetryPolicy
+from nebula_async.emulator import Emulator
+from nebula_async.errors import JobError, OutcomeUnknownError, UnusableReplyError
+from nebula_async.events import Held, Sent
+from nebula_async.requests import ImageRequest
+from nebula_async.results import Failure, Generation
+
+pytestmark = pytest.mark.anyio
+
+SMALL = {"model": "black-forest-labs/FLUX.1-schnell", "width": 64, "height": 64}
+CATS = ("a cat", "two cats", "three cats", "four cats")
+PATIENCE = 10.0
+
+Disk = namedtuple("Disk", "total used free")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Emulator]]:
+    """Start an emulator with these options; it stops when the test ends."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Emulator(credit="1000000", **options))
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Four prompts."""
+    path = tmp_path / "prompts.txt"
+    path.write_text("\n".join(CATS))
+    return path
+
+
+@asynccontextmanager
+async def opened(manifest: Path, emulator: Emulator, *, config: Config | None = None, observer=None, **options):
+    """Open the job of a manifest, into `out` beside it, two requests in flight and no waits between attempts."""
+    config = config or Config(retry=RetryPolicy(backoff=0), concurrency=2)
+    async with (
+        AsyncNebula(emulator.key, config=evolve(config, base_url=emulator.base_url), observer=observer) as nebula,
+        BulkJob(manifest, manifest.parent / "out", nebula, defaults=SMALL, **options) as job,
+    ):
+        yield job
+
+
+async def run(manifest: Path, emulator: Emulator, **options) -> Report:
+    """Run the job of a manifest."""
+    async with opened(manifest, emulator, **options) as job:
+        return await job.run()
+
+
+async def test_a_reply_that_only_names_a_url_is_bad_and_the_job_goes_on(manifest):
+    """A picture's URL is no picture: it is told while it can be fetched, is paid for, and not asked for again."""
+    asked, told = [], []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        asked.append(json.loads(request.content)["prompt"])
+        return httpx.Response(200, json={"data": [{"url": f"https://pictures.example/{len(asked)}.png"}]})
+
+    for _ in range(2):
+        async with (
+            AsyncNebula("sk-1", base_url="http://localhost", transport=httpx.MockTransport(reply)) as nebula,
+            BulkJob(manifest, manifest.parent / "out", nebula, defaults=SMALL, on_result=told.append) as job,
+        ):
+            report = await job.run()
+        assert (4, 0, 1, Charges(4, 4)) == (report.bad, report.waiting, report.exit_code, report.charges)
+
+    assert sorted(CATS) == sorted(asked)
+    assert [(UnusableReplyError, Charges(1, 1))] * 4 == [(type(result.error), result.error.charges) for result in told]
+    assert {f"https://pictures.example/{number}.png" in str(told) for number in range(1, 5)} == {True}
+
+
+async def test_a_folder_belongs_to_one_server(manifest, start):
+    """Pictures of another server are not mixed in: the folder is refused by both names, and nothing is sent."""
+    first, second = start(), start()
+    await run(manifest, first)
+    with pytest.raises(JobError, match="use another output folder") as caught:
+        await run(manifest, second)
+
+    assert f"was begun with {first.base_url}, and this is {second.base_url}" in str(caught.value)
+    assert () == second.journal.requests
+
+
+async def test_a_server_may_be_named(manifest, start):
+    """Where the address changes and the server is the same, `server` names it."""
+    first, second = start(), start()
+    await run(manifest, first, server="ours")
+    report = await run(manifest, second, server="ours")
+
+    assert (0, ()) == (report.exit_code, second.journal.requests)
+    with pytest.raises(JobError, match="was begun with ours, and this is theirs"):
+        await run(manifest, second, server="theirs")
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["deleted", "emptied"])
+async def test_a_picture_that_is_gone_is_missed_and_made_again_when_asked(manifest, emulator, lose):
+    """A job is not done when a picture is not there; it is paid for again only when the user says so."""
+    await run(manifest, emulator)
+    emulator.reset()
+    lose(manifest.parent / "out/images/00000/000000002-three-cats.png")
+    async with opened(manifest, emulator) as job:
+        assert Recovery(gone=1) == job.recovery
+        report = await job.run()
+    assert (3, 1, 1, Charges(4, 4)) == (report.done, report.bad, report.exit_code, report.charges)
+    assert () == emulator.journal.requests
+
+    report = await run(manifest, emulator, retry_failed=True)
+    assert (4, 0, Charges(5, 5)) == (report.done, report.exit_code, report.charges)
+    assert ["three cats"] == [record.prompt for record in emulator.journal.generations]
+
+
+async def test_a_drain_ends_what_waits_for_a_rate_limit(manifest, emulator):
+    """What still queues for its turn is not sent after a drain, and waits for another run."""
+    config = Config(rate_limit=1, concurrency=4, retry=RetryPolicy(backoff=0))
+    async with opened(manifest, emulator, config=config) as job:
+        job.on_result = lambda _result: job.drain()
+        with anyio.fail_after(PATIENCE):
+            report = await job.run()
+
+    assert 1 == len(emulator.journal.requests)
+    assert (1, 3, 0, 130, Charges(1, 1)) == (
+        report.done, report.waiting, report.unknown, report.exit_code, report.charges,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{"faults": ["429:1"]}, {"per_minute": 1, "burst": 1}], ids=["all", "after one"])
+async def test_a_drain_ends_what_is_held_by_refusals(manifest, start, options):
+    """While everyone is held because the server refuses, a drain ends the run at once, and its charges are exact."""
+    emulator, sent = start(**options), []
+    config = Config(concurrency=4)
+
+    def watch(event: object) -> None:
+        sent.append(event)
+        if isinstance(event, Held):
+            job.drain()
+            sent.clear()
+
+    async with opened(manifest, emulator, config=config, observer=watch) as job:
+        with anyio.fail_after(PATIENCE):
+            report = await job.run()
+
+    charged = emulator.journal.charged
+    assert (charged, 4 - charged, 0) == (report.done, report.waiting, report.unknown)
+    assert (130, Charges(charged, charged)) == (report.exit_code, report.charges)
+    assert [] == [event for event in sent if isinstance(event, Sent)]
+
+
+async def test_a_disk_without_room_stops_the_job_before_anything_is_sent(manifest, emulator, monkeypatch):
+    """No picture is paid for that could not be stored; the job says how much room it needs."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Disk(2**40, 2**40 - 2**20, 2**20))
+    report = await run(manifest, emulator)
+
+    assert (3, 0, 4, Charges(0, 0)) == (report.exit_code, report.done, report.waiting, report.charges)
+    assert "no more pictures can be stored: less than 2" in str(report.stopped_by)
+    assert "MiB are free; make room, then repeat" in str(report.stopped_by)
+    assert () == emulator.journal.requests
+
+    monkeypatch.undo()
+    assert 0 == (await run(manifest, emulator)).exit_code
+
+
+@pytest.mark.parametrize(
+    ("faults", "spent", "charges"),
+    [
+        (["cut:@1"], "$0.0095", Charges(5, 5)),
+        (["drop:@1"], "$0.0076 to $0.0095", Charges(4, 5)),
+        (["malformed:@1"], "$0.0076", Charges(4, 4)),
+        (["429:@1"], "$0.0076", Charges(4, 4)),
+    ],
+)
+async def test_what_a_run_spent_counts_every_attempt(manifest, start, faults, spent, charges):
+    """Lost and unusable replies are in the bill, certain or not; refusals are not."""
+    emulator = start(faults=faults)
+    report = await run(manifest, emulator)
+
+    assert (spent, charges) == (str(report.spending), report.charges)
+    assert report.spending.at_least <= emulator.journal.spent <= report.spending.at_most
+
+
+def test_spending_counts_models_without_a_price_apart():
+    """What has no known price is counted in pictures, failures included."""
+    spending, request = Spending(), ImageRequest("a cat", model="no/such")
+    spending.add(Generation(request=request, images=(), charges=Charges(1, 2)))
+    spending.add(Failure(request=request, error=OutcomeUnknownError("lost", charges=Charges(0, 1))))
+
+    assert (3, Decimal(0), "$0") == (spending.unpriced, spending.at_most, str(spending))
