@@ -176,7 +176,7 @@ class Caller:
                     f"the daily quota is used up; it is renewed at 00:00 UTC ({verdict.error.message})"
                 )
                 return None
-            self._hold_everyone(call, asked)
+            self._hold_everyone(call, asked, is_limit=isinstance(verdict.error, RateLimitError))
             if call.waits_for(verdict) and call.history.attempts < MOST_REFUSALS:
                 return 0.0
         if asked > call.seconds_left():
@@ -186,8 +186,8 @@ class Caller:
     def _is_closed_today(self, asked: float) -> bool:
         return asked > LONGEST_HOLD or self.gate.refusing_for() > CLOSED_SECONDS
 
-    def _hold_everyone(self, call: _Call, asked: float) -> None:
-        seconds = self.gate.throttled(sent_at=call.sent_at, delay=asked or None)
+    def _hold_everyone(self, call: _Call, asked: float, *, is_limit: bool) -> None:
+        seconds = self.gate.throttled(sent_at=call.sent_at, delay=asked or None, is_limit=is_limit)
         if seconds > 0:
             self.notify(Held(call=call.key, seconds=seconds))
 

@@ -31,12 +31,15 @@ class Gate(Protocol):
         """An attempt was accepted."""
         ...
 
-    def throttled(self, *, sent_at: float, delay: float | None) -> float:
-        """An attempt was refused as one too many: hold everyone. Return for how many seconds; 0 for no new hold."""
+    def throttled(self, *, sent_at: float, delay: float | None, is_limit: bool) -> float:
+        """An attempt was refused and may come later: hold everyone. Return for how many seconds; 0 for no new hold.
+
+        `is_limit` says that the rate limit refused it; else the server is busy.
+        """
         ...
 
     def refusing_for(self) -> float:
-        """Return for how many seconds there have been refusals and nothing else."""
+        """Return for how many seconds the rate limit has refused and nothing was accepted."""
         ...
 
 
@@ -90,10 +93,10 @@ class LocalGate:
         """An attempt was accepted."""
         self._queues.get().pace.accepted()
 
-    def throttled(self, *, sent_at: float, delay: float | None) -> float:
+    def throttled(self, *, sent_at: float, delay: float | None, is_limit: bool) -> float:
         """Hold everyone; return for how many seconds."""
         pace = self._queues.get().pace
-        return pace.throttled(anyio.current_time(), sent_at=sent_at, delay=delay, source=self.random)
+        return pace.throttled(anyio.current_time(), sent_at=sent_at, delay=delay, source=self.random, is_limit=is_limit)
 
     def refusing_for(self) -> float:
         """Return for how many seconds there have been refusals and nothing else."""

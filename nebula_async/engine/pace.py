@@ -46,9 +46,11 @@ class Pace:
         self._holds = 0
         self._refusing_since = None
 
-    def throttled(self, now: float, *, sent_at: float, delay: float | None, source: Random) -> float:
+    def throttled(
+        self, now: float, *, sent_at: float, delay: float | None, source: Random, is_limit: bool = True
+    ) -> float:
         """A request sent at `sent_at` was refused; return the seconds that everyone is held, 0 for no new hold."""
-        if self._refusing_since is None:
+        if is_limit and self._refusing_since is None:
             self._refusing_since = now
         is_new = sent_at >= self._held_at
         if not is_new and now + (delay or 0) <= max(self._held_until, now):
@@ -61,7 +63,7 @@ class Pace:
         return self._held_until - now
 
     def refusing_for(self, now: float) -> float:
-        """Return for how many seconds there have been refusals and nothing else; 0 until several holds have passed."""
+        """Return for how many seconds the limit has refused and accepted nothing; 0 until several holds have passed."""
         if self._refusing_since is None or self._holds < FEWEST_HOLDS:
             return 0.0
         return now - self._refusing_since

@@ -137,3 +137,13 @@ def test_one_long_wait_is_no_verdict_on_the_day():
         refuse(pace, 210.0, sent_at=209.0, delay=200.0)
 
     assert 0.0 == pace.refusing_for(211.0)
+
+
+def test_a_busy_server_is_no_verdict_on_the_day():
+    """Waits that a busy server asks for (503) hold everyone, and say nothing of the limit."""
+    pace = Pace(None)
+    for now in (0.0, 50.0, 100.0, 150.0):
+        pace.throttled(now, sent_at=now, delay=1.0, source=seeded(4), is_limit=False)
+    refuse(pace, 200.0, sent_at=200.0)
+
+    assert 0.0 == pace.refusing_for(200.0)
