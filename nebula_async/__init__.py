@@ -1,5 +1,7 @@
 """The async client and bulk engine for the Nebula Block image API."""
 
+from typing import TYPE_CHECKING, Any
+
 from nebula_async.charges import Charges
 from nebula_async.client import AsyncNebula
 from nebula_async.config import VERSION, Config, RetryPolicy, Tier, Timeouts
@@ -28,6 +30,9 @@ from nebula_async.images.image import Image
 from nebula_async.requests import ImageRequest
 from nebula_async.results import Failure, Generation, RateLimit
 
+if TYPE_CHECKING:
+    from nebula_async.bulk.job import BulkJob
+
 __version__ = VERSION
 
 __all__ = [
@@ -35,6 +40,7 @@ __all__ = [
     "AsyncNebula",
     "AuthenticationError",
     "BadRequestError",
+    "BulkJob",
     "Charges",
     "Config",
     "ConfigurationError",
@@ -62,3 +68,12 @@ __all__ = [
     "Timeouts",
     "UnusableReplyError",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what only those need who run jobs, when they first name it."""
+    if name != "BulkJob":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nebula_async.bulk.job import BulkJob
+
+    return BulkJob

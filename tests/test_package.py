@@ -18,10 +18,10 @@ import nebula_async
 ROOT = Path(__file__).parent.parent
 
 PUBLIC = """
-    APIStatusError AsyncNebula AuthenticationError BadRequestError Charges Config ConfigurationError ContentPolicyError
-    DeadlineError Failure Gate Generation Image ImageRequest InvalidRequestError JobError NebulaError NotFoundError
-    NotSentError Observer OutcomeUnknownError PermissionDeniedError QuotaExhaustedError RateLimit RateLimitError
-    RetryPolicy ServerError Tier Timeouts UnusableReplyError
+    APIStatusError AsyncNebula AuthenticationError BadRequestError BulkJob Charges Config ConfigurationError
+    ContentPolicyError DeadlineError Failure Gate Generation Image ImageRequest InvalidRequestError JobError
+    NebulaError NotFoundError NotSentError Observer OutcomeUnknownError PermissionDeniedError QuotaExhaustedError
+    RateLimit RateLimitError RetryPolicy ServerError Tier Timeouts UnusableReplyError
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, TypeVarTuple
@@ -36,7 +37,8 @@ def _ignore(_result: Result) -> None:
 class BulkJob:
     """Generates every item of a manifest into `out/images`: `async with BulkJob(…) as job: report = await job.run()`.
 
-    The same manifest and folder resume: what is stored is not asked for again; `recovery` says what was found.
+    The same manifest and folder resume: what is stored is not asked for again; `recovery` says what was found. Without
+    a client in `nebula`, one is made as the environment says, and closed at the end.
     `defaults` are parameters for the rows that leave them out. `retry_failed` puts back what failed, `resend_unknown`
     what may have been paid for. `on_result` is told of each result once it is stored; its `index` is the item's number.
     An exception there ends the run, once what is in flight is stored. `server` names where the pictures come from; else
@@ -46,7 +48,7 @@ class BulkJob:
 
     manifest: Path = field(converter=Path)
     out: Path = field(converter=Path)
-    nebula: AsyncNebula
+    nebula: AsyncNebula | None = None
     defaults: Mapping[str, Any] = field(factory=dict)
     concurrency: int | None = None
     retry_failed: bool = False
@@ -57,6 +59,8 @@ class BulkJob:
     recovery: Recovery = field(factory=Recovery, init=False)
     is_draining: bool = field(default=False, init=False)
     _calls: set[ItemCall] = field(factory=set, init=False)
+    _nebula: AsyncNebula = field(init=False)
+    _stack: AsyncExitStack = field(init=False)
     _source: Source = field(init=False)
     _folder: JobFolder = field(init=False)
     _ledger: Ledger = field(init=False)
@@ -67,19 +71,23 @@ class BulkJob:
     _stopped_by: NebulaError | None = field(default=None, init=False)
 
     async def __aenter__(self) -> BulkJob:
-        config = self.nebula.config
-        self._workers = config.concurrency or slots_for(config.per_minute)
-        if self.concurrency is not None:
-            self._workers = evolve(config, concurrency=self.concurrency).concurrency or self._workers
-        self._source, self._folder = Source(self.manifest, self.defaults), JobFolder(self.out)
-        self._in_order = anyio.CapacityLimiter(1)
-        await self._beside_the_loop(self._open)
+        async with AsyncExitStack() as stack:
+            nebula = await stack.enter_async_context(AsyncNebula()) if self.nebula is None else self.nebula
+            self._nebula, config = nebula, nebula.config
+            self._workers = config.concurrency or slots_for(config.per_minute)
+            if self.concurrency is not None:
+                self._workers = evolve(config, concurrency=self.concurrency).concurrency or self._workers
+            self._source, self._folder = Source(self.manifest, self.defaults), JobFolder(self.out)
+            self._in_order = anyio.CapacityLimiter(1)
+            await self._beside_the_loop(self._open)
+            stack.callback(self._ledger.close)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ledger.close()
+        await self._stack.aclose()
 
     async def report(self) -> Report:
         """Return how the job stands, over all its runs."""
@@ -149,7 +157,7 @@ class BulkJob:
             self._calls.remove(call)
 
     async def _make(self, item: Item, call: ItemCall) -> None:
-        result = await self.nebula.generator.result({}, item.number, item.request, call)
+        result = await self._nebula.generator.result({}, item.number, item.request, call)
         with anyio.CancelScope(shield=True):
             result = await self._settle(item, call.name, result)
         if isinstance(result, Failure) and stops_job(result.error):
@@ -163,7 +171,7 @@ class BulkJob:
             name = self._folder.free_name(item.number, item.request)
         except OSError as error:
             raise JobError(f"no more pictures can be stored: {_reason(error)} ({self.out})") from error
-        self._note_sending(item, name, at_stake=at_stake(item.request, self.nebula.config))
+        self._note_sending(item, name, at_stake=at_stake(item.request, self._nebula.config))
         return name
 
     async def _settle(self, item: Item, name: str | None, result: Result) -> Result:
@@ -221,8 +229,8 @@ class BulkJob:
         self._folder.prepare()
         self._ledger = Ledger.open(self._folder.ledger)
         try:
-            check_unchanged(self._source, self._folder, self._ledger, self.server or self.nebula.config.base_url)
-            resends = self.nebula.config.retry.resend_unknown
+            check_unchanged(self._source, self._folder, self._ledger, self.server or self._nebula.config.base_url)
+            resends = self._nebula.config.retry.resend_unknown
             self.recovery = recover(self._folder, self._ledger, total=self.total, resends=resends)
             self._put_back()
         except BaseException:

@@ -203,3 +203,14 @@ def test_spending_counts_models_without_a_price_apart():
     spending.add(Failure(request=request, error=OutcomeUnknownError("lost", charges=Charges(0, 1))))
 
     assert (3, Decimal(0), "$0") == (spending.unpriced, spending.at_most, str(spending))
+
+
+async def test_a_job_makes_its_own_client(manifest, start, monkeypatch):
+    """Without a client the job uses one that the environment describes, and closes it: no warning is left."""
+    emulator = start()
+    monkeypatch.setenv("NEBULA_API_KEY", emulator.key)
+    monkeypatch.setenv("NEBULA_BASE_URL", emulator.base_url)
+    async with BulkJob(manifest, out=manifest.parent / "out", defaults=SMALL) as job:
+        report = await job.run()
+
+    assert (4, 4) == (report.done, emulator.journal.charged)
