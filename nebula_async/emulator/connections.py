@@ -20,7 +20,7 @@ class BreakableProtocol(H11Protocol):
     It logs to `nebula_async.emulator` instead of `uvicorn.error`, which would reach stderr.
     """
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn is as narrow
         """Remember the transport among the state that every request of this connection sees."""
         super().connection_made(transport)
         self.logger = _log
@@ -67,5 +67,5 @@ def _transport(scope: Scope) -> asyncio.Transport:
 async def _flush(transport: asyncio.Transport) -> None:
     # asyncio tells only protocols when a buffer is empty, and ours belongs to uvicorn; so look now and then.
     deadline = asyncio.get_running_loop().time() + FLUSH_SECONDS
-    while transport.get_write_buffer_size() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+    while transport.get_write_buffer_size() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - a transport has no event for it
         await asyncio.sleep(0.002)

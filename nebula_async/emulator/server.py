@@ -140,7 +140,7 @@ class Emulator:
 
     def _leave(self) -> None:
         assert self._server is not None  # noqa: S101 - __enter__ came first
-        assert self._thread is not None  # noqa: S101
+        assert self._thread is not None  # noqa: S101 - and made both
         self._server.stop()
         self._thread.join()
         self._server = self._thread = self._port = None
