@@ -56,9 +56,9 @@ async def generate_one(nebula: AsyncNebula, request: ImageRequest) -> None:
     assert_type(await nebula.generate(prompt="a cat", model="m", width=512, image=Path("cat.png")), Generation)
     assert_type(await nebula.generate("a cat", model="m", image=b"bytes", mask="mask.png"), Generation)
     # What is wrong is an error to both checkers: an ignore that nothing needs would be one, too.
-    await nebula.generate("a cat")  # type: ignore[call-overload]  # no model  # pyright: ignore
-    await nebula.generate(request, model="m")  # type: ignore[call-overload]  # two models  # pyright: ignore
-    await nebula.generate("a cat", model="m", width="512")  # type: ignore[call-overload]  # text  # pyright: ignore
+    await nebula.generate("a cat")  # type: ignore[call-overload]  # no model  # pyright: ignore[reportCallIssue]
+    await nebula.generate(request, model="m")  # type: ignore[call-overload]  # two  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await nebula.generate("a cat", model="m", width="512")  # type: ignore[call-overload]  # text  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 async def generate_many(nebula: AsyncNebula, requests: list[ImageRequest]) -> None:
