@@ -20,7 +20,7 @@ from nebula_async.checks import shown
 from nebula_async.config import Config, Tier, Timeouts
 from nebula_async.engine.call import Caller
 from nebula_async.engine.fanout import FanOut
-from nebula_async.engine.gate import Gate, local_gate, slots_for
+from nebula_async.engine.gate import Gate, local_gate, workers_for
 from nebula_async.engine.transport import HttpTransport, Transport
 from nebula_async.errors import ConfigurationError, RateLimitError
 from nebula_async.events import Observer, guarded, log_event
@@ -203,9 +203,7 @@ class AsyncNebula:
         """
         _refuse_one(prompts_or_requests)
         check_shared(shared)
-        workers = self.config.concurrency or slots_for(self.config.per_minute)
-        if concurrency is not None:
-            workers = evolve(self.config, concurrency=concurrency).concurrency or workers
+        workers = workers_for(self.config, concurrency)
         return FanOut(partial(self.generator.result, shared), prompts_or_requests, workers, ordered, end_of_day)
 
     async def generate_all(

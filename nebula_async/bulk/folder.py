@@ -13,14 +13,12 @@ from attrs import frozen
 
 from nebula_async.errors import JobError
 from nebula_async.images.image import Image
-from nebula_async.images.media import EXTENSIONS, read_media
+from nebula_async.images.media import SUFFIXES, read_media
 from nebula_async.requests import ImageRequest
 from nebula_async.sinks.names import relative_key
 
 ROOM_LEFT, ROOM_FOR_PICTURE = 16 * 2**20, 4 * 2**20
 """Bytes that stay free on the disk, and that a picture under way may need: none is paid for that cannot be stored."""
-
-SUFFIXES = tuple(suffix for suffixes in EXTENSIONS.values() for suffix in suffixes)
 
 
 @frozen

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
-from attrs import define, evolve, field
+from attrs import define, field
 
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger, State
@@ -21,7 +21,7 @@ from nebula_async.bulk.worker import ItemCall, at_stake, state_after, stops_job
 from nebula_async.charges import Charges
 from nebula_async.client import AsyncNebula, Result
 from nebula_async.engine.fanout import FanOut
-from nebula_async.engine.gate import slots_for
+from nebula_async.engine.gate import workers_for
 from nebula_async.errors import JobError, NebulaError, UnusableReplyError
 from nebula_async.results import Failure, Generation
 
@@ -73,10 +73,7 @@ class BulkJob:
     async def __aenter__(self) -> BulkJob:
         async with AsyncExitStack() as stack:
             nebula = await stack.enter_async_context(AsyncNebula()) if self.nebula is None else self.nebula
-            self._nebula, config = nebula, nebula.config
-            self._workers = config.concurrency or slots_for(config.per_minute)
-            if self.concurrency is not None:
-                self._workers = evolve(config, concurrency=self.concurrency).concurrency or self._workers
+            self._nebula, self._workers = nebula, workers_for(nebula.config, self.concurrency)
             self._source, self._folder = Source(self.manifest, self.defaults), JobFolder(self.out)
             self._in_order = anyio.CapacityLimiter(1)
             await self._beside_the_loop(self._open)
@@ -113,7 +110,7 @@ class BulkJob:
         """
         self._started = anyio.current_time()
         try:
-            async with FanOut(self._work, self._items(), self._workers, is_ordered=False) as results:
+            async with FanOut(self._work, self._items(), self._workers) as results:
                 async for _ in results:
                     pass
         except JobError as error:

@@ -12,12 +12,10 @@ from cyclopts import Parameter
 from nebula_async.cli.connection import Connection, Switch, connected, run, say, tell
 from nebula_async.cli.parameters import PictureParameters
 from nebula_async.errors import JobError, UnusableReplyError
-from nebula_async.images.media import EXTENSIONS
+from nebula_async.images.media import EXTENSIONS, SUFFIXES
 from nebula_async.requests import ImageRequest
 from nebula_async.results import Generation
 from nebula_async.sinks.names import slug
-
-SUFFIXES = tuple(suffix for suffixes in EXTENSIONS.values() for suffix in suffixes)
 
 
 def generate(

@@ -9,7 +9,7 @@ from random import Random
 from typing import Protocol
 
 import anyio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from nebula_async.config import Config
 from nebula_async.engine.loops import PerLoop
@@ -45,8 +45,16 @@ class Gate(Protocol):
 
 def local_gate(config: Config, source: Random) -> LocalGate:
     """Return the gate that a configuration asks for."""
-    slots = config.concurrency or slots_for(config.per_minute)
-    return LocalGate(slots, config.per_minute, config.retry.backoff, source)
+    return LocalGate(workers_for(config), config.per_minute, config.retry.backoff, source)
+
+
+def workers_for(config: Config, concurrency: int | None = None) -> int:
+    """Return how many requests are made at a time: `concurrency`, else what the configuration asks for or implies.
+
+    Raises `ConfigurationError` for a number that `Config` would refuse.
+    """
+    asked = config if concurrency is None else evolve(config, concurrency=concurrency)
+    return asked.concurrency or slots_for(config.per_minute)
 
 
 def slots_for(per_minute: float | None) -> int:

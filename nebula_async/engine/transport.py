@@ -13,6 +13,7 @@ import httpcore
 import httpx
 from attrs import define, field
 
+from nebula_async.api.envelope import MAX_BODY
 from nebula_async.api.messages import HttpRequest, Reply
 from nebula_async.config import VERSION, Timeouts
 from nebula_async.engine.body import BoundedBody
@@ -25,7 +26,6 @@ from nebula_async.keys import ApiKey
 USER_AGENT = f"nebula-async/{VERSION}"
 
 MAX_REPLY_BYTES = 64 * 2**20
-MAX_ERROR_BYTES = 64 * 2**10
 ERROR_SECONDS = 10.0
 """How long the body of an error is waited for."""
 
@@ -86,7 +86,7 @@ class Transport:
                 return await _exchange(http, outgoing, progress, limit, max(request.pictures, 1))
         except (httpx.ProxyError, httpcore.ProxyError) as error:
             raise NotSentError(f"the proxy refused the connection, so nothing was sent: {error}") from error
-        except Exception as error:
+        except Exception as error:  # a transport of the user's own may raise anything
             if not isinstance(error, FAILURES) and (self.custom is None or isinstance(error, NebulaError)):
                 raise
             raise ExchangeError(f"{_describe(error, timeouts)} ({outgoing.url.netloc.decode()})") from error
@@ -177,7 +177,7 @@ async def _collect(response: httpx.Response, body: BoundedBody) -> None:
 
 async def _read_error(response: httpx.Response, coding: str, progress: Progress) -> bytes:
     """Read what there is of an error body, for a while: the status has decided already."""
-    body = BoundedBody(coding, MAX_ERROR_BYTES)
+    body = BoundedBody(coding, MAX_BODY)
     progress.is_cut = True
     with suppress(*FAILURES), anyio.move_on_after(ERROR_SECONDS):
         await _collect(response, body)

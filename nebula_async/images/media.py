@@ -22,6 +22,8 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
 }
 """The file name extensions of each media type; the first is the preferred one."""
 
+SUFFIXES = tuple(suffix for suffixes in EXTENSIONS.values() for suffix in suffixes)
+
 MAX_PIXELS = 64 * 2**20
 """Larger pictures are refused: a few kilobytes of PNG can ask a decoder for gigabytes."""
 

@@ -15,11 +15,12 @@ import pytest
 import respx
 from wire import RawServer, answer, ask, closed_url, keep, make_caller
 
+from nebula_async.api.envelope import MAX_BODY
 from nebula_async.charges import Charges
 from nebula_async.config import RetryPolicy, Timeouts
 from nebula_async.engine.body import BoundedBody
 from nebula_async.engine.connections import ConnectionStack
-from nebula_async.engine.transport import MAX_ERROR_BYTES, MAX_REPLY_BYTES, USER_AGENT
+from nebula_async.engine.transport import MAX_REPLY_BYTES, USER_AGENT
 from nebula_async.errors import (
     AuthenticationError,
     BadRequestError,
@@ -244,7 +245,7 @@ async def test_error_bodies_are_bounded(serve):
 
     def handle(server, connection):
         server.read_request(connection)
-        connection.sendall(answer(400, b'{"message": "' + b"x" * MAX_ERROR_BYTES, length=2**40))
+        connection.sendall(answer(400, b'{"message": "' + b"x" * MAX_BODY, length=2**40))
         with contextlib.suppress(OSError):
             while True:
                 connection.sendall(bytes(2**16))
