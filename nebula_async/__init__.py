@@ -13,6 +13,7 @@ from nebula_async.errors import (
     ConfigurationError,
     ContentPolicyError,
     DeadlineError,
+    DownloadError,
     InvalidRequestError,
     JobError,
     NebulaError,
@@ -27,7 +28,7 @@ from nebula_async.errors import (
 )
 from nebula_async.events import Observer
 from nebula_async.images.image import Image
-from nebula_async.requests import ImageRequest
+from nebula_async.requests import ImageRequest, InferenceRequest
 from nebula_async.results import Failure, Generation, RateLimit
 
 if TYPE_CHECKING:
@@ -46,11 +47,13 @@ __all__ = [
     "ConfigurationError",
     "ContentPolicyError",
     "DeadlineError",
+    "DownloadError",
     "Failure",
     "Gate",
     "Generation",
     "Image",
     "ImageRequest",
+    "InferenceRequest",
     "InvalidRequestError",
     "JobError",
     "NebulaError",

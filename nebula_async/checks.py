@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
@@ -53,9 +54,16 @@ class Checks:
 
         return self._validator(fits, allowed, optional)
 
-    def one_of(self, choices: Collection[str]) -> Validator:
+    def one_of(self, choices: Collection[str], *, optional: bool = False) -> Validator:
         """Accept exactly one of these words."""
-        return self._validator(lambda value: value in choices, f"one of {', '.join(sorted(choices))}", optional=False)
+        allowed = f"one of {', '.join(sorted(choices))}"
+        return self._validator(lambda value: isinstance(value, str) and value in choices, allowed, optional)
+
+    def form(self, pattern: re.Pattern[str], allowed: str, *, optional: bool = False) -> Validator:
+        """Accept text that the pattern matches as a whole; `allowed` says in words what that is."""
+        return self._validator(
+            lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None, allowed, optional
+        )
 
     def flag(self) -> Validator:
         """Accept `True` or `False`."""

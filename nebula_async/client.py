@@ -13,29 +13,33 @@ from typing import Any, TypeAlias, TypeVar, overload
 
 from attrs import evolve
 
-from nebula_async.api import serverless
+from nebula_async.api.account import read_credits, read_models
 from nebula_async.api.catalog import Model
 from nebula_async.api.messages import HttpRequest, Reply
 from nebula_async.checks import shown
 from nebula_async.config import Config, Tier, Timeouts
+from nebula_async.delivery import Delivery
 from nebula_async.engine.call import Caller
+from nebula_async.engine.download import Downloader
 from nebula_async.engine.fanout import FanOut
 from nebula_async.engine.gate import Gate, local_gate, workers_for
-from nebula_async.engine.transport import HttpTransport, Transport
+from nebula_async.engine.transport import Credentials, HttpTransport, Transport
 from nebula_async.errors import ConfigurationError, RateLimitError
 from nebula_async.events import Observer, guarded, log_event
 from nebula_async.generation import Generator, check_shared, end_of_day, fill_in, likeness
+from nebula_async.images.image import Image
 from nebula_async.images.sources import PictureSource
 from nebula_async.keys import KeySource, find_key, hide
 from nebula_async.offload import offload
-from nebula_async.requests import ImageRequest
+from nebula_async.requests import ImageRequest, InferenceRequest, Request
 from nebula_async.results import Failure, Generation
 
-Item: TypeAlias = str | ImageRequest
+Item: TypeAlias = str | ImageRequest | InferenceRequest
 Result: TypeAlias = Generation | Failure
 Value = TypeVar("Value")
 
-ABOUT_THE_ACCOUNT = frozenset({"base_url", "tier", "rate_limit", "concurrency"})
+SHARED = frozenset({"base_url", "inference_url", "tier", "rate_limit", "concurrency", "allowed_image_hosts"})
+"""Settings of the account, and of the connections that siblings share."""
 
 
 class AsyncNebula:
@@ -80,7 +84,10 @@ class AsyncNebula:
         given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         self.config = evolve(config, **given)
         source = SystemRandom()
-        self._transport = Transport(self.config.base_url, find_key(api_key), transport, _caller_place())
+        place = _caller_place()
+        credentials = Credentials((self.config.base_url, self.config.inference_url), find_key(api_key))
+        self._transport = Transport(credentials, transport, place)
+        self._downloader = Downloader(frozenset(self.config.allowed_image_hosts), source, transport, place)
         self._caller = Caller(
             self._transport,
             gate or local_gate(self.config, source),
@@ -88,7 +95,8 @@ class AsyncNebula:
             guarded(observer or log_event),
             source,
         )
-        self.generator = Generator(self._caller)  # what runs many items by itself, as a bulk job does, calls it
+        # what runs many items by itself, as a bulk job does, calls it
+        self.generator = Generator(self._caller, Delivery(self._downloader))
 
     async def __aenter__(self) -> AsyncNebula:
         return self
@@ -100,7 +108,10 @@ class AsyncNebula:
 
     async def aclose(self) -> None:
         """Close the connections, also those of siblings (`with_options`). A call made later is a `RuntimeError`."""
-        await self._transport.aclose()
+        try:
+            await self._transport.aclose()
+        finally:
+            await self._downloader.aclose()
 
     def __repr__(self) -> str:
         config = getattr(self, "config", None)  # reports of errors show clients that could not be made
@@ -114,9 +125,9 @@ class AsyncNebula:
         **changes: Any,
     ) -> AsyncNebula:
         """Return a sibling with other settings (`retry=RetryPolicy(…)`, `timeout=…`, any field of `Config` that is not
-        about the account); it shares connections and rate limit. Raises `ConfigurationError`.
+        about the account or its hosts); it shares connections and rate limit. Raises `ConfigurationError`.
         """
-        allowed = {name for name in Config.__annotations__ if name not in ABOUT_THE_ACCOUNT}
+        allowed = {name for name in Config.__annotations__ if name not in SHARED}
         if unknown := sorted(changes.keys() - allowed):
             raise ConfigurationError(
                 f"with_options cannot change {', '.join(unknown)}; it can change {', '.join(sorted(allowed))}"
@@ -131,7 +142,7 @@ class AsyncNebula:
         return sibling
 
     @overload
-    async def generate(self, prompt: ImageRequest, /) -> Generation: ...
+    async def generate(self, prompt: Request, /, *, download: bool = True) -> Generation: ...
 
     @overload
     async def generate(
@@ -147,11 +158,12 @@ class AsyncNebula:
         negative_prompt: str | None = None,
         image: PictureSource | None = None,
         mask: PictureSource | None = None,
+        download: bool = True,
     ) -> Generation: ...
 
     async def generate(
         self,
-        prompt: str | ImageRequest,
+        prompt: str | Request,
         *,
         model: str | None = None,
         width: int | None = None,
@@ -162,12 +174,15 @@ class AsyncNebula:
         negative_prompt: str | None = None,
         image: PictureSource | None = None,
         mask: PictureSource | None = None,
+        download: bool = True,
     ) -> Generation:
-        """Generate a picture and return it, decoded: from a prompt and the parameters of `ImageRequest`, or from one.
+        """Generate a picture and return it, decoded: from a prompt and the parameters of `ImageRequest`, or from an
+        `ImageRequest` or `InferenceRequest`.
 
-        Raises `InvalidRequestError` before anything is sent, else the `NebulaError` that the call ended with; both say
-        what it may have cost (`charges`) and whether trying again can help (`retryable`). Cancelling the call closes
-        its connection; what was sent by then may have been paid for.
+        A picture that comes as a URL is fetched, with `download=False` it is left there: `download(image)` fetches it
+        within the hour. Raises `InvalidRequestError` before anything is sent, else the `NebulaError` that the call
+        ended with; both say what it may have cost (`charges`) and whether trying again can help (`retryable`).
+        Cancelling the call closes its connection; what was sent by then may have been paid for.
         """
         parameters = {
             "model": model,
@@ -180,9 +195,11 @@ class AsyncNebula:
             "image": image,
             "mask": mask,
         }
-        if isinstance(prompt, ImageRequest) and any(value is not None for value in parameters.values()):
-            raise TypeError("generate takes an ImageRequest alone; attrs.evolve(request, …) changes one")
-        return await self.generator.generate(fill_in(prompt, parameters))
+        if isinstance(prompt, ImageRequest | InferenceRequest) and any(
+            value is not None for value in parameters.values()
+        ):
+            raise TypeError("generate takes a request alone; attrs.evolve(request, …) changes one")
+        return await self.generator.generate(fill_in(prompt, parameters), download=download)
 
     def generate_many(
         self,
@@ -190,27 +207,30 @@ class AsyncNebula:
         *,
         concurrency: int | None = None,
         ordered: bool = False,
+        download: bool = True,
         **shared: Any,
     ) -> FanOut[Item, Result]:
         """Generate many pictures: `async with nebula.generate_many(…) as results`, then `async for result in results`.
 
-        Takes an iterable or async iterable of prompts and `ImageRequest`s, lazily and with back-pressure; `shared`
-        parameters fill in what an item leaves out; `concurrency` can lower the client's own, not raise it. Yields a
-        `Generation` or `Failure` for each, as they finish, or in the order of the items; both carry `index` and
-        `request`. One item never raises: throttling is waited out, and only the daily quota ends the iteration, after
-        the results of what was taken, with one `RateLimitError` (`is_daily`) and the rest untaken. Leaving the block
-        cancels what is in flight; what was sent by then may have been paid for.
+        Takes an iterable or async iterable of prompts and requests of both kinds, lazily and with back-pressure;
+        `shared` parameters fill in what an item leaves out, a prompt becomes an `ImageRequest`; `concurrency` can lower
+        the client's own, not raise it. Yields a `Generation` or `Failure` for each, as they finish, or in the order of
+        the items; both carry `index` and `request`. One item never raises: throttling is waited out, and only the daily
+        quota ends the iteration, after the results of what was taken, with one `RateLimitError` (`is_daily`) and the
+        rest untaken. Leaving the block cancels what is in flight; what was sent by then may have been paid for.
         """
         _refuse_one(prompts_or_requests)
         check_shared(shared)
         workers = workers_for(self.config, concurrency)
-        return FanOut(partial(self.generator.result, shared), prompts_or_requests, workers, ordered, end_of_day)
+        work = partial(self.generator.result, shared, download=download)
+        return FanOut(work, prompts_or_requests, workers, ordered, end_of_day)
 
     async def generate_all(
         self,
         prompts_or_requests: Iterable[Item] | AsyncIterable[Item],
         *,
         concurrency: int | None = None,
+        download: bool = True,
         **shared: Any,
     ) -> list[Result]:
         """Generate many pictures and return all results in the order of the items, however they end.
@@ -220,7 +240,7 @@ class AsyncNebula:
         """
         items = await _listed(prompts_or_requests)
         found: dict[int, Result] = {}
-        async with self.generate_many(items, concurrency=concurrency, **shared) as results:
+        async with self.generate_many(items, concurrency=concurrency, download=download, **shared) as results:
             try:
                 async for result in results:
                     found[result.index] = result
@@ -232,13 +252,27 @@ class AsyncNebula:
                 }
         return [found[index] for index in range(len(items))]
 
+    async def download(self, image: Image) -> Image:
+        """Fetch a picture that was left at its URL and return it with its bytes; one that has them is returned at once.
+
+        Costs nothing, works within the hour after generation, and is repeated until it succeeds, the URL is gone, or
+        the total timeout is over. The key is not sent; only public hosts are called, and `allowed_image_hosts`. Raises
+        `DownloadError`, `retryable` where trying again may help, and `InvalidRequestError` for a picture without a URL.
+        """
+        return await self.generator.delivery.fetch(image, self.config, seconds=self.config.timeouts.total)
+
     async def models(self) -> tuple[Model, ...]:
-        """Return the models that the API lists, with their prices. Costs nothing."""
-        return await self._get("serverless/models", serverless.read_models)
+        """Return the models that the API lists, with their prices; from then on `Generation.cost` goes by these.
+
+        Costs nothing.
+        """
+        listed = await self._get("serverless/models", read_models)
+        self.generator.learn_prices(listed)
+        return listed
 
     async def credits(self) -> Decimal:
         """Return the account's balance in USD. Costs nothing."""
-        return await self._get("users/credits", serverless.read_credits)
+        return await self._get("users/credits", read_credits)
 
     async def _get(self, path: str, read: Callable[[Reply], Value]) -> Value:
         request = HttpRequest(method="GET", url=f"{self.config.base_url}/{path}")
@@ -254,7 +288,7 @@ def _timeouts(config: Config, given: float | Timeouts | None) -> Timeouts | None
 
 
 def _refuse_one(items: object) -> None:
-    if isinstance(items, str | bytes | ImageRequest):
+    if isinstance(items, str | bytes | ImageRequest | InferenceRequest):
         raise TypeError("this takes an iterable of prompts or requests; for one picture use generate")
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias
-from urllib.parse import SplitResult, urlsplit
 
 from attrs import Attribute, evolve, field, frozen
 
 from nebula_async.checks import Checks, shown
 from nebula_async.errors import ConfigurationError
+from nebula_async.urls import host_and_port, is_loopback, read_url
 
 VERSION = "0.1.0"
 
 BASE_URL = "https://api.nebulablock.com/api/v1"
+INFERENCE_URL = "https://api.inference.nebulablock.com/v1"
 
 check = Checks(ConfigurationError)
 
@@ -116,31 +116,32 @@ def _shown_url(url: object) -> str:
 
 
 def _url_problem(url: str) -> str | None:
-    if "\\" in url or not all("!" <= char <= "~" for char in url):
-        return "must have no backslash, blank, control or non-ASCII character"
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "is no URL: its host or port cannot be read"
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        return "must begin with https:// and a host"
-    if parts.username is not None or "?" in url or "#" in url:
-        return "must have no user name, query or fragment"
-    return _scheme_problem(parts)
-
-
-def _scheme_problem(parts: SplitResult) -> str | None:
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        parts = read_url(url)
+    except ValueError as error:
+        return str(error)
+    if "?" in url or "#" in url:
+        return "must have no query or fragment"
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         return "must begin with https://: the key would travel in clear (plain http only to this machine)"
     return None
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
+def _hosts(given: Any) -> Any:
+    is_list = isinstance(given, Iterable) and not isinstance(given, str | bytes)
+    return tuple(given) if is_list else given  # anything else is refused by the validator
+
+
+def _check_hosts(_config: object, attribute: Attribute[Any], hosts: object) -> None:
+    wrong = [host for host in hosts if not _is_host(host)] if isinstance(hosts, tuple) else [hosts]
+    if wrong:
+        raise ConfigurationError(f"{attribute.name} must be a list of host:port; got {shown(wrong[0])}")
+
+
+def _is_host(given: object) -> bool:
+    """Whether it is `host:port`, exactly as the host and port of a URL are written."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return isinstance(given, str) and host_and_port(read_url(f"https://{given}/")) == given
     except ValueError:
         return False
 
@@ -149,16 +150,20 @@ def _is_loopback(host: str) -> bool:
 class Config:
     """How a client behaves. Frozen, comparable, picklable; holds no key.
 
-    - `base_url`: the API up to and with `/api/v1`; plain http only to this machine
+    - `base_url`: the serverless API up to and with `/api/v1`; plain http only to this machine
+    - `inference_url`: the inference API up to and with `/v1`; the key is sent to these two and nowhere else
     - `model_field`: "model", or "model_name" as servers before 2025-02-26 were documented
     - `tier`, `rate_limit`: the account's limit, by name or in requests a minute; without either, 429s teach it
     - `concurrency`: requests in flight; `None` derives it from the limit (8 to 256; 16 without one)
     - `idempotency`: whether an `Idempotency-Key` is sent ("off"), sent ("unknown"), sent and trusted ("replay")
     - `parameter_rules`: a parameter that the model does not honour is logged ("warn"), refused ("strict"), sent ("off")
     - `choose_seed`: where a model honours `seed` and none is given, choose one, send it and record it
+    - `allowed_image_hosts`: exact `host:port` pairs that pictures may be fetched from although they are not public or
+      speak plain http, as an emulator's do
     """
 
     base_url: str = field(default=BASE_URL, converter=_without_slash, validator=_check_url)
+    inference_url: str = field(default=INFERENCE_URL, converter=_without_slash, validator=_check_url)
     model_field: ModelField = field(default="model", validator=check.one_of(("model", "model_name")))
     tier: Tier | None = field(default=None, converter=_tier, validator=_check_tier)
     rate_limit: float | None = field(default=None, validator=check.number(1 / 60, 1_000_000, optional=True))
@@ -168,10 +173,12 @@ class Config:
     idempotency: Idempotency = field(default="off", validator=check.one_of(("off", "unknown", "replay")))
     parameter_rules: ParameterRules = field(default="warn", validator=check.one_of(("warn", "strict", "off")))
     choose_seed: bool = field(default=True, validator=check.flag())
+    allowed_image_hosts: tuple[str, ...] = field(default=(), converter=_hosts, validator=_check_hosts)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Config:
-        """Return the defaults, changed by `NEBULA_BASE_URL`, `NEBULA_TIER` and `NEBULA_TIMEOUT` (total, in seconds).
+        """Return the defaults, changed by `NEBULA_BASE_URL`, `NEBULA_INFERENCE_URL`, `NEBULA_TIER`, `NEBULA_TIMEOUT`
+        (total, in seconds) and `NEBULA_ALLOWED_IMAGE_HOSTS` (separated by commas).
 
         Raises `ConfigurationError` that names the variable.
         """
@@ -204,8 +211,14 @@ def _number(text: str) -> Any:
         return text  # which its validator refuses, saying what is allowed
 
 
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 _VARIABLES: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "NEBULA_BASE_URL": lambda text: {"base_url": text},
+    "NEBULA_INFERENCE_URL": lambda text: {"inference_url": text},
     "NEBULA_TIER": lambda text: {"tier": text},
     "NEBULA_TIMEOUT": lambda text: {"timeouts": _number(text)},
+    "NEBULA_ALLOWED_IMAGE_HOSTS": lambda text: {"allowed_image_hosts": _words(text)},
 }

@@ -6,6 +6,7 @@ NebulaError
 ├── NotSentError                the request never left: no connection
 ├── OutcomeUnknownError         it left, and no complete answer came back
 ├── UnusableReplyError          paid for, and the answer cannot be used
+├── DownloadError               paid for, and the picture's URL does not give it
 ├── DeadlineError               (also a TimeoutError) the total time of the call is over
 ├── APIStatusError              the API answered with an error
 │   ├── AuthenticationError     the key is refused
@@ -70,6 +71,17 @@ class OutcomeUnknownError(NebulaError):
 
 class UnusableReplyError(NebulaError):
     """The API answered with success, and the answer holds no usable picture: it was paid for, and is not repeated."""
+
+
+@define(slots=False)
+class DownloadError(NebulaError):
+    """The picture was made and paid for, and its URL does not give it: gone, expired, or the storage fails.
+
+    `images` are the pictures that have a URL and no bytes; `retryable` says whether `nebula.download(image)` may fetch
+    one later, before its `expires_at`. The request is not repeated: that would pay again.
+    """
+
+    images: tuple[Any, ...] = ()
 
 
 class DeadlineError(NebulaError, TimeoutError):

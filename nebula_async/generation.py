@@ -1,9 +1,10 @@
-"""One picture: an image request through the dialect and the engine, to a `Generation`."""
+"""One request of either dialect, through the engine, to a `Generation`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from decimal import Decimal
 from functools import partial
 from os import PathLike
 from typing import Any, TypeAlias
@@ -13,19 +14,36 @@ import anyio.to_thread
 import pybase64
 from attrs import evolve, field, frozen
 
-from nebula_async.api import serverless
-from nebula_async.api.catalog import find_problems, price_of, with_seed
+from nebula_async.api import inference, serverless
+from nebula_async.api.catalog import Model, find_conflict, find_problems, price_of, with_seed
 from nebula_async.api.headers import read_rate_limit, read_request_id
 from nebula_async.api.messages import HttpRequest, Reply
+from nebula_async.api.replies import Answer, read_reply
 from nebula_async.charges import Charges
 from nebula_async.checks import shown
+from nebula_async.config import Config
+from nebula_async.delivery import Delivery
 from nebula_async.engine.call import NO_JOURNAL, Caller, Completed
 from nebula_async.engine.journal import AttemptJournal
-from nebula_async.errors import DeadlineError, InvalidRequestError, NebulaError, RateLimitError, without_frames
-from nebula_async.events import Failed, Generated, ParameterIgnored
-from nebula_async.images.sources import read_source
+from nebula_async.errors import (
+    DeadlineError,
+    DownloadError,
+    InvalidRequestError,
+    NebulaError,
+    RateLimitError,
+    without_frames,
+)
+from nebula_async.events import Abandoned, Failed, Generated, ParameterIgnored
+from nebula_async.images.sources import read_sources
 from nebula_async.offload import offload
-from nebula_async.requests import KNOWN_FIELDS, ImageRequest
+from nebula_async.requests import (
+    DIALECTS,
+    ImageRequest,
+    InferenceRequest,
+    Request,
+    field_names,
+    read_request,
+)
 from nebula_async.results import Failure, Generation
 
 Pictures: TypeAlias = dict[str, bytes]
@@ -40,81 +58,148 @@ class Generator:
     """Generates pictures, one call each, in the task of whoever asks."""
 
     caller: Caller
+    delivery: Delivery
     told: set[str] = field(factory=set)
+    prices: dict[str, Decimal] = field(factory=dict)
 
     async def generate(
         self,
-        request: ImageRequest,
+        request: Request,
         *,
         index: int = 0,
+        download: bool = True,
         is_patient: bool = False,
         journal: AttemptJournal = NO_JOURNAL,
     ) -> Generation:
-        """Generate a picture; observers hear how it ended. Raises the `NebulaError` of the call."""
+        """Generate the pictures of a request; observers hear how it ended. Raises the `NebulaError` of the call."""
         started = anyio.current_time()
         try:
             prepared = self._prepare(request)
             pictures = await self._read_pictures(prepared)
             outgoing = await self._encode(prepared, pictures)
             done = await self.caller.call(outgoing, _reader(outgoing), is_patient=is_patient, journal=journal)
+            generation = self._generation(_with_bytes(prepared, pictures), index, done)
+            if download and any(image.data is None for image in generation.images):
+                elapsed = 0 if is_patient else anyio.current_time() - started
+                generation = await self._delivered(generation, self.caller.config.timeouts.total - elapsed)
         except NebulaError as error:
             self.caller.notify(_failed(request, error, anyio.current_time() - started))
             raise
-        generation = _generation(_with_bytes(prepared, pictures), index, done)
         self.caller.notify(_generated(generation, anyio.current_time() - started))
         return generation
 
     async def result(
-        self, parameters: Mapping[str, Any], index: int, item: object, journal: AttemptJournal = NO_JOURNAL
+        self,
+        parameters: Mapping[str, Any],
+        index: int,
+        item: object,
+        journal: AttemptJournal = NO_JOURNAL,
+        *,
+        download: bool = True,
     ) -> Generation | Failure:
-        """Generate the picture of one item of many: it waits for the rate limit, and its failure is a value."""
+        """Generate the pictures of one item of many: it waits for the rate limit, and its failure is a value."""
         try:
-            return await self.generate(fill_in(item, parameters), index=index, is_patient=True, journal=journal)
+            request = fill_in(item, parameters)
+            return await self.generate(request, index=index, download=download, is_patient=True, journal=journal)
         except NebulaError as error:
             return Failure(request=likeness(item, parameters), error=without_frames(error), index=index)
 
-    def _prepare(self, request: ImageRequest) -> ImageRequest:
+    def learn_prices(self, models: Iterable[Model]) -> None:
+        """Take the account's own list of prices for those that are built in."""
+        self.prices.update({model.id: model.price for model in models if model.price is not None})
+
+    def price_of(self, model_id: str) -> Decimal | None:
+        """Return USD for one picture: by the account's own list where it is known, else as built in, else `None`."""
+        return self.prices.get(model_id, price_of(model_id))
+
+    def _prepare(self, request: Request) -> Request:
+        if isinstance(request, InferenceRequest):  # its API documents no rules for single models
+            return request
         rules = self.caller.config.parameter_rules
-        problems = () if rules == "off" else find_problems(request)
-        if problems and rules == "strict":
+        if rules != "off":
+            self._check(request, is_strict=rules == "strict")
+        return with_seed(request, self.caller.random) if self.caller.config.choose_seed else request
+
+    def _check(self, request: ImageRequest, *, is_strict: bool) -> None:
+        if conflict := find_conflict(request):
+            raise InvalidRequestError(conflict)
+        problems = find_problems(request)
+        if problems and is_strict:
             raise InvalidRequestError("; ".join(problems))
         for problem in problems:
             self._tell_once(request.model, problem)
-        return with_seed(request, self.caller.random) if self.caller.config.choose_seed else request
 
     def _tell_once(self, model: str, problem: str) -> None:
         if problem not in self.told and len(self.told) < MOST_TOLD:
             self.told.add(problem)
             self.caller.notify(ParameterIgnored(model=model, problem=problem))
 
-    async def _read_pictures(self, request: ImageRequest) -> Pictures:
-        if request.image is None:
+    async def _read_pictures(self, request: Request) -> Pictures:
+        if isinstance(request, InferenceRequest) or request.image is None:
             return {}
         total = self.caller.config.timeouts.total
         with anyio.move_on_after(total):  # the thread of a source that never ends is left to itself
-            return await anyio.to_thread.run_sync(_read_pictures, request, abandon_on_cancel=True)
+            return await anyio.to_thread.run_sync(read_sources, request.image, request.mask, abandon_on_cancel=True)
         raise DeadlineError(f"the given pictures could not be read within {total:g} s; nothing was sent")
 
-    async def _encode(self, request: ImageRequest, pictures: Pictures) -> HttpRequest:
+    async def _encode(self, request: Request, pictures: Pictures) -> HttpRequest:
         config = self.caller.config
-        encode = partial(serverless.encode_request, base_url=config.base_url, model_field=config.model_field)
-        return await offload(_encode, encode, request, pictures) if pictures else encode(request)
+        return await offload(_encode, request, config, pictures) if pictures else _encode(request, config, {})
+
+    def _generation(self, request: Request, index: int, done: Completed[Answer]) -> Generation:
+        answer, price = done.value, self.price_of(request.model)
+        return Generation(
+            request=request,
+            images=answer.images,
+            index=index,
+            model=answer.facts.model,
+            message=answer.facts.message,
+            usage=answer.facts.usage,
+            inference_seconds=answer.inference_seconds,
+            attempts=done.attempts,
+            charges=done.charges,
+            cost=None if price is None else price * len(answer.images),
+            request_id=read_request_id(done.headers),
+            idempotency_key=done.key,
+            rate_limit=read_rate_limit(done.headers, now=time.time()),
+            missing=answer.missing,
+        )
+
+    async def _delivered(self, generation: Generation, seconds: float) -> Generation:
+        """Return a generation with the bytes of its pictures; those that cannot be fetched count as missing."""
+        sums: dict[str, Any] = {"attempts": generation.attempts, "charges": generation.charges}
+        try:
+            images = await self.delivery.fetch_all(generation.images, self.caller.config, seconds=seconds)
+        except DownloadError as error:
+            key, request_id = generation.idempotency_key, generation.request_id
+            raise evolve(error, **sums, idempotency_key=key, request_id=request_id) from error.__cause__
+        except anyio.get_cancelled_exc_class():
+            self.caller.notify(Abandoned(call=generation.idempotency_key or "", **sums))
+            raise
+        lost = sum(image.data is None for image in images)
+        return evolve(generation, images=images, missing=generation.missing + lost)
 
 
 def check_shared(parameters: Mapping[str, Any]) -> None:
     """Refuse what cannot be a parameter of every item. Raises `InvalidRequestError`."""
-    allowed = KNOWN_FIELDS - {"prompt", "id"}
+    allowed = frozenset().union(*map(field_names, DIALECTS.values())) - {"prompt", "id"}
     if unknown := sorted(parameters.keys() - allowed):
         known = ", ".join(sorted(allowed))
         raise InvalidRequestError(f"{', '.join(unknown)} cannot be shared by all items; what can is {known}")
 
 
-def fill_in(item: object, parameters: Mapping[str, Any]) -> ImageRequest:
-    """Return a prompt, or a request, with the parameters that it leaves out. Raises `InvalidRequestError`."""
+def fill_in(item: object, parameters: Mapping[str, Any]) -> Request:
+    """Return a prompt, or a request, with the parameters that it leaves out. Raises `InvalidRequestError`.
+
+    A prompt becomes a request of the serverless API.
+    """
     given = {name: value for name, value in parameters.items() if value is not None}
-    if isinstance(item, ImageRequest):
-        return evolve(item, **{name: value for name, value in given.items() if getattr(item, name) is None})
-    return ImageRequest.from_dict({"prompt": item, **given})
+    if not isinstance(item, ImageRequest | InferenceRequest):
+        return read_request({"prompt": item, **given})
+    if foreign := sorted(given.keys() - field_names(type(item))):
+        text = f"{', '.join(foreign)} cannot fill in a request of the {item.dialect} dialect: it has no such field"
+        raise InvalidRequestError(text)
+    return evolve(item, **{name: value for name, value in given.items() if getattr(item, name) is None})
 
 
 def end_of_day(result: Generation | Failure) -> RateLimitError | None:
@@ -125,9 +210,9 @@ def end_of_day(result: Generation | Failure) -> RateLimitError | None:
     return evolve(error, attempts=0, charges=Charges(), idempotency_key=None)
 
 
-def likeness(item: object, parameters: Mapping[str, Any]) -> ImageRequest:
+def likeness(item: object, parameters: Mapping[str, Any]) -> Request:
     """Return the request of an item, or the likeness of one that could not be made."""
-    if isinstance(item, ImageRequest):
+    if isinstance(item, ImageRequest | InferenceRequest):
         return item
     try:
         return fill_in(item, parameters)
@@ -135,17 +220,14 @@ def likeness(item: object, parameters: Mapping[str, Any]) -> ImageRequest:
         return ImageRequest.refused(item if isinstance(item, str) else shown(item), parameters.get("model"))
 
 
-def _read_pictures(request: ImageRequest) -> Pictures:
-    sources = {"image": request.image, "mask": request.mask}
-    return {name: read_source(source, name) for name, source in sources.items() if source is not None}
-
-
-def _encode(encode: Callable[..., HttpRequest], request: ImageRequest, pictures: Pictures) -> HttpRequest:
+def _encode(request: Request, config: Config, pictures: Pictures) -> HttpRequest:
+    if isinstance(request, InferenceRequest):
+        return inference.encode_request(request, inference_url=config.inference_url)
     texts = {name: pybase64.b64encode_as_string(data) for name, data in pictures.items()}
-    return encode(request, pictures=texts)
+    return serverless.encode_request(request, base_url=config.base_url, model_field=config.model_field, pictures=texts)
 
 
-def _with_bytes(request: ImageRequest, pictures: Pictures) -> ImageRequest:
+def _with_bytes(request: Request, pictures: Pictures) -> Request:
     """Return the request with the bytes that were sent in place of open files and the like, which do not keep."""
     sent: dict[str, Any] = {
         name: data for name, data in pictures.items() if not isinstance(getattr(request, name), (str, PathLike, bytes))
@@ -153,32 +235,11 @@ def _with_bytes(request: ImageRequest, pictures: Pictures) -> ImageRequest:
     return evolve(request, **sent)
 
 
-def _reader(outgoing: HttpRequest) -> Callable[[Reply], Awaitable[serverless.Answer]]:
-    async def read(reply: Reply) -> serverless.Answer:
-        return await offload(partial(serverless.read_reply, reply, asked=outgoing.pictures, now=time.time()))
+def _reader(outgoing: HttpRequest) -> Callable[[Reply], Awaitable[Answer]]:
+    async def read(reply: Reply) -> Answer:
+        return await offload(partial(read_reply, reply, asked=outgoing.pictures, now=time.time()))
 
     return read
-
-
-def _generation(request: ImageRequest, index: int, done: Completed[serverless.Answer]) -> Generation:
-    answer = done.value
-    price = price_of(request.model)
-    return Generation(
-        request=request,
-        images=answer.images,
-        index=index,
-        model=answer.facts.model,
-        message=answer.facts.message,
-        usage=answer.facts.usage,
-        inference_seconds=answer.inference_seconds,
-        attempts=done.attempts,
-        charges=done.charges,
-        cost=None if price is None else price * len(answer.images),
-        request_id=read_request_id(done.headers),
-        idempotency_key=done.key,
-        rate_limit=read_rate_limit(done.headers, now=time.time()),
-        missing=answer.missing,
-    )
 
 
 def _generated(generation: Generation, seconds: float) -> Generated:
@@ -192,7 +253,7 @@ def _generated(generation: Generation, seconds: float) -> Generated:
     )
 
 
-def _failed(request: ImageRequest, error: NebulaError, seconds: float) -> Failed:
+def _failed(request: Request, error: NebulaError, seconds: float) -> Failed:
     return Failed(
         call=error.idempotency_key,
         model=request.model,

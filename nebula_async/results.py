@@ -11,7 +11,7 @@ from attrs import field, frozen
 from nebula_async.charges import Charges
 from nebula_async.errors import NebulaError
 from nebula_async.images.image import Image
-from nebula_async.requests import ImageRequest
+from nebula_async.requests import Request
 
 
 @frozen(kw_only=True)
@@ -27,11 +27,13 @@ class RateLimit:
 class Generation:
     """A request that was answered with pictures. Picklable; carries its request and needs no client.
 
-    `request.seed` is the seed that was sent. `cost` is the estimate in USD, `None` where the price is not known.
-    `attempts` and `charges` are sums over the call; `missing` counts pictures asked for and not delivered.
+    `request.seed` is the seed that was sent. `cost` is the estimate in USD, by the account's own price list once
+    `models()` has read it, else by the built-in one; `None` where the price is not known. `attempts` and `charges` are
+    sums over the call. `missing` counts pictures asked for and not here; one that came as a URL and could not be
+    fetched is among `images`, without bytes. `usage` is what the inference API says was used.
     """
 
-    request: ImageRequest
+    request: Request
     images: tuple[Image, ...]
     index: int = 0
     model: str | None = None
@@ -59,6 +61,6 @@ class Generation:
 class Failure:
     """A request that ended without a picture: what was asked, and the error that says why and what it may have cost."""
 
-    request: ImageRequest
+    request: Request
     error: NebulaError
     index: int = 0

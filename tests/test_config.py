@@ -42,6 +42,7 @@ def test_the_defaults_are_the_documented_ones():
     """Without settings the documented API is used, with no tier and a choice of seed."""
     config = Config()
     assert "https://api.nebulablock.com/api/v1" == config.base_url
+    assert ("https://api.inference.nebulablock.com/v1", ()) == (config.inference_url, config.allowed_image_hosts)
     assert ("model", "off", "warn", True) == (
         config.model_field, config.idempotency, config.parameter_rules, config.choose_seed,
     )  # fmt: skip
@@ -60,16 +61,18 @@ def test_the_defaults_are_the_documented_ones():
         "http://[::1]:8000",
     ],
 )
-def test_a_base_url_is_https_or_on_this_machine(url):
+@pytest.mark.parametrize("name", ["base_url", "inference_url"])
+def test_a_base_url_is_https_or_on_this_machine(name, url):
     """Any https address is accepted, and plain http to this machine."""
-    assert url == Config(base_url=url).base_url
+    assert url == getattr(Config(**{name: url}), name)
     assert httpx.URL(url).host
 
 
+@pytest.mark.parametrize("name", ["base_url", "inference_url"])
 @pytest.mark.parametrize("given_url", ["https://a.example/v1/", "https://a.example/v1//"])
-def test_a_slash_at_the_end_does_not_matter(given_url):
+def test_a_slash_at_the_end_does_not_matter(name, given_url):
     """A base URL with a slash at its end means the one without."""
-    assert "https://a.example/v1" == Config(base_url=given_url).base_url
+    assert "https://a.example/v1" == getattr(Config(**{name: given_url}), name)
 
 
 @pytest.mark.parametrize(
@@ -94,34 +97,38 @@ def test_a_slash_at_the_end_does_not_matter(given_url):
         ("http://127.1", "the key would travel in clear"),
         ("https://user@a.example", "must have no user name"),
         ("https://@a.example", "must have no user name"),
-        ("https://a.example/v1?x=1", "must have no user name, query or fragment"),
-        ("https://a.example/v1?", "must have no user name, query or fragment"),
-        ("https://a.example/v1#x", "must have no user name, query or fragment"),
-        ("https://a.example/v1#", "must have no user name, query or fragment"),
+        ("https://a.example/v1?x=1", "must have no query or fragment"),
+        ("https://a.example/v1?", "must have no query or fragment"),
+        ("https://a.example/v1#x", "must have no query or fragment"),
+        ("https://a.example/v1#", "must have no query or fragment"),
         ("http://127.0.0.1\\@evil/", "must have no backslash"),
         ("https://a.example/ v1", "must have no backslash, blank"),
         ("https://a.example/v1\n", "must have no backslash, blank, control"),
         ("https://a.example/\u200bv1", "non-ASCII"),
         ("https://b\u00fccher.example", "non-ASCII"),
         ("http://\uff11\uff12\uff17.0.0.1", "non-ASCII"),
+        ("https://a.example/" + "x" * 8192, "must have at most 8192 characters"),
         (None, "must be text"),
         (b"https://a.example", "must be text"),
         (httpx.URL("https://a.example"), "must be text"),
     ],
 )
-def test_any_other_base_url_is_refused(url, problem):
-    """What is no plain https address is refused, naming the field and what is wrong with it."""
-    message = refusal(Config, base_url=url)
-    assert message.startswith("base_url ")
+@pytest.mark.parametrize("name", ["base_url", "inference_url"])
+def test_any_other_base_url_is_refused(name, url, problem):
+    """What is no plain https address is refused, naming the field and what is wrong with it, in one short line."""
+    message = refusal(Config, **{name: url})
+    assert message.startswith(f"{name} ")
     assert problem in message
+    assert len(message) < 250
 
 
 @pytest.mark.parametrize(
     "url", ["https://me:hunter2@a.example", "https://me:hun/ter2@a.example:x", "https://a.example?key=hunter2"]
 )
-def test_a_secret_in_a_refused_url_is_not_shown(url):
+@pytest.mark.parametrize("name", ["base_url", "inference_url"])
+def test_a_secret_in_a_refused_url_is_not_shown(name, url):
     """A password or key that was put into a URL does not appear in the message that refuses it."""
-    assert "ter2" not in refusal(Config, base_url=url)
+    assert "ter2" not in refusal(Config, **{name: url})
 
 
 @given(st.text("http:/@.#?[]\\ae1%7\u00e9\t", max_size=20))
@@ -133,6 +140,61 @@ def test_an_accepted_url_goes_where_it_says(tail):
         return
     assert httpx.URL(url).host.startswith("a.example")
     assert not httpx.URL(url).userinfo
+
+
+HOSTS = [
+    "pictures.example:443",
+    "127.0.0.1:8000",
+    "localhost:1",
+    "[::1]:8000",
+    "[2001:db8::1]:65535",
+    "minio:9000",
+    "a-b.c_d.example:80",
+    "10.0.0.1:9000",
+]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_host_that_pictures_may_come_from_is_a_host_and_its_port(host):
+    """Near machines that pictures may be fetched from are named exactly, host and port."""
+    assert (host,) == Config(allowed_image_hosts=[host]).allowed_image_hosts
+
+
+@pytest.mark.parametrize("make", [list, tuple, iter, dict.fromkeys])
+def test_allowed_hosts_come_in_any_list(make):
+    """Whatever they are listed in, the hosts are kept in their order, and settings with them are pickled."""
+    config = Config(allowed_image_hosts=make(HOSTS))
+    assert tuple(HOSTS) == config.allowed_image_hosts
+    assert config == pickle.loads(pickle.dumps(config)) == evolve(config)  # noqa: S301 - our own bytes
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "pictures.example", "pictures.example:", ":443", "", " ", "*", "*:443 ", "pictures.example:0",
+        "pictures.example:65536", "pictures.example:x", "pictures.example:-1", "pictures.example:0443",
+        "pictures.example:+443", "Pictures.example:443", "https://pictures.example", "https://pictures.example:443",
+        "pictures.example:443/", "pictures.example:443/x", "pictures.example:443?x", "pictures.example:443#x",
+        "me@pictures.example:443", "me:pw@pictures.example:443", "pictures.example:443 ", " pictures.example:443",
+        "pictures.example:443\n", "pictures.example\\:443", "b\u00fccher.example:443", "pictures.example:\u0664",
+        "::1", "::1:8000", "[::1]", "[::1", "::1]:8000", "[evil]:80", "x" * 9000 + ":443",
+        None, 5, b"pictures.example:443", ("pictures.example", 443),
+    ],
+    ids=lambda host: ascii(host)[:30],
+)  # fmt: skip
+def test_any_other_host_is_refused(host):
+    """What is not exactly a host and a port, as a URL has them, allows nothing: it is refused, and shown."""
+    message = refusal(Config, allowed_image_hosts=[HOSTS[0], host])
+    assert message.startswith("allowed_image_hosts must be a list of host:port; got ")
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize("hosts", [None, 5, "pictures.example:443", b"pictures.example:443", True])
+def test_allowed_hosts_are_a_list(hosts):
+    """One host alone, without a list around it, is refused instead of being taken letter by letter."""
+    assert refusal(Config, allowed_image_hosts=hosts).startswith(
+        "allowed_image_hosts must be a list of host:port; got "
+    )
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
@@ -256,17 +318,53 @@ def test_a_tier_is_checked(arguments):
     assert " must be " in refusal(Tier, *arguments)
 
 
+VARIABLES = {
+    "NEBULA_BASE_URL": ("http://127.0.0.1:8000/", {"base_url": "http://127.0.0.1:8000"}),
+    "NEBULA_INFERENCE_URL": ("http://127.0.0.1:8001/v1/", {"inference_url": "http://127.0.0.1:8001/v1"}),
+    "NEBULA_TIER": ("expert-1", {"tier": "expert-1"}),
+    "NEBULA_TIMEOUT": ("12.5", {"timeouts": 12.5}),
+    "NEBULA_ALLOWED_IMAGE_HOSTS": ("127.0.0.1:8002", {"allowed_image_hosts": ["127.0.0.1:8002"]}),
+}
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_each_variable_changes_its_default(name, monkeypatch):
+    """`from_env` reads each setting from its own variable, of the process or of a mapping, and changes no other."""
+    text, settings = VARIABLES[name]
+    assert Config(**settings) == Config.from_env({name: text}) != Config()
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, text)
+    assert Config(**settings) == Config.from_env()
+
+
 def test_the_environment_changes_the_defaults():
-    """`from_env` reads base URL, tier and total time from the environment."""
-    variables = {"NEBULA_BASE_URL": "http://127.0.0.1:8000/", "NEBULA_TIER": "expert-1", "NEBULA_TIMEOUT": "12.5"}
-    expected = Config(base_url="http://127.0.0.1:8000", tier="expert-1", timeouts=12.5)
-    assert expected == Config.from_env(variables)
+    """All variables together change all of their settings."""
+    expected = {name: value for _, settings in VARIABLES.values() for name, value in settings.items()}
+    assert Config(**expected) == Config.from_env({name: text for name, (text, _) in VARIABLES.items()})
 
 
-def test_an_empty_environment_changes_nothing():
+def test_an_empty_environment_changes_nothing(monkeypatch):
     """Without variables `from_env` gives the defaults."""
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
     assert Config() == Config.from_env({})
     assert Config() == Config.from_env()
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("", ()),
+        (" , ,", ()),
+        ("127.0.0.1:8000", ("127.0.0.1:8000",)),
+        ("127.0.0.1:8000,[::1]:8000", ("127.0.0.1:8000", "[::1]:8000")),
+        (" minio:9000 ,\tlocalhost:1\n,", ("minio:9000", "localhost:1")),
+    ],
+)
+def test_allowed_hosts_are_separated_by_commas(text, hosts):
+    """Several hosts stand in one variable with commas between them; blanks and empty ones do no harm."""
+    assert hosts == Config.from_env({"NEBULA_ALLOWED_IMAGE_HOSTS": text}).allowed_image_hosts
 
 
 @pytest.mark.parametrize(
@@ -284,6 +382,13 @@ def test_an_empty_environment_changes_nothing():
         ("NEBULA_TIER", "", "got ''"),
         ("NEBULA_BASE_URL", "", "base_url must begin with https://"),
         ("NEBULA_BASE_URL", "http://api.example", "base_url must begin with https://"),
+        ("NEBULA_INFERENCE_URL", "", "inference_url must begin with https://"),
+        ("NEBULA_INFERENCE_URL", "http://api.example", "inference_url must begin with https://"),
+        ("NEBULA_INFERENCE_URL", "https://a.example/v1?x", "inference_url must have no query or fragment"),
+        ("NEBULA_ALLOWED_IMAGE_HOSTS", "localhost", "allowed_image_hosts must be a list of host:port; got 'localhost'"),
+        ("NEBULA_ALLOWED_IMAGE_HOSTS", "a:1 b:2", "got 'a:1 b:2'"),
+        ("NEBULA_ALLOWED_IMAGE_HOSTS", "a:1;b:2", "got 'a:1;b:2'"),
+        ("NEBULA_ALLOWED_IMAGE_HOSTS", "a:1,http://b:2", "got 'http://b:2'"),
     ],
 )
 def test_a_wrong_variable_is_refused_by_name(variable, text, problem):
@@ -293,7 +398,9 @@ def test_a_wrong_variable_is_refused_by_name(variable, text, problem):
     assert problem in message
 
 
-@pytest.mark.parametrize("fields_given", [{"tier": "none"}, {"timeouts": 0}, {"concurrency": 0}, {"base_url": "x"}])
+@pytest.mark.parametrize(
+    "fields_given", [{"tier": "none"}, {"timeouts": 0}, {"base_url": "x"}, {"allowed_image_hosts": 5}]
+)
 def test_a_refusal_can_be_reported_with_local_variables(fields_given):
     """A report that prints the variables of each frame can print the settings that are refused."""
     with pytest.raises(ConfigurationError) as caught:

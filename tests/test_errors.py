@@ -11,8 +11,9 @@ import pytest
 from nebula_async import errors
 from nebula_async.api.envelope import read_error
 from nebula_async.api.messages import Reply
-from nebula_async.api.serverless import read_reply
+from nebula_async.api.replies import read_reply
 from nebula_async.charges import Charges
+from nebula_async.images.image import Image
 
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
 
@@ -28,6 +29,7 @@ VALUES = {
     "code": "rate_limit_exceeded",
     "retry_after": 7.5,
     "scope": "day",
+    "images": (Image(url="https://a.example/1.png"),),
 }
 
 

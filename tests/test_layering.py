@@ -20,6 +20,7 @@ FLOORS = {
     "events": 0,
     "keys": 0,
     "offload": 0,
+    "urls": 0,
     "images": 1,
     "requests": 2,
     "results": 2,
@@ -27,9 +28,11 @@ FLOORS = {
     "engine": 4,
     "sinks": 5,
     "generation": 6,
+    "delivery": 6,
     "client": 6,
     "bulk": 7,
     "cli": 8,
+    "sync": 8,
 }
 """Rooms, from the ground up; a room imports from lower floors, from its own floor below the eighth, and from itself."""
 

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parent.parent
 
 PUBLIC = """
     APIStatusError AsyncNebula AuthenticationError BadRequestError BulkJob Charges Config ConfigurationError
-    ContentPolicyError DeadlineError Failure Gate Generation Image ImageRequest InvalidRequestError JobError
-    NebulaError NotFoundError NotSentError Observer OutcomeUnknownError PermissionDeniedError QuotaExhaustedError
+    ContentPolicyError DeadlineError DownloadError Failure Gate Generation Image ImageRequest InferenceRequest
+    InvalidRequestError JobError NebulaError NotFoundError NotSentError Observer OutcomeUnknownError PermissionDeniedError QuotaExhaustedError
     RateLimit RateLimitError RetryPolicy ServerError Tier Timeouts UnusableReplyError
 """
 

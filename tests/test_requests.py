@@ -20,10 +20,12 @@ from PIL import Image as Pillow
 
 from nebula_async.checks import MAX_TEXT_BYTES
 from nebula_async.errors import InvalidRequestError
-from nebula_async.images.sources import MAX_BYTES, read_source
-from nebula_async.requests import KNOWN_FIELDS, ImageRequest
+from nebula_async.images.sources import read_sources
+from nebula_async.requests import ImageRequest, field_names
 
 MODEL = "black-forest-labs/FLUX.1-schnell"
+
+FIELDS = field_names(ImageRequest)
 
 
 def picture(form: str = "PNG") -> bytes:
@@ -207,7 +209,7 @@ def test_extra_that_has_no_end_is_refused():
     assert "JSON values only" in refusal(request, extra={"x": 10**5000})
 
 
-@pytest.mark.parametrize("name", [*sorted(KNOWN_FIELDS), "model_name"])
+@pytest.mark.parametrize("name", [*sorted(FIELDS), "model_name"])
 def test_extra_does_not_override_what_has_an_argument(name):
     """A field that has an argument of its own cannot be smuggled past its checks."""
     assert f"extra must not hold {name}" in refusal(request, extra={name: "x"})
@@ -250,7 +252,7 @@ requests = st.builds(
     id=st.none() | visible,
     extra=st.none()
     | st.dictionaries(visible, json_values, max_size=3).filter(
-        lambda extra: not extra.keys() & {*KNOWN_FIELDS, "num_images"}
+        lambda extra: not extra.keys() & {*FIELDS, "num_images"}
     ),
 )
 
@@ -271,7 +273,7 @@ def test_pictures_are_written_down_as_text():
     made = request(image=Path("cat.png"), mask=PNG)
     plain = made.to_dict()
     assert "cat.png" == plain["image"]
-    assert PNG == read_source(plain["mask"], "mask")
+    assert PNG == read_sources(plain["mask"], None)["image"]
 
 
 @pytest.mark.parametrize("source", [io.BytesIO(PNG), Pillow.new("RGB", (16, 16))], ids=["file", "PIL image"])
@@ -284,7 +286,7 @@ def test_unknown_fields_are_named():
     """A field that does not exist is refused by its name, and the message lists those that do."""
     message = refusal(ImageRequest.from_dict, {"prompt": "x", "model": MODEL, "widht": 5, "sise": 6})
     assert message.startswith("unknown field sise, widht; known are ")
-    assert all(name in message for name in KNOWN_FIELDS)
+    assert all(name in message for name in FIELDS)
     refusal(ImageRequest.from_dict, {"prompt": "x", "model": MODEL, "\n" * 10_000: 5})
 
 
@@ -311,140 +313,17 @@ def test_a_mask_needs_an_image():
     assert PNG == request(image=PNG, mask=PNG).mask
 
 
-def sources(folder: Path) -> dict[str, object]:
-    """Return the same picture in each form that can be given."""
-    path = folder / "cat.png"
-    path.write_bytes(PNG)
-    spooled = tempfile.SpooledTemporaryFile()  # noqa: SIM115 - closed with the test
-    spooled.write(PNG)
-    spooled.seek(0)
-    return {
-        "path": str(path),
-        "PathLike": path,
-        "bytes": PNG,
-        "file": path.open("rb"),
-        "BytesIO": io.BytesIO(PNG),
-        "SpooledTemporaryFile": spooled,
-        "data URL": "data:image/png;base64," + base64.b64encode(PNG).decode(),
-    }
+# Dialects
 
 
-@pytest.mark.parametrize("kind", ["path", "PathLike", "bytes", "file", "BytesIO", "SpooledTemporaryFile", "data URL"])
-def test_every_kind_of_picture_is_read(kind, tmp_path):
-    """A path, bytes, an open binary file and a data URL all give the base64 of the very same bytes."""
-    given_sources = sources(tmp_path)
-    try:
-        made = request(image=given_sources[kind])
-        assert PNG == read_source(made.image, "image")
-    finally:
-        given_sources["file"].close()
-        given_sources["SpooledTemporaryFile"].close()
+def test_a_request_is_of_the_serverless_dialect():
+    """A request names its dialect, and is written down without it: it is the one that is meant where none is named."""
+    assert "serverless" == request().dialect
+    assert "dialect" not in request().to_dict()
+    assert request() == ImageRequest.from_dict({**request().to_dict(), "dialect": "serverless"})
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1"])
-def test_a_pil_image_is_sent_as_png(mode):
-    """A PIL image of any usual mode is sent as PNG, without loss."""
-    original = Pillow.linear_gradient("L").convert(mode)
-    data = read_source(request(image=original).image, "image")
-    with Pillow.open(io.BytesIO(data)) as sent:
-        assert ("PNG", original.tobytes()) == (sent.format, sent.convert(mode).tobytes())
-
-
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF"])
-def test_pictures_are_sent_as_they_are(form):
-    """A picture is not encoded again: what is sent are the bytes of the file."""
-    data = picture(form)
-    assert data == read_source(data, "image")
-
-
-class Upload:
-    """A file of a web framework: its `read` is a coroutine."""
-
-    async def read(self) -> bytes:
-        """Return the picture."""
-        return PNG
-
-
-@pytest.mark.parametrize(
-    "source",
-    [5, 5.0, True, [PNG], {"path": "x"}, bytearray(PNG), memoryview(PNG), io.StringIO("x"), Upload(), object()],
-    ids=lambda source: type(source).__name__,
-)
-def test_what_is_no_picture_source_is_refused_at_once(source):
-    """Values of other types, text files and coroutine files are refused when the request is made."""
-    for name in ("image", "mask"):
-        message = refusal(request, **{"image": PNG, name: source})
-        assert message.startswith(f"{name} must be a path, bytes, a binary file or a PIL image; got ")
-
-
-def test_a_text_file_is_refused(tmp_path):
-    """A file opened without "b" is refused when the request is made, not when it is read."""
-    (tmp_path / "cat.png").write_bytes(PNG)
-    with (tmp_path / "cat.png").open() as file:
-        assert "a binary file" in refusal(request, image=file)
-
-
-class Odd:
-    """A file whose `read` returns, or raises, what one says."""
-
-    def __init__(self, outcome: object) -> None:
-        self.outcome = outcome
-
-    def read(self) -> object:
-        """Return or raise the outcome."""
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return self.outcome
-
-
-def closed() -> io.BytesIO:
-    """Return a file that is closed."""
-    file = io.BytesIO(PNG)
-    file.close()
-    return file
-
-
-@pytest.mark.parametrize(
-    ("source", "problem"),
-    [
-        (b"", "it is no picture (empty)"),
-        (b"not a picture", "it is no picture (text)"),
-        (b"<html>", "it is no picture (HTML)"),
-        (PNG[:-20], "it is a PNG cut short"),
-        (io.BytesIO(b""), "nothing left to read"),
-        (closed(), "closed file"),
-        (Odd("text"), "reading it gives str instead of bytes"),
-        (Odd(None), "reading it gives NoneType instead of bytes"),
-        (Odd(KeyError("lost")), "lost"),
-        (Odd(OSError(5, "Input/output error")), "Input/output error"),
-        ("/nowhere/cat.png", "No such file or directory; got '/nowhere/cat.png'"),
-        ("", "Is a directory"),
-        ("/", "Is a directory"),
-        (PurePosixPath("/nowhere/cat.png"), "No such file or directory"),
-        ("a\0b", "null byte"),
-        ("https://example.com/cat.png", "it is a URL; give a path, or the bytes"),
-        (base64.b64encode(b"x" * 10_000).decode(), "base64 is given as a data URL"),
-        ("data:image/png;base64,!!!!", "cannot be used"),
-        ("data:image/png;base64,", "it is no picture (empty)"),
-        ("data:image/png", "it is no picture (empty)"),
-        (b"\x89PNG\r\n\x1a\n" + b"x" * MAX_BYTES, "it is larger than 48 MiB"),
-    ],
-    ids=lambda value: ascii(value)[:40],
-)
-def test_a_source_that_cannot_be_used_gives_one_clear_error(source, problem):
-    """Whatever is wrong with a picture is an `InvalidRequestError` that names the field, before anything is sent."""
-    message = refusal(read_source, request(image=source).image, "image")
-    assert message.startswith("image cannot be used: ")
-    assert problem in message
-
-
-def test_an_endless_file_is_not_read_to_its_end():
-    """A path to something without an end is given up at the limit instead of filling the memory."""
-    assert "larger than 48 MiB" in refusal(read_source, "/dev/zero", "image")
-
-
-def test_a_file_is_used_once():
-    """The second use of one open file says why there is nothing in it."""
-    file = io.BytesIO(PNG)
-    read_source(file, "image")
-    assert "give its path to use it more than once" in refusal(read_source, file, "image")
+@pytest.mark.parametrize(("extra", "count"), [(None, 1), ({}, 1), ({"n": 4}, 1), ({"num_images": 10}, 10)])
+def test_a_request_knows_how_many_pictures_it_asks_for(extra, count):
+    """One picture is asked for, unless `num_images` says otherwise."""
+    assert count == request(extra=extra).pictures

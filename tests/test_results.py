@@ -7,6 +7,7 @@ import os
 import pickle
 import resource
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,9 +20,8 @@ from PIL import Image as Pillow
 
 from nebula_async.charges import Charges
 from nebula_async.errors import RateLimitError
-from nebula_async.images.image import Image
-from nebula_async.images.media import read_media
-from nebula_async.requests import ImageRequest
+from nebula_async.images.image import Image, read_image
+from nebula_async.requests import ImageRequest, InferenceRequest
 from nebula_async.results import Failure, Generation, RateLimit
 
 pytestmark = pytest.mark.anyio
@@ -33,11 +33,7 @@ def image(form: str = "PNG") -> Image:
     """Return a picture as it comes out of a reply."""
     buffer = io.BytesIO()
     Pillow.linear_gradient("L").resize((20, 10)).convert("RGB").save(buffer, form)
-    data = buffer.getvalue()
-    media = read_media(data)
-    return Image(
-        data=data, media_type=media.media_type, width=media.width, height=media.height, extension=media.extension
-    )
+    return read_image(buffer.getvalue())
 
 
 PNG = image()
@@ -108,7 +104,13 @@ def generation() -> Generation:
 
 @pytest.mark.parametrize(
     "value",
-    [PNG, Image(url="https://a.example/1.png"), generation(), RateLimit(limit=1)],
+    [
+        PNG,
+        Image(url="https://a.example/1.png", expires_at=datetime(2026, 11, 20, tzinfo=UTC)),
+        generation(),
+        evolve(generation(), request=InferenceRequest("a lake", model="sdxl", n=2, size="64x64")),
+        RateLimit(limit=1),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_results_are_pickled_whole(value):
@@ -146,6 +148,33 @@ def test_printing_a_result_shows_neither_bytes_nor_urls():
     assert f"data=<{len(PNG.data)} bytes>" in repr(PNG)
     assert len(repr(generation())) < 2_000
     assert "secret" not in repr(Image(url="https://a.example/secret.png"))
+
+
+@pytest.mark.parametrize(
+    ("form", "media_type", "extension"),
+    [
+        ("PNG", "image/png", ".png"),
+        ("JPEG", "image/jpeg", ".jpg"),
+        ("WEBP", "image/webp", ".webp"),
+        ("GIF", "image/gif", ".gif"),
+        ("AVIF", "image/avif", ".avif"),
+    ],
+)
+def test_a_picture_is_read_from_its_bytes(form, media_type, extension):
+    """Type, extension and size are those of the bytes; where they came from and until when stands beside them."""
+    buffer = io.BytesIO()
+    Pillow.new("RGB", (20, 10)).save(buffer, form)
+    until = datetime(2026, 11, 20, tzinfo=UTC)
+    picture = read_image(buffer.getvalue(), url="https://a.example/1", expires_at=until)
+    assert (buffer.getvalue(), media_type, extension) == (picture.data, picture.media_type, picture.extension)
+    assert (20, 10, "https://a.example/1", until) == (picture.width, picture.height, picture.url, picture.expires_at)
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>", b"<svg xmlns='x'/>", b"\0" * 99, PNG.data[:-12]])
+def test_what_is_no_whole_picture_is_refused(data):
+    """Bytes that are no picture, or not the whole of one, become none."""
+    with pytest.raises(ValueError, match=r"^it is "):
+        read_image(data)
 
 
 # Saving
@@ -286,9 +315,19 @@ async def test_a_name_has_to_be_one(tmp_path):
     assert [] == names(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("expires_at", "until"), [(None, "$"), (datetime(2026, 11, 20, 9, 5, 59, tzinfo=UTC), " before 09:05 UTC$")]
+)
+async def test_a_picture_elsewhere_says_how_to_fetch_it(expires_at, until, tmp_path):
+    """Saving a picture that was left at its URL says what fetches it, and until when that works."""
+    left = Image(url="https://a.example/1.png", expires_at=expires_at)
+    with pytest.raises(ValueError, match=r"fetch it with nebula\.download\(image\)" + until):
+        await left.save(tmp_path / "cat")
+
+
 async def test_a_picture_elsewhere_is_not_saved(tmp_path):
     """A picture of which only the URL is known says so instead of writing an empty file."""
-    with pytest.raises(ValueError, match="only gave a URL"):
+    with pytest.raises(ValueError, match="only a URL: fetch it with"):
         await Image(url="https://a.example/1.png").save(tmp_path / "cat")
     assert [] == names(tmp_path)
 
@@ -305,7 +344,7 @@ def test_a_picture_opens_in_pillow(form):
 
 def test_a_picture_elsewhere_does_not_open():
     """Without bytes there is nothing to decode."""
-    with pytest.raises(ValueError, match="only gave a URL"):
+    with pytest.raises(ValueError, match="only a URL: fetch it with"):
         Image(url="https://a.example/1.png").to_pil()
 
 

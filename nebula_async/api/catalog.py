@@ -68,6 +68,17 @@ CATALOG: Mapping[str, Model] = {
 }
 
 
+def find_conflict(request: ImageRequest) -> str | None:
+    """Return why the request must not be sent: it brings a picture that its model, which makes them from text, would
+    pass over at full price. `None` where there is no such conflict, or the model is not known.
+    """
+    model = CATALOG.get(request.model)
+    if request.image is None or model is None or "image" in model.honours:
+        return None
+    others = ", ".join(other.id for other in CATALOG.values() if "image" in other.honours)
+    return f"{model.id} makes pictures from text and takes no image; leave the image out, or use one of {others}"
+
+
 def find_problems(request: ImageRequest) -> tuple[str, ...]:
     """Return one sentence for each parameter that the request's model will not honour as it stands."""
     model = CATALOG.get(request.model)

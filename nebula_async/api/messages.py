@@ -19,6 +19,7 @@ class HttpRequest:
     url: str
     body: bytes = field(default=b"", repr=_size_only)
     pictures: int = 0
+    accept: str = "application/json"
 
 
 @frozen(kw_only=True)

@@ -14,7 +14,7 @@ from attrs import frozen
 from nebula_async.errors import JobError
 from nebula_async.images.image import Image
 from nebula_async.images.media import SUFFIXES, read_media
-from nebula_async.requests import ImageRequest
+from nebula_async.requests import Request
 from nebula_async.sinks.names import relative_key
 
 ROOM_LEFT, ROOM_FOR_PICTURE = 16 * 2**20, 4 * 2**20
@@ -43,8 +43,9 @@ class JobFolder:
     def prepare(self) -> None:
         """Make the folders and try to write into them. Raises `JobError` naming the folder."""
         try:
+            self.images.mkdir(parents=True, exist_ok=True)
+            self.ledger.parent.mkdir(mode=0o700, exist_ok=True)  # it may hold URLs, which whoever knows may fetch
             for folder in (self.images, self.ledger.parent):
-                folder.mkdir(parents=True, exist_ok=True)
                 probe = folder / f".{uuid4().hex}.part"
                 probe.touch(exist_ok=False)
                 probe.unlink()
@@ -56,7 +57,7 @@ class JobFolder:
         """Whether a job has stored something here."""
         return any(self.images.glob("[0-9]*/[0-9]*"))
 
-    def free_name(self, number: int, request: ImageRequest) -> str:
+    def free_name(self, number: int, request: Request) -> str:
         """Return the name under which an item's picture will be stored: no file has it, whatever its extension.
 
         Raises `OSError` where the job's folder has vanished.

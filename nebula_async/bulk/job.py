@@ -22,7 +22,7 @@ from nebula_async.charges import Charges
 from nebula_async.client import AsyncNebula, Result
 from nebula_async.engine.fanout import FanOut
 from nebula_async.engine.gate import workers_for
-from nebula_async.errors import JobError, NebulaError, UnusableReplyError
+from nebula_async.errors import DownloadError, JobError, NebulaError
 from nebula_async.results import Failure, Generation
 
 Value = TypeVar("Value")
@@ -176,19 +176,17 @@ class BulkJob:
         stored = None
         if isinstance(result, Generation) and name is not None:
             result, stored = await self._store(name, result)
-        self._spending.add(result)
+        self._spending.add(result, self._nebula.generator.price_of(result.request.model))
         if isinstance(result, Generation):
-            await self._end(item, State.DONE, result.charges, name=stored)
+            await self._end(item, State.DONE, result.charges, name=stored, error=_about_missing(result))
         else:
             await self._note_failure(item, name, result.error)
         return result
 
     async def _store(self, name: str, generation: Generation) -> tuple[Result, str | None]:
-        urls = [image.url for image in generation.images if image.data is None]
-        if urls:
-            return _lost(generation, UnusableReplyError(f"the reply gave only where the picture is: {urls}")), None
+        here = tuple(image for image in generation.images if image.data is not None)  # one at least: else it had failed
         try:
-            return generation, await self._folder.store(name, generation.images)
+            return generation, await self._folder.store(name, here)
         except OSError as error:
             text = f"a picture that was paid for cannot be stored: {_reason(error)}"
             return _lost(generation, JobError(text)), None
@@ -197,7 +195,7 @@ class BulkJob:
         state = state_after(error)
         if name is None and state is not State.PENDING:  # refused before anything was sent: the ledger has no row yet
             await self._beside_the_loop(lambda: self._note_sending(item, "", at_stake=0))
-        await self._end(item, state, error.charges, error=str(error))
+        await self._end(item, state, error.charges, error=f"{error}{_where_left(error)}")
 
     def _note_sending(self, item: Item, name: str, *, at_stake: int) -> None:
         self._ledger.sending(item.number, self._source.body_sha(item), name, at_stake=at_stake)
@@ -239,6 +237,16 @@ class BulkJob:
             self._ledger.put_back(State.REJECTED, State.BAD)
         if self.resend_unknown:
             self._ledger.put_back(State.UNKNOWN)
+
+
+def _about_missing(generation: Generation) -> str | None:
+    return f"{generation.missing} of {generation.request.pictures} pictures are missing" if generation.missing else None
+
+
+def _where_left(error: NebulaError) -> str:
+    """Return the URLs of pictures that were paid for and not fetched, for the ledger: only its owner may read it."""
+    urls = [image.url for image in error.images] if isinstance(error, DownloadError) else []
+    return "".join(f"; {url}" for url in urls)
 
 
 def _lost(generation: Generation, error: NebulaError) -> Failure:

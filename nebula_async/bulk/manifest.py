@@ -20,13 +20,13 @@ from attrs import frozen
 
 from nebula_async.checks import encoded_size, is_blank, shown
 from nebula_async.errors import InvalidRequestError, JobError
-from nebula_async.requests import KNOWN_FIELDS, ImageRequest
+from nebula_async.requests import DIALECTS, PICTURE_FIELDS, Request, field_names, read_request
 
 MAX_LINE = 2**25  # characters: room for a picture as a data URL, and an end to a file without line breaks
 MAX_DIGITS = 100  # Python reads a long number in quadratic time, and no field takes one
 
-COLUMNS = KNOWN_FIELDS - {"extra"}  # an object does not fit into a cell
-WHOLE_COLUMNS = frozenset({"width", "height", "num_steps", "seed"})
+COLUMNS = frozenset({"dialect"}).union(*map(field_names, DIALECTS.values())) - {"extra"}  # which fits into no cell
+WHOLE_COLUMNS = frozenset({"width", "height", "num_steps", "seed", "n"})
 NUMBER_COLUMNS = frozenset({"guidance_scale"})
 WHOLE = re.compile(rf"-?[0-9]{{1,{MAX_DIGITS}}}")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -35,9 +35,6 @@ TOO_DEEP = "the values are nested too deeply"
 Fields: TypeAlias = Mapping[str, Any]
 _Entry: TypeAlias = "tuple[int, Fields | str]"
 """The line where an entry begins, and its fields or what is wrong with it."""
-
-
-PICTURES = ("image", "mask")
 
 
 @frozen
@@ -49,7 +46,7 @@ class Item:
 
     number: int
     line: int
-    request: ImageRequest
+    request: Request
 
 
 @frozen
@@ -69,15 +66,17 @@ def read_manifest(path: Path, *, defaults: Mapping[str, Any]) -> Iterator[Item |
 
     - text: a prompt on each line
     - CSV, TSV: a header of field names, then a row for each request; an empty cell leaves a field out
-    - JSON lines: on each line an object of `ImageRequest` fields, or a text that is the prompt
+    - JSON lines: on each line an object of fields, or a text that is the prompt
 
-    `defaults` are fields for all; an entry's own win, also a JSON `null`, which leaves the field out. Relative `image`
+    The fields are those of `ImageRequest`, or of `InferenceRequest` where `dialect` says "inference". `defaults` are
+    fields for all; an entry's own win, also a JSON `null`, which leaves the field out. Relative `image`
     and `mask` paths start at the manifest's folder. Blank lines are skipped; encoding is UTF-8. Raises `JobError` for a
     file that cannot be read or holds nothing, `InvalidRequestError` for wrong defaults.
     """
     _check_file(path)
     # a mask alone is no mistake: the image may come with each entry
-    ImageRequest.from_dict({"prompt": "x", "model": "x", "image": "x", **defaults})
+    image = {"image": "x"} if "mask" in defaults else {}
+    read_request({"prompt": "x", "model": "x", **image, **defaults})
     return _read(path, defaults)
 
 
@@ -146,12 +145,13 @@ def _item(number: int, line: int, fields: Fields | str, path: Path, defaults: Fi
     if isinstance(fields, str):
         return BadLine(line, fields, path.name)
     try:
-        request = ImageRequest.from_dict({**defaults, **_with_paths(fields, path.parent)})
+        request = read_request({**defaults, **_with_paths(fields, path.parent)})
     except InvalidRequestError as error:
         return BadLine(line, str(error), path.name)
     except RecursionError:  # a value that was just not too deep to be read may be too deep to be shown
         return BadLine(line, TOO_DEEP, path.name)
-    missing = [f"{name} {given} is no file" for name in PICTURES if _is_missing(given := getattr(request, name))]
+    pictures = {name: getattr(request, name, None) for name in PICTURE_FIELDS}
+    missing = [f"{name} {given} is no file" for name, given in pictures.items() if _is_missing(given)]
     return BadLine(line, "; ".join(missing), path.name) if missing else Item(number, line, request)
 
 
@@ -160,7 +160,7 @@ def _is_missing(given: object) -> bool:
 
 
 def _with_paths(fields: Fields, folder: Path) -> Fields:
-    return {name: _path(value, folder) if name in PICTURES else value for name, value in fields.items()}
+    return {name: _path(value, folder) if name in PICTURE_FIELDS else value for name, value in fields.items()}
 
 
 def _path(value: object, folder: Path) -> object:

@@ -6,7 +6,6 @@ from decimal import Decimal
 
 from attrs import define, field, frozen
 
-from nebula_async.api.catalog import price_of
 from nebula_async.charges import Charges
 from nebula_async.errors import NebulaError
 from nebula_async.results import Failure, Generation
@@ -14,18 +13,17 @@ from nebula_async.results import Failure, Generation
 
 @define
 class Spending:
-    """What one run made and may have been charged: pictures stored, USD by the catalogue, pictures without a price."""
+    """What one run made and may have been charged: pictures stored, USD, pictures without a price."""
 
     pictures: int = 0
     at_least: Decimal = Decimal(0)
     at_most: Decimal = Decimal(0)
     unpriced: int = 0
 
-    def add(self, result: Generation | Failure) -> None:
-        """Add what a result cost, whatever became of it."""
+    def add(self, result: Generation | Failure, price: Decimal | None) -> None:
+        """Add what a result cost at USD for a picture (`None`: not known), whatever became of it."""
         charges = result.charges if isinstance(result, Generation) else result.error.charges
-        price = price_of(result.request.model)
-        self.pictures += len(result.images) if isinstance(result, Generation) else 0
+        self.pictures += sum(image.data is not None for image in result.images) if isinstance(result, Generation) else 0
         self.unpriced += charges.at_most if price is None else 0
         self.at_least += charges.at_least * (price or 0)
         self.at_most += charges.at_most * (price or 0)

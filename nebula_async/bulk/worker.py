@@ -8,7 +8,6 @@ import anyio
 import anyio.lowlevel
 from attrs import define, field
 
-from nebula_async.api.serverless import pictures_asked
 from nebula_async.bulk.ledger import State
 from nebula_async.charges import Charges
 from nebula_async.config import Config
@@ -16,6 +15,7 @@ from nebula_async.engine.verdict import is_fatal
 from nebula_async.errors import (
     APIStatusError,
     ConfigurationError,
+    DownloadError,
     InvalidRequestError,
     JobError,
     NebulaError,
@@ -23,7 +23,7 @@ from nebula_async.errors import (
     ServerError,
     UnusableReplyError,
 )
-from nebula_async.requests import ImageRequest
+from nebula_async.requests import Request
 
 
 @define(eq=False)
@@ -71,17 +71,17 @@ def stops_job(error: NebulaError) -> bool:
 
 def state_after(error: NebulaError) -> State:
     """Return where an item stands whose call ended with an error."""
-    if isinstance(error, UnusableReplyError | JobError) and error.charges.at_most:
+    if isinstance(error, UnusableReplyError | DownloadError | JobError) and error.charges.at_most:
         return State.BAD
     if _is_refusal(error):
         return State.REJECTED
     return State.UNKNOWN if error.charges.at_most else State.PENDING
 
 
-def at_stake(request: ImageRequest, config: Config) -> int:
+def at_stake(request: Request, config: Config) -> int:
     """Return how many pictures a call may be charged at most."""
     calls = 1 if config.idempotency == "replay" else min(1 + config.retry.resend_unknown, config.retry.attempts)
-    return calls * pictures_asked(request)
+    return calls * request.pictures
 
 
 def _is_refusal(error: NebulaError) -> bool:

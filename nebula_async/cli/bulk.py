@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.recovery import Recovery
 from nebula_async.bulk.report import Report
-from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, run, say, tell
+from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, learn_prices, run, say, tell
 from nebula_async.cli.parameters import PictureParameters
 from nebula_async.cli.progress import RunProgress, shown_progress
 
@@ -43,7 +43,7 @@ def bulk(
     ----------
     manifest
         Prompts: .txt (one a line), .csv or .tsv (with a header of field names), .jsonl (an object or a text a line).
-        The options below fill in what a line leaves out.
+        The options below fill in what a line leaves out; a line's `dialect` says which API it is for.
     out
         The folder for the pictures and for what the job knows of them; else one named after the file.
     concurrency
@@ -79,6 +79,8 @@ async def _bulk(
             server=EMULATOR if connection.emulator else None,
         ) as job,
     ):
+        if (await job.report()).waiting:
+            await learn_prices(nebula)
         return await _run(job)
 
 

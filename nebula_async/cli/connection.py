@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -14,9 +14,16 @@ from attrs import evolve, frozen
 from cyclopts import Parameter
 
 from nebula_async.client import AsyncNebula
-from nebula_async.config import Config, Tier
+from nebula_async.config import Config, RetryPolicy, Tier
 from nebula_async.engine.verdict import is_fatal
-from nebula_async.errors import ConfigurationError, InvalidRequestError, JobError, NebulaError, RateLimitError
+from nebula_async.errors import (
+    ConfigurationError,
+    DownloadError,
+    InvalidRequestError,
+    JobError,
+    NebulaError,
+    RateLimitError,
+)
 from nebula_async.events import Event, Held, ParameterIgnored, log_event
 
 if TYPE_CHECKING:
@@ -26,6 +33,9 @@ USAGE, STOPPED, INTERRUPTED = 2, 3, 130
 
 LATENCY, CREDIT = 0.1, "1000000"
 """A tenth of the usual times, and more credit than any tour spends."""
+
+PRICE_SECONDS = 2.0
+"""Prices are for telling, and worth no longer wait."""
 
 LONG_HOLD = 5.0
 """A wait of so many seconds is worth a word."""
@@ -38,7 +48,9 @@ class Connection:
     """Where the API is, and as whom it is called."""
 
     base_url: str | None = None
-    "The API, up to and with /api/v1."
+    "The serverless API, up to and with /api/v1."
+    inference_url: str | None = None
+    "The inference API, up to and with /v1."
     tier: str | None = None
     "The account's tier: engineer-1, engineer-2, engineer-3, expert-1 or expert-2."
     timeout: float | None = None
@@ -53,23 +65,41 @@ async def connected(connection: Connection, *, concurrency: int | None = None) -
     config = _config(connection, concurrency)
     with _emulated(config.tier) if connection.emulator else nullcontext() as emulator:
         if emulator is not None:
-            config = evolve(config, base_url=emulator.base_url)
+            config = _emulator_config(config, emulator)
         async with AsyncNebula(emulator.key if emulator else None, config=config, observer=_observe) as nebula:
             yield nebula
 
 
 def _config(connection: Connection, concurrency: int | None) -> Config:
-    if connection.emulator and connection.base_url is not None:
-        raise ConfigurationError("--emulator and --base-url name two servers; give one of them")
+    urls = {"--base-url": connection.base_url, "--inference-url": connection.inference_url}
+    if connection.emulator and (given := [option for option, url in urls.items() if url is not None]):
+        raise ConfigurationError(f"--emulator and {given[0]} name two servers; give one of them")
     config = Config.from_env()
     options = {
         "base_url": connection.base_url,
+        "inference_url": connection.inference_url,
         "tier": connection.tier,
         "timeouts": None if connection.timeout is None else evolve(config.timeouts, total=connection.timeout),
         "concurrency": concurrency,
     }
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    return evolve(config, **given)
+    chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    return evolve(config, **chosen)
+
+
+def _emulator_config(config: Config, emulator: Emulator) -> Config:
+    return evolve(
+        config,
+        base_url=emulator.base_url,
+        inference_url=emulator.inference_url,
+        allowed_image_hosts=(emulator.storage_host,),
+    )
+
+
+async def learn_prices(nebula: AsyncNebula) -> None:
+    """Take the account's own prices, where the API tells them soon; else those that are built in stand."""
+    seconds = min(PRICE_SECONDS, nebula.config.timeouts.total)
+    with suppress(NebulaError):
+        await nebula.with_options(retry=RetryPolicy(attempts=1), timeout=seconds).models()
 
 
 def _observe(event: Event) -> None:
@@ -101,6 +131,8 @@ def run(command: Callable[..., Awaitable[int]], *arguments: Any) -> int:
         return anyio.run(command, *arguments)
     except NebulaError as error:
         say(f"nebula-async: {error}{_about_money(error)}")
+        for url in _urls(error):
+            say(f"a picture that was not fetched: {url}")
         return exit_code(error)
     except OSError as error:
         place = "" if error.filename is None else f" ({error.filename})"
@@ -109,6 +141,11 @@ def run(command: Callable[..., Awaitable[int]], *arguments: Any) -> int:
     except KeyboardInterrupt:
         say("nebula-async: interrupted; what was under way may have been paid for")
         return INTERRUPTED
+
+
+def _urls(error: NebulaError) -> list[str]:
+    """Return where pictures lie that were paid for and could not be fetched."""
+    return [image.url for image in error.images if image.url] if isinstance(error, DownloadError) else []
 
 
 def exit_code(error: NebulaError) -> int:

@@ -16,11 +16,15 @@ def emulator(
     *,
     host: str = "127.0.0.1",
     port: int = 8080,
+    storage_port: int = 0,
     tier: str | None = None,
+    window: Literal["bucket", "fixed", "sliding"] = "bucket",
     fault: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     latency: float = 1.0,
     image_format: Annotated[Literal["png", "jpeg", "webp"], Parameter(name="--format")] = "png",
     retry_after: Literal["seconds", "http-date", "ms"] | None = None,
+    url_seconds: float = 3600,
+    expired_status: Literal[404, 403] = 404,
     key: Annotated[tuple[str, ...], Parameter(negative="")] = ("sk-emulator",),
     credit: str = "100",
     seed: int = 0,
@@ -35,8 +39,12 @@ def emulator(
         The address to listen on.
     port
         The port; 0 picks a free one.
+    storage_port
+        The port of the pictures that replies only link to; 0 picks a free one.
     tier
         Limits of a tier: engineer-1, engineer-2, engineer-3, expert-1 or expert-2. Without it there are none.
+    window
+        How a minute's limit is counted: as a bucket that refills, by the clock's minutes, or as any 60 seconds.
     fault
         Something to go wrong, such as 429:0.05 (one in twenty), 500:@3 (the third request), drop:@5-7, cut:0.01,
         delay=2:0.1 or malformed:@9. May be given again.
@@ -46,6 +54,10 @@ def emulator(
         The type of the pictures.
     retry_after
         Tell refused requests when to come again, in this style. The real API is not known to.
+    url_seconds
+        How long links to pictures work.
+    expired_status
+        What links answer afterwards.
     key
         A key that is accepted. May be given again.
     credit
@@ -59,11 +71,15 @@ def emulator(
         server = Emulator(
             host=host,
             port=port,
+            storage_port=storage_port,
             tier=tier,
+            window=window,
             faults=fault,
             latency=latency,
             image_format=image_format,
             retry_after=retry_after,
+            url_seconds=url_seconds,
+            expired_status=expired_status,
             keys=key,
             credit=credit,
             seed=seed,
@@ -73,7 +89,9 @@ def emulator(
         say(f"nebula-async: {error}")
         return USAGE
     except OSError as error:
-        say(f"nebula-async: cannot listen on {host}:{port}: {error.strerror or error}; choose another --port or --host")
+        where = error.filename or host
+        option = "--storage-port" if storage_port and where.endswith(f":{storage_port}") else "--port"
+        say(f"nebula-async: cannot listen on {where}: {error.strerror}; choose another {option} or --host")
         return USAGE
     return 0
 
@@ -81,3 +99,4 @@ def emulator(
 def _announce(server: Emulator) -> None:
     say("Nebula Block emulator; Ctrl-C ends it")
     tell(f"export NEBULA_BASE_URL={server.base_url}\nexport NEBULA_API_KEY={server.key}")
+    tell(f"export NEBULA_INFERENCE_URL={server.inference_url}\nexport NEBULA_ALLOWED_IMAGE_HOSTS={server.storage_host}")

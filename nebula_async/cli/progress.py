@@ -40,6 +40,8 @@ class RunProgress:
         with suppress(OSError):  # what shows how it goes must not end it
             if isinstance(result, Failure):
                 self._tell_failure(result)
+            elif result.missing:
+                self._tell_missing(result)
             self._show()
 
     def end_after(self, in_flight: int) -> None:
@@ -71,6 +73,12 @@ class RunProgress:
             self.console.print(text, markup=False, highlight=False)
         elif self.failed == MOST_FAILURES_TOLD + 1:
             self.console.print("more failures are noted in the job's ledger, and not told one by one")
+
+    def _tell_missing(self, generation: Generation) -> None:
+        text = (
+            f"item {generation.index + 1}: {generation.missing} of {generation.request.pictures} pictures are missing"
+        )
+        self.console.print(text, markup=False, highlight=False)
 
 
 class _Console(Console):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Any, TypeAlias, cast
 from weakref import ref
 
@@ -28,6 +29,9 @@ leaves means a request of unknown outcome.
 
 
 OriginKey: TypeAlias = tuple[bytes, bytes, int]
+
+FindAddresses: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+"""From a host name and a port to the addresses that may be connected to; raises `OSError` where none may be."""
 
 
 def tls_context() -> ssl.SSLContext:
@@ -47,10 +51,15 @@ def tls_context() -> ssl.SSLContext:
 
 @define(eq=False)
 class ConnectionStack(httpx.AsyncBaseTransport):
-    """An httpx transport over connections that belong to one event loop; it closes with the loop, if not before."""
+    """An httpx transport over connections that belong to one event loop; it closes with the loop, if not before.
+
+    With `find_addresses`, a host is connected to at the addresses that it returns and at no other; the host's name
+    stays what TLS verifies and what idle connections are told apart by.
+    """
 
     idle_seconds: float = IDLE_SECONDS
     make_tls_context: Callable[[], ssl.SSLContext] = tls_context
+    find_addresses: FindAddresses | None = None
     _idle: dict[OriginKey, deque[_Connection]] = field(factory=dict, init=False)
     _tls: ssl.SSLContext | None = field(default=None, init=False)
     _until_closed: AsyncGenerator[None, None] | None = field(default=None, init=False)
@@ -92,7 +101,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
             if connection.http.is_available() and not connection.http.has_expired():
                 return connection
             await connection.aclose()
-        wire, tls = _Wire(), await self._tls_for(origin)
+        wire, tls = _Wire(self.find_addresses), await self._tls_for(origin)
         http = httpcore.AsyncHTTPConnection(
             origin, ssl_context=tls, keepalive_expiry=self.idle_seconds, network_backend=wire
         )
@@ -116,11 +125,29 @@ class ConnectionStack(httpx.AsyncBaseTransport):
 class _Wire(httpcore.AsyncNetworkBackend):
     """Opens the socket of one connection and remembers it: httpcore forgets one whose TLS handshake is cancelled."""
 
+    find_addresses: FindAddresses | None = None
     _sockets: httpcore.AsyncNetworkBackend = field(factory=httpcore.AnyIOBackend, init=False)
     _socket: httpcore.AsyncNetworkStream | None = field(default=None, init=False)
 
-    async def connect_tcp(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
-        self._socket = await self._sockets.connect_tcp(*arguments, **options)
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        connect = partial(
+            self._connect, port=port, timeout=timeout, local_address=local_address, socket_options=socket_options
+        )
+        *others, last = [host] if self.find_addresses is None else await self.find_addresses(host, port)
+        for address in others:
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return await connect(address)
+        return await connect(last)
+
+    async def _connect(self, address: str, **options: Any) -> httpcore.AsyncNetworkStream:
+        self._socket = await self._sockets.connect_tcp(address, **options)
         return self._socket
 
     async def aclose(self) -> None:

@@ -50,33 +50,51 @@ class ExchangeError(Exception):
 
 
 @define(eq=False)
-class Transport:
-    """Sends requests of one account to one origin, over connections that belong to the running event loop.
+class Credentials:
+    """The key of an account, and the URLs whose servers are told it."""
 
-    `custom` is a user's own httpx transport, which is theirs to close.
-    """
-
-    origin: str
+    urls: tuple[str, ...]
     key: Callable[[], ApiKey]
-    custom: httpx.AsyncBaseTransport | None = None
-    made_at: str = "an unknown place"
-    _is_open: bool = field(default=False, init=False)
-    _is_closed: bool = field(default=False, init=False)
-    _stacks: PerLoop[ConnectionStack] = field(factory=lambda: PerLoop(ConnectionStack), init=False)
-    _origin: Origin = field(init=False)
+    _origins: frozenset[Origin] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         try:
-            self._origin = _origin(httpx.URL(self.origin))
-        except (httpx.InvalidURL, ValueError) as error:
-            raise ConfigurationError(f"base_url is no URL that can be called: {error}; got {self.origin!r}") from error
+            self._origins = frozenset(_origin(_parsed(url)) for url in self.urls)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+
+    def headers(self, url: httpx.URL) -> dict[str, str]:
+        """Return the header that a request to this URL carries the key in."""
+        if _origin(url) not in self._origins:
+            raise RuntimeError(f"the key is only sent to {' and '.join(self.urls)}, not to {url.host}")
+        return {"Authorization": f"Bearer {self.key().reveal()}"}
+
+
+@define(eq=False)
+class Transport:
+    """Sends requests over connections that belong to the running event loop; the key goes along where there is one.
+
+    `custom` is a user's own httpx transport, which is theirs to close; `make_stack` makes the connections of a loop.
+    """
+
+    credentials: Credentials | None = None
+    custom: httpx.AsyncBaseTransport | None = None
+    made_at: str = "an unknown place"
+    make_stack: Callable[[], ConnectionStack] = ConnectionStack
+    _is_open: bool = field(default=False, init=False)
+    _is_closed: bool = field(default=False, init=False)
+    _stacks: PerLoop[ConnectionStack] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._stacks = PerLoop(self.make_stack)
 
     async def exchange(
         self, request: HttpRequest, progress: Progress, headers: dict[str, str], timeouts: Timeouts
     ) -> Reply:
         """Send the request and return the complete reply; `progress` follows how far it came.
 
-        Raises `ExchangeError` where no complete reply came, and `UnusableReplyError` for a 2xx that breaks a bound.
+        Raises `ExchangeError` where no complete reply came, `UnusableReplyError` for a 2xx that breaks a bound, and
+        `ValueError` for a URL that cannot be called.
         Cancellation closes the connection.
         """
         outgoing, http = self._outgoing(request, progress, headers, timeouts), self._http()
@@ -109,19 +127,13 @@ class Transport:
     def _outgoing(
         self, request: HttpRequest, progress: Progress, headers: dict[str, str], timeouts: Timeouts
     ) -> httpx.Request:
-        url = httpx.URL(request.url)
-        if _origin(url) != self._origin:
-            raise RuntimeError(f"the key is only sent to {self.origin}, not to {url.host}")
+        url = _parsed(request.url)
         extensions: dict[str, Any] = {
             "timeout": {"connect": timeouts.connect, "write": timeouts.write, "read": timeouts.read},
             "trace": progress.trace,
         }
-        fixed = {
-            "Authorization": f"Bearer {self.key().reveal()}",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": USER_AGENT,
-        }
+        fixed = {"Accept": request.accept, "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+        fixed |= self.credentials.headers(url) if self.credentials else {}
         typed = {"Content-Type": "application/json"} if request.body else {}
         return httpx.Request(
             request.method, url, headers=fixed | typed | headers, content=request.body or None, extensions=extensions
@@ -157,6 +169,15 @@ async def _read(response: httpx.Response, progress: Progress, limit: int) -> byt
     if body.problem:
         raise UnusableReplyError(body.problem)
     return bytes(body.data)
+
+
+def _parsed(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+        _ = parsed.host  # decoded when it is asked for
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ValueError(f"{url!r} is no URL that can be called: {error}") from error
+    return parsed
 
 
 def _origin(url: httpx.URL) -> Origin:

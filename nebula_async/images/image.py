@@ -12,7 +12,7 @@ from uuid import uuid4
 import anyio.to_thread
 from attrs import field, frozen
 
-from nebula_async.images.media import EXTENSIONS
+from nebula_async.images.media import EXTENSIONS, read_media
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -26,7 +26,8 @@ def _size_only(data: bytes | None) -> str:
 class Image:
     """A picture: `data` are its bytes, `media_type`, `width`, `height` (pixels) and `extension` are read from them.
 
-    A reply that only gave a `url` has that instead of `data`, valid until `expires_at`.
+    One that came as a `url` and was not fetched has that instead of `data`; it is valid until `expires_at` (an hour
+    after generation), and `nebula.download(image)` fetches it.
     """
 
     data: bytes | None = field(default=None, repr=_size_only)
@@ -70,7 +71,8 @@ class Image:
 
     def _bytes(self) -> bytes:
         if self.data is None:
-            raise ValueError("this picture has no bytes here: the reply only gave a URL (image.url)")
+            until = f" before {self.expires_at:%H:%M} UTC" if self.expires_at else ""
+            raise ValueError(f"this picture has no bytes here, only a URL: fetch it with nebula.download(image){until}")
         return self.data
 
     def _target(self, path: Path) -> Path:
@@ -79,6 +81,20 @@ class Image:
         if any(path.suffix.lower() in suffixes for suffixes in EXTENSIONS.values()):
             raise ValueError(f"{path.name}: the picture is {self.media_type}; save it as {path.stem}{self.extension}")
         return path.with_name(path.name + (self.extension or ""))
+
+
+def read_image(data: bytes, *, url: str | None = None, expires_at: datetime | None = None) -> Image:
+    """Return the picture that the bytes of a file are. Raises `ValueError` for what is no whole picture."""
+    media = read_media(data)
+    return Image(
+        data=data,
+        media_type=media.media_type,
+        width=media.width,
+        height=media.height,
+        extension=media.extension,
+        url=url,
+        expires_at=expires_at,
+    )
 
 
 def _publish(data: bytes, target: Path, overwrite: bool) -> None:

@@ -12,7 +12,7 @@ import pybase64
 
 from nebula_async.checks import shown
 from nebula_async.errors import InvalidRequestError
-from nebula_async.images.media import read_media
+from nebula_async.images.media import Media, read_media
 
 DATA_URL = "data:"
 
@@ -45,7 +45,7 @@ PictureSource: TypeAlias = str | PathLike[str] | bytes | BinaryFile | PillowImag
 
 
 def is_source(value: object) -> bool:
-    """Whether a value is of a kind that `read_source` can read."""
+    """Whether a value is of a kind that `read_sources` can read."""
     if isinstance(value, io.TextIOBase) or iscoroutinefunction(getattr(value, "read", None)):
         return False
     return isinstance(value, str | PathLike | bytes | BinaryFile | PillowImage)
@@ -60,18 +60,31 @@ def as_text(source: PictureSource) -> str:
     raise InvalidRequestError(f"a {type(source).__name__} cannot be written down; give its path or its bytes")
 
 
-def read_source(source: PictureSource, name: str) -> bytes:
-    """Read a source and return its bytes. Blocks, as long as what it comes from does: call it beside the loop.
+def read_sources(image: PictureSource, mask: PictureSource | None) -> dict[str, bytes]:
+    """Read a picture, and its mask where there is one, and return their bytes by field.
 
-    Raises `InvalidRequestError`, naming the field, for what cannot be read and for what is no picture.
+    Blocks, as long as what they come from does: call it beside the loop. Raises `InvalidRequestError`, naming the
+    field, for what cannot be read, for what is no picture, and for a mask of another size than the picture's.
     """
+    data, media = _read_picture(image, "image")
+    if mask is None:
+        return {"image": data}
+    mask_data, mask_media = _read_picture(mask, "mask")
+    if (mask_media.width, mask_media.height) != (media.width, media.height):
+        raise InvalidRequestError(
+            f"the mask is {mask_media.width}x{mask_media.height} pixels and the image {media.width}x{media.height};"
+            " give a mask of the image's size"
+        )
+    return {"image": data, "mask": mask_data}
+
+
+def _read_picture(source: PictureSource, name: str) -> tuple[bytes, Media]:
     try:
         data = _read(source)
-        read_media(data)
+        return data, read_media(data)
     except Exception as error:  # an open file, or a picture not loaded yet, is other people's code
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InvalidRequestError(f"{name} cannot be used: {reason}; got {shown(source)}") from error
-    return data
 
 
 def _read(source: PictureSource) -> bytes:

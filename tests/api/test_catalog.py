@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from nebula_async.api.catalog import CATALOG, PARAMETERS, find_problems, price_of, with_seed
+from nebula_async.api.catalog import CATALOG, PARAMETERS, find_conflict, find_problems, price_of, with_seed
 from nebula_async.requests import ImageRequest
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -105,6 +105,27 @@ def test_the_price_of_an_unknown_model_is_not_known():
 def test_models_that_need_an_image_say_so(model):
     """Inpainting and editing without an image are told before they are paid for."""
     assert (f"{model} needs an image",) == find_problems(ImageRequest("x", model=model))
+
+
+@pytest.mark.parametrize("names", [("image",), ("image", "mask"), ("image", "width", "seed")])
+@pytest.mark.parametrize("model", MODELS)
+def test_an_image_for_a_model_that_takes_none_is_a_conflict(model, names):
+    """An image that a text model would pass over at full price is told apart from what is merely not honoured."""
+    conflict = find_conflict(request(model, *names))
+    if model in (FILL, KONTEXT):
+        assert conflict is None
+    else:
+        assert conflict == (
+            f"{model} makes pictures from text and takes no image; leave the image out, or use one of {FILL}, {KONTEXT}"
+        )
+
+
+@pytest.mark.parametrize("model", [*MODELS, "a/b"])
+def test_without_an_image_there_is_no_conflict(model):
+    """No other parameter keeps a request from being sent, and of a model that is not known nothing is."""
+    names = set(PARAMETERS) - {"image", "mask"}
+    assert find_conflict(ImageRequest("x", model=model, **{name: VALUES[name] for name in names})) is None
+    assert find_conflict(request("a/b", "image", "mask")) is None
 
 
 @pytest.mark.parametrize(

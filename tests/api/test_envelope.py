@@ -89,6 +89,22 @@ def test_a_documented_code_decides_on_any_status(code, status):
     assert f"HTTP {status}, {code}" in str(error)
 
 
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("name", [b"X-Request-Id", b"request-id", b"CF-RAY"])
+def test_an_error_of_the_inference_api_can_be_asked_about(code, name):
+    """Each code of the inference API comes with its message, its details and the id of its request, on a pickle too."""
+    body = {
+        "status": "error",
+        "error": {"code": code, "message": "Said so.", "details": {"reason": ["a", {"b": None}]}},
+    }
+    error = error_of(400, body, (name, b"req-7"))
+    for each in (error, pickle.loads(pickle.dumps(error))):  # noqa: S301 - our own bytes
+        assert (400, code, {"reason": ["a", {"b": None}]}, "req-7") == (
+            each.status, each.code, each.details, each.request_id,
+        )  # fmt: skip
+        assert str(each).startswith(f"the API answered Said so. (HTTP 400, {code})")
+
+
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize(
     "body", [b"", {}, {"status": "error", "error": {"code": "brand_new_code"}}], ids=["empty", "no facts", "new code"]
@@ -157,9 +173,9 @@ def test_other_invalid_codes_are_bad_requests_unless_the_status_says_more(code, 
 )
 def test_every_known_envelope_is_read(body, message, code, details):
     """Message, code and details are found in each form that this API, or a proxy before it, writes errors in."""
-    error = error_of(400, body)
+    error = error_of(400, body, (b"x-request-id", b"req-7"))
     assert f"the API answered {message} (HTTP 400" in str(error)
-    assert (code, details) == (error.code, error.details)
+    assert (400, code, details, "req-7") == (error.status, error.code, error.details, error.request_id)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ from PIL import Image as Pillow
 
 from nebula_async.api.envelope import read_error
 from nebula_async.api.messages import Reply
-from nebula_async.api.serverless import encode_request, read_reply
+from nebula_async.api.replies import read_reply
+from nebula_async.api.serverless import encode_request
 from nebula_async.errors import ContentPolicyError, UnusableReplyError
-from nebula_async.images.sources import read_source
+from nebula_async.images.sources import read_sources
 from nebula_async.requests import ImageRequest
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -73,7 +74,7 @@ def test_image_to_image_is_sent_as_printed():
         image=picture,
         mask=picture,
     )
-    encoded = base64.b64encode(read_source(picture, "image")).decode()
+    encoded = base64.b64encode(read_sources(picture, None)["image"]).decode()
     printed = sent_by_curl("serverless_image_to_image.curl.sh")
     assert ("/9j/4", "/9j/4") == (printed["image"][:5], encoded[:5])
     assert {**printed, "image": encoded, "mask": encoded} == sent_by_us(request, image=encoded, mask=encoded)

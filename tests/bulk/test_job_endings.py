@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from nebula_async.charges import Charges
 from nebula_async.client import AsyncNebula
 from nebula_async.config import Config, RetryPolicy
 from nebula_async.emulator import Emulator
-from nebula_async.errors import JobError, OutcomeUnknownError, UnusableReplyError
+from nebula_async.errors import DownloadError, JobError, OutcomeUnknownError
 from nebula_async.events import Held, Sent
 from nebula_async.requests import ImageRequest
 from nebula_async.results import Failure, Generation
@@ -68,25 +70,32 @@ async def run(manifest: Path, emulator: Emulator, **options) -> Report:
         return await job.run()
 
 
-async def test_a_reply_that_only_names_a_url_is_bad_and_the_job_goes_on(manifest):
-    """A picture's URL is no picture: it is told while it can be fetched, is paid for, and not asked for again."""
+async def test_a_picture_whose_url_is_gone_is_bad_and_the_job_goes_on(manifest):
+    """What is paid for and cannot be fetched is told with its URL, noted in the ledger, and not asked for again."""
     asked, told = [], []
 
     def reply(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(404)
         asked.append(json.loads(request.content)["prompt"])
         return httpx.Response(200, json={"data": [{"url": f"https://pictures.example/{len(asked)}.png"}]})
 
+    config = Config(base_url="http://localhost", retry=RetryPolicy(backoff=0))
     for _ in range(2):
         async with (
-            AsyncNebula("sk-1", base_url="http://localhost", transport=httpx.MockTransport(reply)) as nebula,
+            AsyncNebula("sk-1", config=config, transport=httpx.MockTransport(reply)) as nebula,
             BulkJob(manifest, manifest.parent / "out", nebula, defaults=SMALL, on_result=told.append) as job,
         ):
             report = await job.run()
         assert (4, 0, 1, Charges(4, 4)) == (report.bad, report.waiting, report.exit_code, report.charges)
 
+    urls = {f"https://pictures.example/{number}.png" for number in range(1, 5)}
     assert sorted(CATS) == sorted(asked)
-    assert [(UnusableReplyError, Charges(1, 1))] * 4 == [(type(result.error), result.error.charges) for result in told]
-    assert {f"https://pictures.example/{number}.png" in str(told) for number in range(1, 5)} == {True}
+    assert [(DownloadError, Charges(1, 1))] * 4 == [(type(result.error), result.error.charges) for result in told]
+    assert urls == {image.url for result in told for image in result.error.images}
+    with closing(sqlite3.connect(manifest.parent / "out" / ".nebula" / "ledger.db")) as ledger:
+        noted = [error for (error,) in ledger.execute("SELECT error FROM item")]
+    assert urls == {re.search(r"https://\S+", error)[0] for error in noted}
 
 
 async def test_a_folder_belongs_to_one_server(manifest, start):
@@ -199,8 +208,8 @@ async def test_what_a_run_spent_counts_every_attempt(manifest, start, faults, sp
 def test_spending_counts_models_without_a_price_apart():
     """What has no known price is counted in pictures, failures included."""
     spending, request = Spending(), ImageRequest("a cat", model="no/such")
-    spending.add(Generation(request=request, images=(), charges=Charges(1, 2)))
-    spending.add(Failure(request=request, error=OutcomeUnknownError("lost", charges=Charges(0, 1))))
+    spending.add(Generation(request=request, images=(), charges=Charges(1, 2)), None)
+    spending.add(Failure(request=request, error=OutcomeUnknownError("lost", charges=Charges(0, 1))), None)
 
     assert (3, Decimal(0), "$0") == (spending.unpriced, spending.at_most, str(spending))
 

@@ -22,7 +22,7 @@ from nebula_async.bulk.manifest import (
     read_manifest,
 )
 from nebula_async.errors import InvalidRequestError, JobError
-from nebula_async.requests import ImageRequest
+from nebula_async.requests import ImageRequest, InferenceRequest
 
 MODEL = {"model": "m"}
 
@@ -97,6 +97,40 @@ def test_what_a_row_says_wins_over_the_defaults(tmp_path):
     assert expected == read(path, width=512)
 
 
+def lake(number: int, line: int, prompt: str, **given: object) -> Item:
+    """Return an item of the inference API whose model is "m"."""
+    return Item(number, line, InferenceRequest(prompt, model="m", **given))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.csv", "prompt,dialect,n,size,width\na,inference,2,64x64,\nb,serverless,,,64\nc,,,,64\n"),
+        (
+            "p.jsonl",
+            '{"prompt": "a", "dialect": "inference", "n": 2, "size": "64x64"}\n'
+            '{"prompt": "b", "dialect": "serverless", "width": 64}\n{"prompt": "c", "dialect": null, "width": 64}\n',
+        ),
+    ],
+)
+def test_both_dialects_may_stand_in_one_manifest(tmp_path, name, content):
+    """An entry says in `dialect` which API it is for; without it, it is for the serverless one."""
+    first = 1 if name == "p.jsonl" else 2
+    expected = [
+        lake(0, first, "a", n=2, size="64x64"),
+        item(1, first + 1, "b", width=64),
+        item(2, first + 2, "c", width=64),
+    ]
+    assert expected == read(write(tmp_path, name, content))
+
+
+def test_the_dialect_may_be_the_same_for_all(tmp_path):
+    """With a dialect among the defaults, plain prompts are requests of that API; an entry may still name the other."""
+    path = write(tmp_path, "p.jsonl", '"a"\n{"prompt": "b", "dialect": "serverless"}\n')
+    assert [lake(0, 1, "a"), item(1, 2, "b")] == read(path, dialect="inference")
+    assert [lake(0, 1, "a", n=3)] == read(write(tmp_path, "p.txt", "a\n"), dialect="inference", n=3)
+
+
 @pytest.mark.parametrize("given", ["cat.png", "sub/../cat.png"])
 def test_pictures_are_found_beside_the_manifest(tmp_path, given):
     """A relative picture path starts at the manifest's folder, wherever the job is started."""
@@ -130,7 +164,10 @@ def test_a_picture_that_is_not_there_is_a_bad_line(tmp_path, given):
     assert str(bad).endswith("cat.png is no file")
 
 
-KNOWN = "guidance_scale, height, id, image, mask, model, negative_prompt, num_steps, prompt, seed, width"
+KNOWN = (
+    "dialect, guidance_scale, height, id, image, mask, model, n, negative_prompt, num_steps, prompt, quality, "
+    "response_format, seed, size, style, width"
+)
 
 
 @pytest.mark.parametrize(
@@ -168,13 +205,34 @@ KNOWN = "guidance_scale, height, id, image, mask, model, negative_prompt, num_st
         ),
         ("p.jsonl", '{"prompt": "x", "prompt": "y"}', 1, "the key 'prompt' is there more than once; keep one"),
         ("p.jsonl", '{"prompt": "x", "extra": {"a": 1, "a": 1}}', 1, "the key 'a' is there more than once; keep one"),
-        ("p.jsonl", '{"prompt": "x", "size": 5}', 1, "unknown field size; known are "),
+        ("p.jsonl", '{"prompt": "x", "sise": 5}', 1, "unknown field sise; known are "),
+        (
+            "p.jsonl",
+            '{"prompt": "x", "size": "64x64"}',
+            1,
+            "size belongs to the inference dialect (InferenceRequest), and",
+        ),
+        (
+            "p.jsonl",
+            '{"prompt": "x", "dialect": "inference", "width": 64}',
+            1,
+            "width belongs to the serverless dialect",
+        ),
+        ("p.jsonl", '{"prompt": "x", "dialect": "C"}', 1, "dialect must be one of inference, serverless; got 'C'"),
+        (
+            "p.jsonl",
+            '{"prompt": "x", "dialect": "inference", "n": "2"}',
+            1,
+            "n must be a whole number from 1 to 10; got '2'",
+        ),
         ("p.jsonl", '{"prompt": "x", "width": "512"}', 1, "width must be a whole number from 16 to 8192; got '512'"),
         ("p.jsonl", '{"prompt": "\\ud800"}', 1, "prompt must be text "),
         ("p.jsonl", '{"prompt": " "}', 1, "prompt must be text "),
         ("p.jsonl", "{}", 1, "prompt must be given"),
-        ("p.csv", "prompt,size,extra\nx,1,2\ny,1,2\n", 1, f"unknown column 'size', 'extra'; known are {KNOWN}"),
+        ("p.csv", "prompt,sise,extra\nx,1,2\ny,1,2\n", 1, f"unknown column 'sise', 'extra'; known are {KNOWN}"),
         ("p.csv", "prompt;width\nx;1\n", 1, f"unknown column 'prompt;width'; known are {KNOWN}"),
+        ("p.csv", "prompt,dialect,n\nx,inference,2.0\n", 2, "n must be a whole number; got '2.0'"),
+        ("p.csv", "prompt,dialect,size\nx,,64x64\n", 2, "size belongs to the inference dialect"),
         ("p.csv", "prompt,prompt\nx,y\n", 1, "column prompt is there more than once; keep one"),
         ("p.csv", "width\n512\n", 1, f"a column prompt must be given; known are {KNOWN}"),
         ("p.csv", "prompt,width\nx,512.0\n", 2, "width must be a whole number; got '512.0'"),
@@ -295,7 +353,18 @@ def test_a_file_without_line_breaks_is_refused(tmp_path, name):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("defaults", [{"width": 1}, {"size": 512}, {"model": ""}])
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        {"width": 1},
+        {"size": "64x64"},
+        {"model": ""},
+        {"dialect": "C"},
+        {"dialect": "inference", "width": 64},
+        {"dialect": "inference", "mask": "m.png"},
+        {"dialect": "inference", "size": 512},
+    ],
+)
 def test_wrong_defaults_are_said_once(tmp_path, defaults):
     """A mistake in the defaults is raised at once, not repeated for every line."""
     with pytest.raises(InvalidRequestError):
@@ -354,12 +423,13 @@ def test_a_check_needs_little_memory(tmp_path):
 
 
 def test_every_number_field_has_a_cell_type():
-    """Each numeric field of a request can be given in a CSV cell."""
-    types = {attribute.name: str(attribute.type) for attribute in fields(ImageRequest)}
+    """Each numeric field of a request of either kind can be given in a CSV cell."""
+    kinds = (ImageRequest, InferenceRequest)
+    types = {attribute.name: str(attribute.type) for kind in kinds for attribute in fields(kind)}
 
     assert {name for name, kind in types.items() if "int" in kind} == WHOLE_COLUMNS
     assert {name for name, kind in types.items() if "float" in kind} == NUMBER_COLUMNS
-    assert types.keys() - {"extra"} == COLUMNS
+    assert {*types, "dialect"} - {"extra"} == COLUMNS
 
 
 TEXT = st.one_of(

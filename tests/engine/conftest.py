@@ -18,6 +18,13 @@ def authority():
 
 
 @pytest.fixture
+def trusted(authority, monkeypatch, tmp_path) -> None:
+    """Let this machine trust that authority."""
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+
+
+@pytest.fixture
 def certified(authority) -> ssl.SSLContext:
     """What a server needs whose certificate that authority signed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -17,7 +17,7 @@ from trio.testing import MockClock
 from wire import PATIENCE, RawServer, answer, ask, closed_url, keep, make_caller, says
 
 from nebula_async.api.messages import HttpRequest, Reply
-from nebula_async.api.serverless import read_reply
+from nebula_async.api.replies import read_reply
 from nebula_async.charges import Charges
 from nebula_async.config import RetryPolicy, Timeouts
 from nebula_async.emulator import Emulator, Fault

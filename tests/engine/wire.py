@@ -10,11 +10,15 @@ import threading
 from collections.abc import Callable
 from random import Random
 
+import pytest
+
 from nebula_async.api.messages import HttpRequest, Reply
-from nebula_async.config import Config, RetryPolicy
+from nebula_async.config import Config, RetryPolicy, Timeouts
 from nebula_async.engine.call import Caller
+from nebula_async.engine.download import Downloader
 from nebula_async.engine.gate import local_gate
-from nebula_async.engine.transport import Transport
+from nebula_async.engine.transport import Credentials, Transport
+from nebula_async.errors import DownloadError
 from nebula_async.keys import find_key
 
 Handle = Callable[[socket.socket], object]
@@ -106,13 +110,48 @@ def make_caller(url: str, events: list | None = None, custom=None, key="sk-emula
     config = Config(**{"base_url": url, "retry": RetryPolicy(backoff=0)} | settings)
     source = seeded(7)
     notify = (lambda _event: None) if events is None else events.append
-    transport = Transport(config.base_url, find_key(key), custom)
+    credentials = Credentials((config.base_url, config.inference_url), find_key(key))
+    transport = Transport(credentials, custom)
     return Caller(transport, local_gate(config, source), config, notify, source)
 
 
 def ask(url: str, pictures: int = 1) -> HttpRequest:
     """Return a request of the engine's tests."""
     return HttpRequest(method="POST", url=f"{url}/images/generation", body=b'{"prompt":"x"}', pictures=pictures)
+
+
+QUICK = Config(retry=RetryPolicy(backoff=0), timeouts=Timeouts(connect=1, write=1, read=1, attempt=2, total=5))
+"""Settings of downloads that must not take long, whatever happens."""
+
+
+def place(server: RawServer) -> str:
+    """Return where a server listens, as `allowed_image_hosts` names it."""
+    return server.url.partition("://")[2]
+
+
+async def a_picture(data: bytes) -> bytes:
+    """Take only what begins like a picture of these tests."""
+    if not data.startswith(b"picture"):
+        raise ValueError("it is no picture")
+    return data
+
+
+async def download(
+    url: str, *allowed: str, seconds: float = 5.0, config: Config = QUICK, read=a_picture, custom=None
+) -> bytes:
+    """Fetch a URL with a downloader of its own, to which these hosts are allowed."""
+    downloader = Downloader(frozenset(allowed), seeded(7), custom)
+    try:
+        return await downloader.fetch(url, read, config, seconds=seconds)
+    finally:
+        await downloader.aclose()
+
+
+async def undelivered(url: str, *allowed: str, **options) -> DownloadError:
+    """Fetch a URL and return what was raised."""
+    with pytest.raises(DownloadError) as caught:
+        await download(url, *allowed, **options)
+    return caught.value
 
 
 def closed_url() -> str:

@@ -1,0 +1,158 @@
+"""A successful reply of any dialect: its pictures and what it says beside them.
+
+The structure decides, whatever dialect was asked: the serverless list, the inference API's `data.images`, and the
+shapes of older servers (the vendor's pages "Generate Serverless Images" and "Image Generation API", and their history).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import cattrs
+from attrs import evolve, frozen
+
+from nebula_async.api.envelope import is_error, is_known, read_error
+from nebula_async.api.extract import decode_base64, flat_enough, parse_json
+from nebula_async.api.headers import read_request_id
+from nebula_async.api.messages import Reply
+from nebula_async.errors import NebulaError, UnusableReplyError
+from nebula_async.images.image import Image, read_image
+
+URL_LIFETIME = timedelta(hours=1)
+"""How long the inference API's URLs are documented to be valid after generation."""
+
+
+def _optional(kind: type | tuple[type, ...]) -> Any:
+    """A hook under which a member of the wrong type reads as absent: replies are documented thinly."""
+    return lambda value, _type: value if isinstance(value, kind) and not isinstance(value, bool) else None
+
+
+def _finite(value: object, _type: object = float) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) <= sys.float_info.max else None  # NaN is not, nor a long whole number
+
+
+replies = cattrs.Converter()
+replies.register_structure_hook(str | None, _optional(str))
+replies.register_structure_hook(int | None, _optional(int))
+replies.register_structure_hook(float | None, _finite)
+replies.register_structure_hook(Mapping[str, Any] | None, _optional(dict))
+
+
+@frozen
+class Entry:
+    """One picture of a reply, as base64 or as a URL."""
+
+    b64_json: str | None = None
+    url: str | None = None
+    index: int | None = None
+    timings: Mapping[str, Any] | None = None
+
+
+@frozen
+class Facts:
+    """What a reply says beside its pictures."""
+
+    model: str | None = None
+    message: str | None = None
+    usage: Mapping[str, Any] | None = None
+
+
+@frozen(kw_only=True)
+class Answer:
+    """A successful reply, read: at least one picture; `missing` were asked for and are not there."""
+
+    facts: Facts
+    images: tuple[Image, ...]
+    inference_seconds: float | None = None
+    missing: int = 0
+
+
+def read_reply(reply: Reply, *, asked: int, now: float) -> Answer:
+    """Read a 2xx reply of any documented or observed shape, decoding its pictures. Blocks: call it beside the loop.
+
+    Raises the API's own error where the body says that the request failed, else `UnusableReplyError` for a body
+    without one usable picture.
+    """
+    body = parsed_object(reply)
+    if is_error(body):
+        raise _failure(reply, now)
+    entries = sorted(picture_entries(body), key=lambda entry: -1 if entry.index is None else entry.index)
+    images, problems = _decoded(entries, expires_at=datetime.fromtimestamp(now, UTC) + URL_LIFETIME)
+    if not images:
+        raise unusable(reply, f"the reply holds no usable picture: {problems[0] if problems else 'none in it'}")
+    return Answer(
+        facts=_facts(body),
+        images=tuple(images),
+        inference_seconds=_finite((entries[0].timings or {}).get("inference")),
+        missing=max(asked - len(images), 0),
+    )
+
+
+def _facts(body: Mapping[str, Any]) -> Facts:
+    data = body.get("data")
+    beside_pictures = data if isinstance(data, Mapping) else {}  # the inference API has its `usage` there
+    facts = replies.structure({**beside_pictures, **body}, Facts)
+    return evolve(facts, usage=flat_enough(facts.usage))
+
+
+def _failure(reply: Reply, now: float) -> NebulaError:
+    """Return the API's own error where its code is known; with any other, the picture counts as paid for."""
+    error = read_error(reply, now=now)
+    if is_known(error.code):
+        return error
+    return unusable(reply, f"success in the status, failure in the body: {error}", error.details)
+
+
+def unusable(reply: Reply, problem: str, details: object = None) -> UnusableReplyError:
+    """Return the error for a reply that is a success and cannot be used."""
+    return UnusableReplyError(problem, request_id=read_request_id(reply.headers), details=details)
+
+
+def picture_entries(body: Mapping[str, Any]) -> list[Entry]:
+    """Find the pictures of a reply by its structure, whatever dialect was asked: the serverless list, the inference
+    API's `data.images`, and the shapes of older servers.
+    """
+    data = body.get("data")
+    found = data.get("images") if isinstance(data, Mapping) else data
+    if isinstance(found, list):
+        return [replies.structure(entry, Entry) for entry in found if isinstance(entry, Mapping)]
+    older = {
+        "b64_json": data.get("image_file") if isinstance(data, Mapping) else body.get("image_b64"),
+        "url": body.get("image_url"),
+    }
+    entry = replies.structure(older, Entry)
+    return [] if entry == Entry() else [entry]
+
+
+def parsed_object(reply: Reply) -> Mapping[str, Any]:
+    """Return the JSON object that a reply is. Raises `UnusableReplyError`."""
+    try:
+        body = parse_json(reply.body)
+    except ValueError as error:
+        raise unusable(reply, f"the reply is no JSON: {error}") from error
+    if not isinstance(body, Mapping):
+        raise unusable(reply, f"the reply is no JSON object but a {type(body).__name__}")
+    return body
+
+
+def _decoded(entries: list[Entry], *, expires_at: datetime) -> tuple[list[Image], list[str]]:
+    images, problems = [], []
+    for entry in entries:
+        try:
+            images.append(_image(entry, expires_at))
+        except ValueError as error:
+            problems.append(str(error))
+    return images, problems
+
+
+def _image(entry: Entry, expires_at: datetime) -> Image:
+    if not entry.b64_json:
+        if not entry.url:
+            raise ValueError("it has neither b64_json nor a URL")
+        return Image(url=entry.url, expires_at=expires_at)
+    return read_image(decode_base64(entry.b64_json))

@@ -1,0 +1,80 @@
+"""Where the pictures of one command are saved: what is paid for finds a place."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from nebula_async.cli.connection import say
+from nebula_async.errors import JobError
+from nebula_async.images.image import Image
+from nebula_async.images.media import EXTENSIONS, SUFFIXES
+from nebula_async.sinks.names import slug
+
+
+def choose_target(prompt: str, output: Path | None, *, overwrite: bool) -> Path:
+    """Return the file to save into, without extension where none was asked for.
+
+    Without an output, or into a folder, the prompt's words are the name. Refuses what could not be saved, before a
+    picture is paid for: raises `JobError`.
+    """
+    if output is None or output.is_dir():
+        target = _free_name((output or Path()) / (slug(prompt) or "picture"))
+    else:
+        target = output
+    existing = _existing(target)
+    if existing and not overwrite:
+        raise JobError(f"{existing[0]} exists; give another --output, or --overwrite")
+    _try_folder(target.parent)
+    return target
+
+
+async def save_pictures(images: Sequence[Image], target: Path, *, overwrite: bool) -> list[Path | None]:
+    """Save pictures, the first one as the target, the others under free names like it; return where each is.
+
+    One that cannot be saved under its name is saved under one like it, or in the folder for temporary files; `None`
+    stands for one that could not be saved anywhere.
+    """
+    first, *others = images
+    places = [await _save(first, target, overwrite=overwrite)]
+    return places + [await _save(image, _free_name(_without_suffix(target)), overwrite=False) for image in others]
+
+
+async def _save(image: Image, target: Path, *, overwrite: bool) -> Path | None:
+    name = _without_suffix(target)
+    if name != target and target.suffix.lower() not in EXTENSIONS[image.media_type or ""]:
+        say(f"the picture is {image.media_type}: {target.name} is saved with the extension {image.extension}")
+        target = _free_name(name)
+    for path in (target, _free_name(name), _free_name(Path(tempfile.gettempdir(), name.name))):
+        try:
+            return await image.save(path, overwrite=overwrite and path == target)
+        except OSError as error:
+            say(f"cannot save the picture as {path}: {error.strerror or error}")
+    return None
+
+
+def _try_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise JobError(f"cannot write to the folder {folder}: {reason}; give another --output") from error
+
+
+def _without_suffix(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+
+
+def _free_name(path: Path) -> Path:
+    names = (path if copy == 0 else path.with_name(f"{path.name}-{copy}") for copy in itertools.count())
+    return next(name for name in names if not _existing(name))
+
+
+def _existing(target: Path) -> list[Path]:
+    """Return the files that a target could mean before the type of the picture is known."""
+    suffixes = ("",) if target.suffix.lower() in SUFFIXES else SUFFIXES
+    return [path for suffix in suffixes if (path := target.with_name(target.name + suffix)).exists()]

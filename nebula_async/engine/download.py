@@ -1,0 +1,161 @@
+"""A URL that a server gave us, to what lies there: without the key, from public hosts alone, repeated freely."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import TypeVar
+from urllib.parse import urldefrag, urljoin
+
+import anyio
+from attrs import define, field
+
+from nebula_async.api.headers import read_delay
+from nebula_async.api.messages import HttpRequest, Reply
+from nebula_async.config import Config
+from nebula_async.engine.addresses import public_addresses
+from nebula_async.engine.connections import ConnectionStack
+from nebula_async.engine.loops import PerLoop
+from nebula_async.engine.phase import Progress
+from nebula_async.engine.transport import ExchangeError, HttpTransport, Transport
+from nebula_async.errors import DownloadError, NotSentError, UnusableReplyError, without_frames
+from nebula_async.urls import host_and_port, read_url
+
+Value = TypeVar("Value")
+
+MOST_AT_ONCE = 64
+MOST_REDIRECTS = 3
+TRIES = 3
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 8.0
+
+SECONDS_UNTIL_THERE = (3.0, 7.0)
+"""An object that was just made may not be there yet: it is gone if it is missing for so long."""
+
+PASSING = frozenset({408, 425, 429, *range(500, 600)})
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Unfetched(Exception):  # noqa: N818 - one try, not what a caller sees
+    """A try that failed: it is worth as many in all as `tries` says; the server asked for a wait of `delay` seconds."""
+
+    def __init__(self, problem: str, *, tries: float = TRIES, delay: float = 0.0, is_missing: bool = False) -> None:
+        super().__init__(problem)
+        self.tries = tries
+        self.delay = delay
+        self.is_missing = is_missing
+
+
+@define(eq=False)
+class Downloader:
+    """Fetches what URLs lead to, on connections of its own.
+
+    `allowed_hosts` are exact `host:port` pairs that may be on any address, and may be called by plain http. Through a
+    `custom` transport of the user's own, addresses are the user's own concern.
+    """
+
+    allowed_hosts: frozenset[str]
+    random: Random
+    custom: HttpTransport | None = None
+    made_at: str = "an unknown place"
+    _transport: Transport = field(init=False)
+    _slots: PerLoop[anyio.Semaphore] = field(factory=lambda: PerLoop(lambda: anyio.Semaphore(MOST_AT_ONCE)), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._transport = Transport(None, self.custom, self.made_at, self._open_stack)
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop; nothing can be fetched any more."""
+        await self._transport.aclose()
+
+    async def fetch(
+        self, url: str, read: Callable[[bytes], Awaitable[Value]], config: Config, *, seconds: float
+    ) -> Value:
+        """Fetch a URL and return what `read` makes of the bytes; a `ValueError` of it means that they are damaged.
+
+        Repeats what may pass for `seconds`, what the storage itself says three times. Raises `DownloadError`, which is
+        `retryable` where a later try may succeed; the URL, which may be a secret, is not in its message.
+        """
+        problem, lasting = "it was not tried", 0
+        with anyio.move_on_after(seconds):
+            for tries in itertools.count(1):
+                try:
+                    return await self._try(url, read, config)
+                except Unfetched as error:
+                    failure, problem = without_frames(error), str(error)
+                lasting += math.isfinite(failure.tries)
+                if lasting >= failure.tries:
+                    raise DownloadError(f"the picture cannot be fetched: {problem}")
+                await anyio.sleep(self._delay(failure, lasting if failure.is_missing else tries, config))
+        raise DownloadError(f"the picture was not fetched within {seconds:.3g} s: {problem}", retryable=True)
+
+    async def _try(self, url: str, read: Callable[[bytes], Awaitable[Value]], config: Config) -> Value:
+        async with self._slots.get():
+            reply = await self._follow(url, config)
+        if not reply.is_success:
+            delay = read_delay(reply.headers, now=time.time())
+            raise Unfetched(
+                f"its storage answered HTTP {reply.status}",
+                tries=math.inf if reply.status in PASSING else TRIES,
+                delay=delay.seconds if delay else 0.0,
+                is_missing=reply.status in (403, 404, 410),
+            )
+        try:
+            return await read(reply.body)
+        except ValueError as error:
+            raise Unfetched(f"what its storage sent cannot be used: {error}") from error
+
+    async def _follow(self, url: str, config: Config) -> Reply:
+        for _ in range(1 + MOST_REDIRECTS):
+            url = self._checked(url)
+            reply = await self._get(url, config)
+            target = _redirect(reply)
+            if target is None:
+                return reply
+            url = urljoin(url, target)
+        raise Unfetched(f"its URL is redirected more than {MOST_REDIRECTS} times", tries=1)
+
+    async def _get(self, url: str, config: Config) -> Reply:
+        request = HttpRequest(method="GET", url=url, accept="image/*")
+        try:
+            return await self._transport.exchange(request, Progress(), {}, config.timeouts)
+        except (ExchangeError, NotSentError) as error:
+            is_refused = isinstance(error.__cause__, PermissionError)
+            raise Unfetched(str(error), tries=1 if is_refused else math.inf) from error
+        except UnusableReplyError as error:
+            raise Unfetched(str(error)) from error
+        except ValueError as error:
+            raise Unfetched("its URL cannot be called", tries=1) from error
+
+    def _checked(self, url: str) -> str:
+        """Return a URL that may be called, without its fragment."""
+        try:
+            parts = read_url(url)
+        except ValueError as error:
+            raise Unfetched(f"its URL {error}", tries=1) from error
+        if parts.scheme != "https" and host_and_port(parts) not in self.allowed_hosts:
+            text = f"its URL must begin with https://; allowed_image_hosts may name {host_and_port(parts)}"
+            raise Unfetched(text, tries=1)
+        return urldefrag(url).url
+
+    def _delay(self, failure: Unfetched, tries: int, config: Config) -> float:
+        if failure.is_missing:
+            return SECONDS_UNTIL_THERE[tries - 1] * config.retry.backoff
+        own = self.random.uniform(0, min(LONGEST_WAIT, 2.0 ** min(tries, 10) / 4)) * config.retry.backoff
+        return max(failure.delay, own, SHORTEST_WAIT)
+
+    def _open_stack(self) -> ConnectionStack:
+        return ConnectionStack(find_addresses=self._find_addresses)
+
+    async def _find_addresses(self, host: str, port: int) -> list[str]:
+        name = f"[{host}]" if ":" in host else host
+        return [host] if f"{name}:{port}" in self.allowed_hosts else await public_addresses(host, port)
+
+
+def _redirect(reply: Reply) -> str | None:
+    """Return where a reply sends us."""
+    if reply.status not in REDIRECTS:
+        return None
+    return next((value.decode("latin-1") for name, value in reply.headers if name.lower() == b"location"), None)

@@ -1,0 +1,47 @@
+"""URLs that are called: what is wrong with one, before any library reads it in a way of its own."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import SplitResult, urlsplit
+
+LONGEST = 8192
+
+
+def read_url(text: str) -> SplitResult:
+    """Return the parts of an http or https URL. Raises `ValueError` saying what it must be; the URL is not in it."""
+    if len(text) > LONGEST:
+        raise ValueError(f"must have at most {LONGEST} characters")
+    if "\\" in text or not all("!" <= char <= "~" for char in text):
+        raise ValueError("must have no backslash, blank, control or non-ASCII character")
+    parts = _split(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("must begin with https:// and a host")
+    if parts.username is not None:
+        raise ValueError("must have no user name")
+    return parts
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # read when it is asked for
+    except ValueError:
+        raise ValueError("is no URL: its host or port cannot be read") from None
+    return parts
+
+
+def host_and_port(parts: SplitResult) -> str:
+    """Return where a URL leads, as `host:port`."""
+    host = parts.hostname or ""
+    return f"{f'[{host}]' if ':' in host else host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name means this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
