@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -61,5 +62,5 @@ def emulator(_shared_emulator: Emulator) -> Emulator:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch):
     """Tests see no key and no setting of the machine they run on."""
-    for name in ("NEBULA_API_KEY", "NEBULA_BASE_URL", "NEBULA_TIER", "NEBULA_TIMEOUT"):
+    for name in [name for name in os.environ if name.startswith("NEBULA_")]:
         monkeypatch.delenv(name, raising=False)
