@@ -9,15 +9,20 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from nebula_async.emulator import Emulator
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 PROGRAMS = [text for language, text in BLOCKS if language == "python"]
 COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
+ROWS = re.findall(r"^\| (?:Serverless|Inference|both).*? \| (.+?) \| `(.+)` \|$", README, flags=re.MULTILINE)
+"""What the documents show, and the command that runs it."""
 
 NOT_RUN = ("make ", "pip install ", "export ")
 """Set-up: `.ci/run` calls the make targets, and the suite runs in what pip installed."""
@@ -32,6 +37,8 @@ def environ(emulator) -> dict[str, str]:
         "PATH": scripts,
         "NEBULA_API_KEY": emulator.key,
         "NEBULA_BASE_URL": emulator.base_url,
+        "NEBULA_INFERENCE_URL": emulator.inference_url,
+        "NEBULA_ALLOWED_IMAGE_HOSTS": emulator.storage_host,
     }
 
 
@@ -68,6 +75,53 @@ def test_a_command_ends_well(line, environ, tmp_path):
     done = subprocess.run(shlex.split(line), cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stderr
     assert [] != list(tmp_path.rglob("*.png"))
+
+
+NEEDED = {"sh examples/curl": "curl", "cd examples/javascript": "npm"}
+"""What else a row of the table needs."""
+
+
+@pytest.fixture
+def sampled(environ, tmp_path) -> Iterator[tuple[Emulator, dict[str, str]]]:
+    """An emulator that knows the key of the documents' samples, and the environment that its command line announces."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", symlinks=True)
+    with Emulator(keys=["YOUR_API_KEY"]) as emulator:
+        yield (
+            emulator,
+            environ
+            | {
+                "NEBULA_API_KEY": emulator.key,
+                "NEBULA_BASE_URL": emulator.base_url,
+                "NEBULA_INFERENCE_URL": emulator.inference_url,
+                "NEBULA_ALLOWED_IMAGE_HOSTS": emulator.storage_host,
+            },
+        )
+
+
+def test_the_table_has_a_row_for_all_that_the_documents_show():
+    """Both dialects, the older spelling, each of the six samples, and what the pages say in prose are there."""
+    shown = [what for what, _ in ROWS]
+    assert 13 == len(ROWS) == README.count("\n| Serverless") + README.count("\n| Inference") + README.count("\n| both")
+    assert 6 == sum("sample" in what for what in shown)
+
+
+@pytest.mark.parametrize(("shown", "line"), ROWS, ids=[what for what, _ in ROWS])
+def test_a_row_of_the_table_runs(shown, line, sampled, tmp_path):
+    """What the documents show runs here, by the command that stands beside it; the emulator charges pictures for it."""
+    emulator, environ = sampled
+    for start, program in NEEDED.items():
+        if line.startswith(start) and shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    if "npm install" in line:  # the suite calls no registry: `make test` has installed what there is
+        if not (ROOT / "examples/javascript/node_modules").is_dir():
+            pytest.skip("the packages of examples/javascript are not installed: make test does so where npm is")
+        line = line.replace("npm install && ", "")
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert 0 == done.returncode, done.stderr
+    assert emulator.journal.charged or "error codes" in shown
+    assert done.stdout or "Python sample" in shown
 
 
 @pytest.mark.parametrize("line", commands("emulator"))

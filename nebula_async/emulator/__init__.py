@@ -3,9 +3,9 @@
 It shares no code with the client, so that what the two agree on is the protocol.
 """
 
-from nebula_async.emulator.account import TIERS, Tier
 from nebula_async.emulator.faults import Fault
 from nebula_async.emulator.journal import Journal, RequestRecord
+from nebula_async.emulator.limits import TIERS, Tier
 from nebula_async.emulator.server import Emulator
 
 __all__ = ["TIERS", "Emulator", "Fault", "Journal", "RequestRecord", "Tier"]

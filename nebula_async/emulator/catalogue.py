@@ -104,3 +104,12 @@ _MODELS = (
     ),
 )
 MODELS = {model.id: model for model in _MODELS}
+"""The models of dialect A, which are those of the list."""
+
+_DALL_E_3 = Model(
+    "dall-e-3", "DALL-E 3", "DALL-E 3", Decimal("0.0400"), 4.0, frozenset(), "The example of dialect B's page."
+)
+INFERENCE_MODELS = {model.id: model for model in (*_MODELS, _DALL_E_3) if not model.needs_image} | {
+    "sdxl": MODELS["stabilityai/stable-diffusion-xl-base-1.0"]
+}
+"""The models of dialect B: its page's two examples, and what paints from text alone."""

@@ -27,7 +27,7 @@ def _headers(given: Mapping[str, str]) -> Mapping[str, str]:
 
 @attrs.frozen
 class Fault:
-    """One fault of the generation endpoint, by `probability` or at request numbers counted from 1.
+    """One fault of the generation endpoints, by `probability` or at request numbers counted from 1, all together.
 
     `kind` is a status such as 429, or one of:
 
@@ -36,7 +36,7 @@ class Fault:
     * `refuse`: the connection ends before any work, nothing is billed;
     * `cut`: billed; the connection ends after about half of the body;
     * `malformed` (`argument`: nothing, `base64` or `html`): billed; 200 with a body that is no JSON, with a
-      `b64_json` that is no base64, or with a web page where the picture should be.
+      `b64_json` that is no base64 (or no URL at all), or with a web page where the picture should be (or at its URL).
 
     A status takes an API error code as `argument`, or a whole `body`; `headers` are added to it;
     `billed` means that the work is done and charged before it is sent.
@@ -88,6 +88,11 @@ class Fault:
     def does_work(self) -> bool:
         """Whether the picture is made and billed all the same."""
         return self.billed or self.kind in {"drop", "cut", "malformed"}
+
+    @property
+    def is_web_page(self) -> bool:
+        """Whether a web page stands where the picture should be."""
+        return (self.kind, self.argument) == ("malformed", "html")
 
     def fires(self, number: int, chance: float) -> bool:
         """Return whether this fault meets the request of this number, given its drawn chance in [0, 1)."""

@@ -2,26 +2,38 @@
 
 import hashlib
 import itertools
+import math
 import threading
 from collections import deque
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
-GENERATION_PATH = "/api/v1/images/generation"
+SERVERLESS_PATH = "/api/v1/images/generation"
+DOUBLED_PATH = "/api/v1/api/v1/images/generation"
+INFERENCE_PATH = "/v1/images/generate"
+GENERATIONS = {SERVERLESS_PATH: ("POST", "GET"), DOUBLED_PATH: ("POST", "GET"), INFERENCE_PATH: ("POST",)}
+"""Where the API makes pictures, by which methods: GET and the doubled path stand in the vendor's samples."""
+
 NOTHING = Decimal("0.0000")
 KEPT_RECORDS = 100_000
 KEPT_CHARACTERS = 20_000
 KEPT_FIELDS = 100
 PICTURE_FIELDS = frozenset({"image", "mask", "input_image", "mask_image"})
 
+Origin = Literal["api", "storage"]
+
 
 @attrs.frozen
 class RequestRecord:
-    """One request as the emulator saw it; never holds an API key or a picture."""
+    """One request as the emulator saw it; never holds an API key or a picture.
+
+    `origin` is where it came to, the API or the image storage; `authorized` says whether an `Authorization` header
+    came with it, whatever was in that.
+    """
 
     number: int
     at: float
@@ -39,11 +51,13 @@ class RequestRecord:
     cost: Decimal = NOTHING
     fault: str | None = None
     fields: Mapping[str, object] = attrs.field(factory=lambda: MappingProxyType({}))
+    origin: Origin = "api"
+    authorized: bool = False
 
     @property
     def is_generation(self) -> bool:
-        """Whether this request asked for pictures."""
-        return self.method == "POST" and self.path == GENERATION_PATH
+        """Whether this request asked the API for pictures, in either dialect."""
+        return self.origin == "api" and self.method in GENERATIONS.get(self.path, ())
 
     def as_dict(self) -> dict[str, object]:
         """Return the record as JSON values; money is text, so that no digit is lost."""
@@ -122,12 +136,12 @@ class Journal:
             charged, spent = self._page.charged, self._page.spent
         return {"requests": [record.as_dict() for record in records], "charged": charged, "spent": str(spent)}
 
-    def open(self, *, at: float, method: str, path: str, connection: int, idempotency_key: str | None) -> Entry:
-        """Begin the record of a request that has just arrived."""
+    def open(self, *, at: float, method: str, path: str, connection: int, **facts: Any) -> Entry:
+        """Begin the record of a request that has just arrived, with what is known of it by its headers."""
         with self._lock:
             page = self._page
             page.requests += 1
-            record = RequestRecord(page.requests, at, method, path, connection, idempotency_key)
+            record = RequestRecord(page.requests, at, method, path, connection, **facts)
             page.generations += record.is_generation
             entry = Entry(record, page.generations if record.is_generation else 0, page, self._lock)
             page.entries.append(entry)
@@ -148,6 +162,8 @@ def summarise(fields: Mapping[str, object]) -> Mapping[str, object]:
 def _summarise(name: str, value: object) -> object:
     if isinstance(value, list | dict):
         return {"length": len(value)}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no word for it, although Python reads and writes one
     if not isinstance(value, str) or (name not in PICTURE_FIELDS and len(value) <= KEPT_CHARACTERS):
         return value
     digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()

@@ -6,17 +6,19 @@ import io
 import random
 
 import attrs
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 from nebula_async.emulator.caption import Box, set_caption
 from nebula_async.emulator.palettes import Palette, choose_palette
 from nebula_async.emulator.refusals import invalid
-from nebula_async.emulator.scenes import Scene, flowers, lights, mountains, ribbons, tiles
-from nebula_async.emulator.validation import GenerationRequest
+from nebula_async.emulator.request import GenerationRequest
+from nebula_async.emulator.scenes import Scene, flowers, lights, mountains, ribbons, skyline, tiles
 
 # A scene is smooth: beyond this side it is enlarged instead of painted, and only the words are set at full size.
 LARGEST_PAINTED_SIDE = 1024
 PATTERN_SHARE = 0.4
+VIVIDNESS = 1.7
+POSTER_BITS = 3
 SAVE_OPTIONS: dict[str, dict[str, int]] = {
     "png": {"compress_level": 1},
     "jpeg": {"quality": 90},
@@ -28,6 +30,7 @@ SCENES: dict[str, Scene] = {
     "Seedream 3.0": ribbons,
     "FLUX.1 Fill": tiles,
     "FLUX.1 Kontext": flowers,
+    "DALL-E 3": skyline,
 }
 
 
@@ -76,13 +79,24 @@ def _paint(request: GenerationRequest, palette: Palette, index: int) -> Image.Im
     size = (request.width, request.height)
     scale = min(1.0, LARGEST_PAINTED_SIDE / max(size))
     painted = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-    picture = SCENES[request.model.title](painted, palette, random.Random(request.digest(index)))
+    scene = SCENES[request.model.title](painted, palette, random.Random(request.digest(index)))
+    picture = _stylise(scene, request.style)
     return picture if painted == size else picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def _stylise(picture: Image.Image, style: str | None) -> Image.Image:
+    match style:
+        case "vivid":
+            return ImageEnhance.Color(picture).enhance(VIVIDNESS)
+        case "artistic":
+            return ImageOps.posterize(picture, POSTER_BITS)
+    return picture
 
 
 def _caption(picture: Image.Image, area: Box, request: GenerationRequest, palette: Palette, index: int) -> None:
     number = f" · {index + 1} of {request.num_images}" if request.num_images > 1 else ""
-    small_print = f"{request.model.title} · seed {request.seed}{number}"
+    how = f"seed {request.seed}" if request.style is None else f"{request.style} · {request.quality}"
+    small_print = f"{request.model.title} · {how}{number}"
     set_caption(picture, area, request.prompt, small_print, palette)
 
 

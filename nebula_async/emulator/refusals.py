@@ -2,21 +2,26 @@
 
 import attrs
 
+from nebula_async.emulator.codes import CODES
+from nebula_async.emulator.fields import Problem
+
 
 @attrs.define(eq=False)
 class Refusal(Exception):  # noqa: N818 - it names what the server does, not what went wrong in it
-    """A request is answered with `status`; `details` makes it a validation error."""
+    """A request is answered with `status`; `problems` make it a validation error, `code` is dialect B's word for it."""
 
     status: int
     message: str
-    details: tuple[dict[str, object], ...] = ()
+    problems: tuple[Problem, ...] = ()
+    code: str | None = None
     headers: dict[str, str] = attrs.field(factory=dict)
 
 
-def invalid(*problems: tuple[str, str, str]) -> Refusal:
-    """Return the 422 for problems given as (field, message, type); an empty field means the whole body."""
-    details: tuple[dict[str, object], ...] = tuple(
-        {"loc": ["body", field] if field else ["body"], "msg": message, "type": kind}
-        for field, message, kind in problems
-    )
-    return Refusal(422, "Validation failed", details)
+def invalid(*problems: Problem) -> Refusal:
+    """Return the refusal of a body with these problems."""
+    return Refusal(422, "Validation failed", problems)
+
+
+def coded(code: str) -> Refusal:
+    """Return the refusal that an error code of dialect B names."""
+    return Refusal(CODES[code].status, CODES[code].message, code=code)

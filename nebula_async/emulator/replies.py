@@ -1,19 +1,28 @@
-"""What the emulator answers, as the service would word it."""
+"""What the emulator answers, whichever dialect it was asked in."""
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Literal
+from typing import Protocol
 
 from starlette.responses import Response
 
+from nebula_async.emulator.codes import CODES
 from nebula_async.emulator.faults import Fault
-from nebula_async.emulator.refusals import Refusal
-
-ErrorBody = Literal["status", "detail"]
 
 WEB_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
+MALFORMED_PAYLOADS = {
+    "base64": "*** this is not base64 ***",
+    "html": base64.b64encode(WEB_PAGE).decode("ascii"),
+}
+
+
+class PlainError(Protocol):
+    """How a dialect tells an error for which there is only a status and a message."""
+
+    def __call__(self, status: int, message: str, headers: Mapping[str, str]) -> Response:
+        """Return the reply."""
 
 
 def json_reply(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -22,56 +31,42 @@ def json_reply(content: object, status: int = 200, headers: Mapping[str, str] | 
     return Response(body, status, dict(headers or {}), media_type="application/json")
 
 
-def refusal_reply(refusal: Refusal, style: ErrorBody) -> Response:
-    """Return a refusal in the platform's envelope; validation errors have one of their own."""
-    if refusal.details:
-        return json_reply({"detail": refusal.details}, refusal.status, refusal.headers)
-    return json_reply(_error_body(refusal.message, style), refusal.status, refusal.headers)
+def error_reply(
+    status: int,
+    code: str,
+    message: str | None = None,
+    details: Mapping[str, object] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the envelope that has an error code, with the message and details documented for it unless given."""
+    known = CODES.get(code)
+    error = {
+        "code": code,
+        "message": message or (known.message if known else phrase(status)),
+        "details": dict(details or (known.details if known else {})),
+    }
+    return json_reply({"status": "error", "error": error}, status, headers)
 
 
-def pictures_reply(model: str, pictures: Sequence[bytes], inference_seconds: float) -> Response:
-    """Return the pictures as the generation endpoint does."""
-    return _data_reply(model, [base64.b64encode(picture).decode("ascii") for picture in pictures], inference_seconds)
-
-
-def status_reply(fault: Fault, style: ErrorBody) -> Response:
+def fault_reply(fault: Fault, plain: PlainError) -> Response:
     """Return what a fault that is a status says."""
     status = fault.status or HTTPStatus.INTERNAL_SERVER_ERROR
     if fault.body is not None:
         return Response(fault.body, status, dict(fault.headers))
-    message = _phrase(status)
     if fault.argument:
-        error = {"status": "error", "error": {"code": fault.argument, "message": message}}
-        return json_reply(error, status, fault.headers)
+        return error_reply(status, fault.argument, headers=fault.headers)
     if status == HTTPStatus.BAD_GATEWAY:
         return Response(WEB_PAGE, status, dict(fault.headers), media_type="text/html")
-    return json_reply(_error_body(message, style), status, fault.headers)
+    return plain(status, phrase(status), fault.headers)
 
 
-def malformed_reply(fault: Fault, model: str) -> Response:
-    """Return a 200 that no client can use."""
-    match fault.argument:
-        case "base64":
-            return _data_reply(model, ["*** this is not base64 ***"], 1.0)
-        case "html":
-            return _data_reply(model, [base64.b64encode(WEB_PAGE).decode("ascii")], 1.0)
-    return Response(b'{"model": "' + model.encode() + b'", "object": list, "data": ', media_type="application/json")
+def unreadable_reply() -> Response:
+    """Return a 200 that is no JSON."""
+    return Response(b'{"status": "success", "object": list, "data": ', media_type="application/json")
 
 
-def _data_reply(model: str, payloads: Sequence[str], inference_seconds: float) -> Response:
-    timings = {"inference": inference_seconds}
-    data = [{"timings": timings, "index": index, "b64_json": payload} for index, payload in enumerate(payloads)]
-    message = {"message": "Image generated successfully", "status": "success"}
-    return json_reply({"model": model, "object": "list", "data": data, **message})
-
-
-def _error_body(message: str, style: ErrorBody) -> dict[str, object]:
-    if style == "detail":
-        return {"detail": message}
-    return {"status": "failed", "message": message, "data": None}
-
-
-def _phrase(status: int) -> str:
+def phrase(status: int) -> str:
+    """Return what HTTP calls a status."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

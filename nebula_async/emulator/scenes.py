@@ -11,6 +11,9 @@ from nebula_async.emulator.palettes import Colour, Palette, mix
 
 Scene = Callable[[Size, Palette, random.Random], Image.Image]
 Wave = Callable[[float], float]
+Box = tuple[float, float, float, float]
+
+TALLEST_HOUSE = 40
 
 
 def mountains(size: Size, palette: Palette, source: random.Random) -> Image.Image:
@@ -93,6 +96,23 @@ def flowers(size: Size, palette: Palette, source: random.Random) -> Image.Image:
     return cut.over(picture)
 
 
+def skyline(size: Size, palette: Palette, source: random.Random) -> Image.Image:
+    """Paint a town at dusk, with lights in its windows."""
+    width, height = size
+    picture = _sky(size, palette, source, night=True)
+    _sun(picture, palette, source, night=False)
+    cut = PaperCut(size, palette.deep)
+    for row, tallest in enumerate((0.62, 0.46, 0.3)):
+        left, shade = 0.0, palette.pick(0.5 - 0.22 * row)
+        while left < width:
+            right = left + max(width * source.uniform(0.05, 0.12), 1)
+            house = (left, height * (1 - tallest * source.uniform(0.55, 1.0)), right, float(height))
+            cut.polygon(_corners(house), shade)
+            _windows(cut, house, mix(shade, palette.accent, 0.35 + 0.2 * row), source)
+            left = right
+    return cut.over(picture)
+
+
 def _sky(size: Size, palette: Palette, source: random.Random, *, night: bool) -> Image.Image:
     levels = (0.0, 0.12, 0.3, 0.55, 0.6) if night else (0.45, 0.65, 0.85, 1.0, 1.0)
     warmth = (0.0, 0.0, 0.1, 0.3, 0.4) if night else (0.0, 0.1, 0.25, 0.45, 0.5)
@@ -126,6 +146,22 @@ def _stars(picture: Image.Image, palette: Palette, source: random.Random) -> Non
     for _ in range(source.randint(30, 60)):
         centre = (source.uniform(0, width), source.uniform(0, height * 0.5))
         stamp(picture, "disc", centre, unit * source.uniform(1.0, 2.6), palette.light, source.uniform(0.3, 0.9))
+
+
+def _windows(cut: PaperCut, house: Box, colour: Colour, source: random.Random) -> None:
+    left, top, right, bottom = house
+    columns = source.randint(2, 4)
+    step = (right - left) / (columns + 1)
+    for floor in range(1, min(math.ceil((bottom - top) / step), TALLEST_HOUSE)):
+        for column in range(columns):
+            x, y = left + (column + 0.75) * step, top + floor * step
+            if source.random() < 0.5:
+                cut.polygon(_corners((x, y, x + step * 0.5, y + step * 0.5)), colour)
+
+
+def _corners(box: Box) -> list[Point]:
+    left, top, right, bottom = box
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
 
 def _tile(cut: PaperCut, corner: Point, side: float, ground: Colour, figure: Colour, source: random.Random) -> None:

@@ -1,52 +1,55 @@
-"""The emulator's lifetime: its socket, its thread and its event loop."""
+"""The emulator: its options, and its lifetime in a thread of its own or in the caller's."""
 
-import asyncio
-import os
+import functools
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
-import uvicorn
-
 from nebula_async.emulator.account import Account
-from nebula_async.emulator.app import Service, build_app
-from nebula_async.emulator.connections import BreakableProtocol
+from nebula_async.emulator.app import build_app
+from nebula_async.emulator.dialects import ErrorBody
 from nebula_async.emulator.faults import Fault
 from nebula_async.emulator.journal import Journal
-from nebula_async.emulator.replies import ErrorBody
+from nebula_async.emulator.limits import Window
+from nebula_async.emulator.origins import Origin
+from nebula_async.emulator.service import Service
+from nebula_async.emulator.serving import Server, listen, run
 from nebula_async.emulator.settings import (
+    FORBIDDEN_WORDS,
+    ExpiredStatus,
     ImageFormat,
     RetryAfter,
     Settings,
-    read_burst,
     read_choice,
     read_credit,
     read_faults,
     read_keys,
     read_latency,
-    read_port,
-    read_tier,
+    read_limits,
+    read_ports,
+    read_seconds,
+    read_words,
 )
-
-KEEP_ALIVE_SECONDS = 75
-BACKLOG = 2048
-ROUNDS_TO_APPEAR = 10
-EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only read, never bound unasked
 
 
 class Emulator:
     """A local Nebula Block, serving while its `with` block is entered or `serve_forever` runs.
 
     `tier` is engineer-1, engineer-2, engineer-3, expert-1, expert-2 or None for no limits; `per_minute` and
-    `per_day` replace its limits, `burst` how many calls may come at once (a minute's worth unless given).
-    `latency` is a factor on the models' inference times, 0 switches it off; `image_format` is png, jpeg or webp;
-    `faults` are `Fault` values or their text form; `credit` is in USD; `clock` returns seconds since the epoch and
-    decides the limits; `error_body` chooses between `{"status", "message", "data"}` and `{"detail"}`;
-    `retry_after` (seconds, http-date, ms) adds that header to a 429. A bad option raises `ValueError`.
+    `per_day` replace its limits. `window` is how a minute is counted: as a `bucket` that refills, by the `fixed`
+    minutes of the clock, or as any `sliding` 60 seconds; `burst`, the bucket's, is how many calls may come at once
+    (a minute's worth unless given). `latency` is a factor on the models' inference times, 0 switches it off;
+    `image_format` is png, jpeg or webp; `faults` are `Fault` values or their text form; `credit` is in USD; `clock`
+    returns seconds since the epoch and decides limits and expiry; `error_body` chooses between dialect A's
+    `{"status", "message", "data"}` and `{"detail"}`; `retry_after` (seconds, http-date, ms) adds that header to a 429.
+
+    Dialect B refuses prompts with a word of `forbidden_words`, and its pictures are fetched from another port,
+    `storage_port`, for `url_seconds`; then they are a 404, or 403 by `expired_status`. Port 0 is any free one.
+    A bad option raises `ValueError`.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Emulator:
         tier: str | None = None,
         per_minute: int | None = None,
         per_day: int | None = None,
+        window: Window = "bucket",
         burst: int | None = None,
         latency: float = 0.0,
         image_format: ImageFormat = "png",
@@ -65,41 +69,54 @@ class Emulator:
         clock: Callable[[], float] = time.time,
         host: str = "127.0.0.1",
         port: int = 0,
+        storage_port: int = 0,
+        url_seconds: float = 3600,
+        expired_status: ExpiredStatus = 404,
+        forbidden_words: Iterable[str] = FORBIDDEN_WORDS,
         error_body: ErrorBody = "status",
         retry_after: RetryAfter | None = None,
     ) -> None:
         accepted = read_keys(keys)
-        limits = read_tier(tier, per_minute, per_day)
         self.key = accepted[0]
-        self._address = (host, read_port(port))
+        self._host = host
+        self._ports = read_ports(port, storage_port)
         self._service = Service(
             Settings(
-                read_latency(latency),
-                read_choice("image_format", image_format, "png", "jpeg", "webp"),
-                seed,
-                read_faults(faults),
-                read_choice("error_body", error_body, "status", "detail"),
+                latency=read_latency(latency),
+                image_format=read_choice("image_format", image_format, "png", "jpeg", "webp"),
+                seed=seed,
+                faults=read_faults(faults),
+                error_body=read_choice("error_body", error_body, "status", "detail"),
+                url_seconds=read_seconds("url_seconds", url_seconds),
+                expired_status=read_choice("expired_status", expired_status, 404, 403),
+                forbidden=read_words(forbidden_words),
             ),
             Account(
                 keys=frozenset(accepted),
-                tier=limits,
-                burst=read_burst(burst, limits),
+                limits=read_limits(tier, per_minute, per_day, window, burst),
                 credit=read_credit(credit),
                 retry_after=read_choice("retry_after", retry_after, "seconds", "http-date", "ms", None),
                 clock=clock,
             ),
         )
-        self._port: int | None = None
-        self._server: _Server | None = None
+        self._origins: tuple[Origin, Origin] | None = None
+        self._server: Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def base_url(self) -> str:
-        """The URL to give a client, with `/api/v1`; known once the emulator runs."""
-        if self._port is None:
-            raise RuntimeError("the emulator is not running; enter its `with` block first")
-        host = EVERY_INTERFACE.get(self._address[0], self._address[0])
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}/api/v1"
+        """The URL of dialect A to give a client, with `/api/v1`; known once the emulator runs."""
+        return f"{self._running[0].url}/api/v1"
+
+    @property
+    def inference_url(self) -> str:
+        """The URL of dialect B to give a client, with `/v1`; known once the emulator runs."""
+        return f"{self._running[0].url}/v1"
+
+    @property
+    def storage_host(self) -> str:
+        """Host and port of dialect B's pictures, as in their URLs; a client that guards addresses has to allow it."""
+        return self._running[1].netloc
 
     @property
     def journal(self) -> Journal:
@@ -107,25 +124,24 @@ class Emulator:
         return self._service.journal
 
     def reset(self) -> None:
-        """Go back to the start: empty journal, full credit, fresh limits, and request numbers from 1."""
+        """Go back to the start: empty journal, full credit, fresh limits, no pictures, request numbers from 1."""
         self._service.reset()
 
     def serve_forever(self, *, ready: Callable[["Emulator"], None] | None = None) -> None:
         """Serve in this thread until SIGINT or SIGTERM, then return; `ready` is called once connections are accepted.
 
-        Raises `OSError` when the address cannot be bound.
+        Raises `OSError` when an address cannot be bound; its `filename` is that address.
         """
-        server, listener = self._bind(ready)
+        server, listeners = self._bind(ready)
         try:
-            with listener:
-                server.run(sockets=[listener])
+            run(server, listeners)
         finally:
-            self._port = None
+            self._origins = None
 
     def __enter__(self) -> Self:
-        self._server, listener = self._bind(None)
+        self._server, listeners = self._bind(None)
         server = self._server
-        self._thread = threading.Thread(target=_run, args=(server, listener), name="nebula-emulator", daemon=True)
+        self._thread = threading.Thread(target=run, args=(server, listeners), name="nebula-emulator", daemon=True)
         self._thread.start()
         server.up.wait()
         if not server.started:
@@ -138,99 +154,24 @@ class Emulator:
     ) -> None:
         self._leave()
 
+    @property
+    def _running(self) -> tuple[Origin, Origin]:
+        if self._origins is None:
+            raise RuntimeError("the emulator is not running; enter its `with` block first")
+        return self._origins
+
     def _leave(self) -> None:
         assert self._server is not None  # noqa: S101 - __enter__ came first
         assert self._thread is not None  # noqa: S101 - and made both
         self._server.stop()
         self._thread.join()
-        self._server = self._thread = self._port = None
+        self._server = self._thread = self._origins = None
 
-    def _bind(self, ready: Callable[["Emulator"], None] | None) -> "tuple[_Server, socket.socket]":
-        if self._port is not None:
+    def _bind(self, ready: Callable[["Emulator"], None] | None) -> tuple[Server, list[socket.socket]]:
+        if self._origins is not None:
             raise RuntimeError("the emulator is already running")
-        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
-        listener = _listen(self._address, family)
-        self._port = listener.getsockname()[1]
-        return _Server(self._service, lambda: ready(self) if ready else None), listener
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its polling: it stops when it is told to, and waits for no idle or delayed connection."""
-
-    def __init__(self, service: Service, ready: Callable[[], None]) -> None:
-        self.closing = asyncio.Event()
-        self.up = threading.Event()
-        self._ready = ready
-        self._loop: asyncio.AbstractEventLoop | None = None
-        super().__init__(
-            uvicorn.Config(
-                build_app(service, self.closing),
-                loop="asyncio",
-                http=BreakableProtocol,
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                date_header=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            )
-        )
-
-    def stop(self) -> None:
-        """Ask the server, from any thread or signal, to stop."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.closing.set)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept connections, and say so."""
-        self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
-        self.up.set()
-        self._ready()
-
-    async def main_loop(self) -> None:
-        """Serve until told to stop."""
-        await self.closing.wait()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close, breaking off what is connected: uvicorn would first wait for it."""
-        for listener in (*self.servers, *(sockets or ())):
-            listener.close()
-        # A connection accepted last of all appears a few rounds of the loop later, and an aborted one leaves as late.
-        quiet_rounds = 0
-        while quiet_rounds < ROUNDS_TO_APPEAR:
-            for connection in tuple(self.server_state.connections):
-                connection.transport.abort()
-            quiet_rounds = 0 if self.server_state.connections else quiet_rounds + 1
-            await asyncio.sleep(0)
-        await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Stop at a signal; uvicorn would raise it once more when it is done."""
-        self.stop()
-
-
-def _listen(address: tuple[str, int], family: socket.AddressFamily) -> socket.socket:
-    # asyncio switches Nagle's algorithm off only where the protocol is named, which `socket.create_server` does not.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _run(server: _Server, listener: socket.socket) -> None:
-    try:
-        with listener:
-            server.run(sockets=[listener])
-    finally:
-        # Even if it could not start, nobody may wait for it for ever.
-        server.up.set()
+        listeners = listen(self._host, *self._ports)
+        api, storage = (Origin(self._host, listener.getsockname()[1]) for listener in listeners)
+        self._origins = (api, storage)
+        build = functools.partial(build_app, self._service, api=api, storage=storage)
+        return Server(build, lambda: ready(self) if ready else None), listeners

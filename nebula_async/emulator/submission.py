@@ -1,7 +1,7 @@
 """A request body as it comes off the wire, before anything in it is believed."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -9,12 +9,14 @@ from starlette.requests import Request
 
 from nebula_async.emulator.journal import summarise
 from nebula_async.emulator.refusals import Refusal
-from nebula_async.emulator.validation import check_fields, named_model, read_fields
+from nebula_async.emulator.validation import read_fields
 
 LARGEST_BODY_BYTES = 64 * 1024 * 1024
 UPLOAD_SECONDS = 60.0
 # Larger bodies are parsed in a thread: they carry pictures and would hold up everyone else.
 PROMPT_BODY_BYTES = 64 * 1024
+
+Facts = Callable[[Mapping[str, Any]], Mapping[str, object]]
 
 
 @attrs.frozen
@@ -24,15 +26,10 @@ class Submission:
     fields: Mapping[str, Any] = attrs.field(factory=dict)
     facts: Mapping[str, object] = attrs.field(factory=dict)
     problem: Refusal | None = None
-
-    def check(self) -> None:
-        """Refuse what could not be read, or whose fields are wrong."""
-        if self.problem is not None:
-            raise self.problem
-        check_fields(self.fields)
+    is_large: bool = False
 
 
-async def read_submission(request: Request) -> Submission:
+async def read_submission(request: Request, facts: Facts) -> Submission:
     """Read a request body within its bounds of size and time; its refusal is kept for when it is its turn."""
     try:
         async with asyncio.timeout(UPLOAD_SECONDS):
@@ -42,8 +39,8 @@ async def read_submission(request: Request) -> Submission:
     if body is None:
         return Submission(problem=Refusal(413, "The request body is too large"))
     if len(body) <= PROMPT_BODY_BYTES:
-        return _parse(body)
-    return await asyncio.to_thread(_parse, body)
+        return _parse(body, facts)
+    return await asyncio.to_thread(_parse, body, facts)
 
 
 async def _read_body(request: Request) -> bytes | None:
@@ -55,18 +52,12 @@ async def _read_body(request: Request) -> bytes | None:
     return bytes(body)
 
 
-def _parse(body: bytes) -> Submission:
+def _parse(body: bytes, facts: Facts) -> Submission:
     try:
         fields = read_fields(body)
     except Refusal as refusal:
         return Submission(problem=refusal)
-    return Submission(fields, _facts(fields))
-
-
-def _facts(fields: Mapping[str, Any]) -> dict[str, object]:
     kept = summarise(fields)
-    texts = {"model": named_model(kept), "prompt": kept.get("prompt")}
-    facts: dict[str, object] = {name: text for name, text in texts.items() if isinstance(text, str)}
-    sides = {name: kept.get(name) for name in ("width", "height")}
-    facts |= {name: side for name, side in sides.items() if isinstance(side, int)}
-    return facts | {"fields": kept}
+    prompt = kept.get("prompt")
+    known = {"prompt": prompt if isinstance(prompt, str) else None, **facts(kept), "fields": kept}
+    return Submission(fields, known, is_large=len(body) > PROMPT_BODY_BYTES)

@@ -1,79 +1,57 @@
-"""A request body, checked: from bytes to the value that is painted."""
+"""The request body of dialects A and C, checked: from bytes to the value that is painted."""
 
-import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any, cast
 
 import attrs
 
 from nebula_async.emulator.catalogue import MODELS, Model
+from nebula_async.emulator.fields import Field, Problem, find_problems, is_integer, read_defaults, read_values
 from nebula_async.emulator.refusals import Refusal, invalid
+from nebula_async.emulator.request import GenerationRequest
 
 LARGEST_SIDE = 4096
 DEFAULT_SIDE = 1024
-TINY_PIXELS = 64 * 64
 DEFAULT_STEPS = 25
 DEFAULT_GUIDANCE = 5.0
 MOST_IMAGES = 10
 RANDOM_SEED = -1
 LARGEST_SEED = 2**63 - 1
 
-# (field, Python types, what it should be, pydantic's name for the error), as FastAPI would say it.
-_TYPES: tuple[tuple[str, tuple[type, ...], str, str], ...] = (
-    ("model", (str,), "string", "string_type"),
-    ("model_name", (str,), "string", "string_type"),
-    ("prompt", (str,), "string", "string_type"),
-    ("negative_prompt", (str,), "string", "string_type"),
-    ("width", (int,), "integer", "int_type"),
-    ("height", (int,), "integer", "int_type"),
-    ("num_steps", (int,), "integer", "int_type"),
-    ("guidance_scale", (int, float), "number", "float_type"),
-    ("seed", (int,), "integer", "int_type"),
-    ("image", (str,), "string", "string_type"),
-    ("mask", (str,), "string", "string_type"),
-    ("num_images", (int,), "integer", "int_type"),
+SERVERLESS_FIELDS = (
+    Field("model", "string", "The model, by its id in the list of models; this or `model_name` is required."),
+    Field("model_name", "string", "The older spelling of `model`, which wins when both are given."),
+    Field("prompt", "string", "What to paint.", required=True),
+    Field("negative_prompt", "string", "What to leave out."),
+    Field("width", "integer", "In pixels.", minimum=1, maximum=LARGEST_SIDE, default=DEFAULT_SIDE),
+    Field("height", "integer", "In pixels.", minimum=1, maximum=LARGEST_SIDE, default=DEFAULT_SIDE),
+    Field("num_steps", "integer", "How many steps to take.", minimum=1, maximum=1000, default=DEFAULT_STEPS),
+    Field(
+        "guidance_scale",
+        "number",
+        "How closely to follow the prompt.",
+        minimum=0,
+        maximum=100,
+        default=DEFAULT_GUIDANCE,
+    ),
+    Field(
+        "seed",
+        "integer",
+        "The same seed gives the same picture; -1 draws one. It follows from the other fields unless given.",
+        minimum=RANDOM_SEED,
+        maximum=LARGEST_SEED,
+    ),
+    Field("image", "string", "The picture to start from: a JPEG, PNG or WebP file in base64."),
+    Field("mask", "string", "Where to repaint that picture: a file in base64, white where something new shall be."),
+    Field("num_images", "integer", "How many pictures.", minimum=1, maximum=MOST_IMAGES, default=1),
 )
-_LIMITS: tuple[tuple[str, float, float], ...] = (
-    ("width", 1, LARGEST_SIDE),
-    ("height", 1, LARGEST_SIDE),
-    ("num_steps", 1, 1000),
-    ("guidance_scale", 0, 100),
-    ("seed", RANDOM_SEED, LARGEST_SEED),
-    ("num_images", 1, MOST_IMAGES),
-)
-
-
-@attrs.frozen
-class GenerationRequest:
-    """A request for pictures that can be served: only what its model honours, with every default filled in."""
-
-    model: Model
-    prompt: str
-    negative_prompt: str
-    width: int
-    height: int
-    num_steps: int
-    guidance_scale: float
-    seed: int
-    image: str | None
-    mask: str | None
-    num_images: int
-
-    @property
-    def is_tiny(self) -> bool:
-        """Whether painting it takes less time than handing it to a thread and back."""
-        return self.image is None and self.width * self.height * self.num_images <= TINY_PIXELS
-
-    def digest(self, index: int) -> bytes:
-        """Return what makes this picture unlike any other: a hash over every parameter."""
-        values = attrs.asdict(self, recurse=False) | {"model": self.model.id, "index": index}
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).digest()
+"""The request body of dialects A and C; which model honours which field, its entry in the catalogue says."""
 
 
 def read_fields(body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a request body; anything else is refused with 422."""
+    """Return the JSON object of a request body; anything else is refused."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -90,9 +68,18 @@ def named_model(fields: Mapping[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def price_asked(fields: Mapping[str, Any]) -> Decimal:
+    """Return what the pictures would cost; the fields have not been checked when credit is."""
+    model = MODELS.get(named_model(fields) or "")
+    if model is None:
+        return Decimal(0)
+    count = fields.get("num_images")
+    return model.price * int(count) if is_integer(count) and model.honours("num_images") else model.price
+
+
 def check_fields(fields: Mapping[str, Any]) -> None:
-    """Refuse with 422 what is missing, of a wrong type or out of range; null means that a field is left out."""
-    problems = (*_missing(fields), *_wrong_types(fields), *_out_of_range(fields))
+    """Refuse what is missing, of a wrong type or out of range; null means that a field is left out."""
+    problems = (*_missing_model(fields), *find_problems(fields, SERVERLESS_FIELDS))
     if problems:
         raise invalid(*problems)
 
@@ -105,21 +92,22 @@ def build_request(fields: Mapping[str, Any], drawn_seed: int) -> GenerationReque
     model = MODELS.get(named_model(fields) or "")
     if model is None:
         raise Refusal(400, "Model not found")
-    honoured = {name: value for name, value in fields.items() if value is not None and model.honours(name)}
-    if model.needs_image and "image" not in honoured:
+    given = read_values(fields, SERVERLESS_FIELDS).items()
+    values = read_defaults(SERVERLESS_FIELDS) | {name: value for name, value in given if model.honours(name)}
+    if model.needs_image and "image" not in values:
         raise invalid(("image", "Field required", "missing"))
     request = GenerationRequest(
         model=model,
-        prompt=honoured["prompt"],
-        negative_prompt=honoured.get("negative_prompt", ""),
-        width=_side(honoured.get("width", DEFAULT_SIDE), model),
-        height=_side(honoured.get("height", DEFAULT_SIDE), model),
-        num_steps=honoured.get("num_steps", DEFAULT_STEPS),
-        guidance_scale=float(honoured.get("guidance_scale", DEFAULT_GUIDANCE)),
-        seed=drawn_seed if honoured.get("seed") == RANDOM_SEED else honoured.get("seed", RANDOM_SEED),
-        image=honoured.get("image"),
-        mask=honoured.get("mask"),
-        num_images=honoured.get("num_images", 1),
+        prompt=values["prompt"],
+        negative_prompt=values.get("negative_prompt", ""),
+        width=_side(values["width"], model),
+        height=_side(values["height"], model),
+        num_steps=values["num_steps"],
+        guidance_scale=float(values["guidance_scale"]),
+        seed=drawn_seed if values.get("seed") == RANDOM_SEED else values.get("seed", RANDOM_SEED),
+        image=values.get("image"),
+        mask=values.get("mask"),
+        num_images=values["num_images"],
     )
     if request.seed != RANDOM_SEED:
         return request
@@ -131,26 +119,6 @@ def _side(pixels: int, model: Model) -> int:
     return max(multiple, round(pixels / multiple) * multiple)
 
 
-def _missing(fields: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _missing_model(fields: Mapping[str, Any]) -> Iterator[Problem]:
     if fields.get("model") is None and fields.get("model_name") is None:
         yield ("model", "Field required", "missing")
-    if fields.get("prompt") is None:
-        yield ("prompt", "Field required", "missing")
-
-
-def _wrong_types(fields: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for name, types, article, kind in _TYPES:
-        value = fields.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, types)):
-            yield (name, f"Input should be a valid {article}", kind)
-
-
-def _out_of_range(fields: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for name, least, most in _LIMITS:
-        value = fields.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if math.isnan(value) or value < least:
-            yield (name, f"Input should be greater than or equal to {least}", "greater_than_equal")
-        elif value > most:
-            yield (name, f"Input should be less than or equal to {most}", "less_than_equal")

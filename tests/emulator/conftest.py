@@ -1,4 +1,4 @@
-"""An emulator with any options, and a plain HTTP client that holds its key."""
+"""An emulator with any options, and plain HTTP clients: one that holds its key, and one that holds none."""
 
 import base64
 import io
@@ -29,10 +29,11 @@ class Clock:
 
 @attrs.frozen
 class Rig:
-    """An emulator and a client that talks to it."""
+    """An emulator, a client that talks to it, and a stranger without a key."""
 
     emulator: Emulator
     http: httpx.Client
+    stranger: httpx.Client
 
     def ask(self, **fields: object) -> httpx.Response:
         """Ask for a picture: a small one of schnell, unless told otherwise; None leaves a field out."""
@@ -46,6 +47,27 @@ class Rig:
         assert 200 == reply.status_code, reply.text
         return base64.b64decode(reply.json()["data"][0]["b64_json"])
 
+    def infer(self, **fields: object) -> httpx.Response:
+        """Ask dialect B for a picture: a small one of dall-e-3, unless told otherwise; None leaves a field out."""
+        given = {"model": "dall-e-3", "prompt": "a flying cat", "size": "16x16"} | fields
+        return self.post(json.dumps({name: value for name, value in given.items() if value is not None}))
+
+    def post(self, body: bytes | str, **options: object) -> httpx.Response:
+        """Send dialect B these bytes."""
+        return self.http.post(f"{self.emulator.inference_url}/images/generate", content=body, **options)
+
+    def urls(self, **fields: object) -> list[str]:
+        """Ask dialect B for pictures and return their URLs."""
+        reply = self.infer(**fields)
+        assert 200 == reply.status_code, reply.text
+        return [image["url"] for image in reply.json()["data"]["images"]]
+
+    def inferred(self, **fields: object) -> bytes:
+        """Ask dialect B for a picture in base64 and return the bytes of its file."""
+        reply = self.infer(response_format="b64_json", **fields)
+        assert 200 == reply.status_code, reply.text
+        return base64.b64decode(reply.json()["data"]["images"][0]["b64_json"])
+
     def picture(self, **fields: object) -> Image.Image:
         """Ask for a picture and decode it."""
         with Image.open(io.BytesIO(self.file(**fields))) as picture:
@@ -53,8 +75,15 @@ class Rig:
             return picture
 
 
+@pytest.fixture(scope="session")
+def stranger() -> Iterator[httpx.Client]:
+    """Talk to any emulator without a key."""
+    with httpx.Client(trust_env=False, timeout=20) as client:
+        yield client
+
+
 @pytest.fixture
-def start() -> Iterator[Callable[..., Rig]]:
+def start(stranger: httpx.Client) -> Iterator[Callable[..., Rig]]:
     """Start an emulator with these options; it stops when the test ends."""
     with ExitStack() as stack:
 
@@ -62,7 +91,7 @@ def start() -> Iterator[Callable[..., Rig]]:
             emulator = stack.enter_context(Emulator(**options))
             key = {"Authorization": f"Bearer {emulator.key}"}
             client = httpx.Client(base_url=emulator.base_url, headers=key, trust_env=False, timeout=20)
-            return Rig(emulator, stack.enter_context(client))
+            return Rig(emulator, stack.enter_context(client), stranger)
 
         yield _start
 

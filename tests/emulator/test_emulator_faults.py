@@ -84,16 +84,55 @@ def test_a_status_is_sent_at_its_number(start):
     assert [None, "503", None] == [record.fault for record in rig.emulator.journal.generations]
 
 
-def test_a_status_can_carry_an_error_code(start):
-    """With an argument, a status comes in the envelope that has an error code."""
-    reply = start(faults="429=insufficient_quota:@1").ask()
-    assert 429 == reply.status_code
-    assert {"status": "error", "error": {"code": "insufficient_quota", "message": "Too Many Requests"}} == reply.json()
+@pytest.mark.parametrize("dialect", ["ask", "infer"])
+@pytest.mark.parametrize(
+    ("fault", "message", "details"),
+    [
+        ("429=insufficient_quota", "Not enough credits or quota", {}),
+        ("500=invalid_size", "Requested size not supported", {}),
+        (
+            "400=content_policy_violation",
+            "Your request was rejected as it violates our content policy",
+            {"reason": "Contains prohibited content"},
+        ),
+        ("418=out_of_tea", "I'm a Teapot", {}),
+        ("599=beyond", "Error 599", {}),
+    ],
+)
+def test_a_status_can_carry_an_error_code(start, dialect, fault, message, details):
+    """With an argument, a status comes in the envelope that has an error code, as documented for that code."""
+    rig = start(faults=f"{fault}:@1")
+    reply = getattr(rig, dialect)()
+    status, _, code = fault.partition("=")
+    assert int(status) == reply.status_code
+    assert {"status": "error", "error": {"code": code, "message": message, "details": details}} == reply.json()
+    assert [0] == _charges(rig)
 
 
-def test_a_502_is_a_web_page(start):
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (400, "invalid_request", "Invalid request"),
+        (401, "unauthorized", "Missing or invalid API key"),
+        (402, "insufficient_quota", "Not enough credits or quota"),
+        (403, "invalid_request", "Forbidden"),
+        (404, "model_not_found", "Model not found"),
+        (429, "rate_limit_exceeded", "Too many requests"),
+        (500, "server_error", "Internal server error"),
+        (503, "server_error", "Service Unavailable"),
+    ],
+)
+def test_a_status_comes_in_the_envelope_of_dialect_b(start, status, code, message):
+    """Asked in dialect B, a status without an argument comes with the error code that fits it, and its headers."""
+    reply = start(faults=[Fault(status, at=1, headers={"Retry-After": "7"})]).infer()
+    assert (status, "7") == (reply.status_code, reply.headers["retry-after"])
+    assert {"status": "error", "error": {"code": code, "message": message, "details": {}}} == reply.json()
+
+
+@pytest.mark.parametrize("dialect", ["ask", "infer"])
+def test_a_502_is_a_web_page(start, dialect):
     """A gateway's 502 is HTML, as gateways send it."""
-    reply = start(faults="502:@1").ask()
+    reply = getattr(start(faults="502:@1"), dialect)()
     assert (502, "text/html; charset=utf-8") == (reply.status_code, reply.headers["content-type"])
 
 
@@ -106,21 +145,23 @@ def test_a_status_can_be_scripted_whole(start):
     assert [1] == _charges(rig)
 
 
-def test_a_dropped_reply_is_billed(start):
+@pytest.mark.parametrize("dialect", ["ask", "infer"])
+def test_a_dropped_reply_is_billed(start, dialect):
     """`drop` makes and bills the picture and ends the connection without a byte."""
     rig = start(faults="drop:@1")
     with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
-        rig.ask()
+        getattr(rig, dialect)()
     assert [1] == _charges(rig)
     assert [None] == [record.status for record in rig.emulator.journal.generations]
     assert 200 == rig.ask().status_code
 
 
-def test_a_refused_connection_is_not_billed(start):
+@pytest.mark.parametrize("dialect", ["ask", "infer"])
+def test_a_refused_connection_is_not_billed(start, dialect):
     """`refuse` ends the connection before any work."""
     rig = start(faults="refuse:@1")
     with pytest.raises(httpx.TransportError):
-        rig.ask()
+        getattr(rig, dialect)()
     assert [0] == _charges(rig)
 
 
@@ -139,6 +180,58 @@ def test_a_cut_reply_ends_about_half_way(start, size):
     assert [1] == _charges(rig)
 
 
+@pytest.mark.parametrize("response_format", ["url", "b64_json"])
+def test_a_cut_reply_of_dialect_b_is_billed(start, response_format):
+    """`cut` ends a reply of dialect B half-way, too, whichever way its picture comes."""
+    rig = start(faults="cut:@1")
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
+        rig.infer(response_format=response_format)
+    assert [1] == _charges(rig)
+
+
+def test_a_malformed_reply_of_dialect_b_is_billed(start):
+    """`malformed` spoils base64 in dialect B as it does in A: each picture of the reply, in its usual shape."""
+    rig = start(faults=["malformed:@1", "malformed=base64:@2", "malformed=html:@3"])
+    plain, garbled, page = (rig.infer(response_format="b64_json", n=2) for _ in range(3))
+    assert [200] * 3 == [plain.status_code, garbled.status_code, page.status_code]
+    with pytest.raises(json.JSONDecodeError):
+        plain.json()
+    for image in garbled.json()["data"]["images"]:
+        with pytest.raises(ValueError, match=r"base64|alphabet|padding"):
+            base64.b64decode(image["b64_json"], validate=True)
+    for image in page.json()["data"]["images"]:
+        assert base64.b64decode(image["b64_json"]).startswith(b"<html>")
+    assert [2, 2, 2] == _charges(rig)
+
+
+def test_a_malformed_url_is_billed(start):
+    """Where pictures come by URL, `malformed` gives no JSON, no URL, or a URL that shows a web page."""
+    rig = start(faults=["malformed:@1", "malformed=base64:@2", "malformed=html:@3"])
+    plain, empty, page = (rig.infer() for _ in range(3))
+    with pytest.raises(json.JSONDecodeError):
+        plain.json()
+    assert [{"url": None, "b64_json": None}] == empty.json()["data"]["images"]
+    shown = rig.stranger.get(page.json()["data"]["images"][0]["url"])
+    assert (200, "text/html; charset=utf-8") == (shown.status_code, shown.headers["content-type"])
+    assert shown.text.startswith("<html>")
+    assert [1, 1, 1] == _charges(rig)
+
+
+def test_faults_number_both_dialects_together(start):
+    """A numbered fault meets that request, whichever dialect it is in and by whichever path and method it comes."""
+    rig = start(faults="503:@2,4")
+    doubled = rig.emulator.base_url + "/api/v1/images/generation"
+    body = {"model": "dall-e-3", "prompt": "x", "width": 8, "height": 8}
+    replies = [
+        rig.infer(),
+        rig.ask(),
+        rig.http.request("GET", "/images/generation", json=body),
+        rig.http.post(doubled, json=body),
+        rig.infer(),
+    ]
+    assert [200, 503, 400, 503, 200] == [reply.status_code for reply in replies]
+
+
 def test_a_malformed_reply_is_billed(start):
     """`malformed` is a billed 200 that no client can use: no JSON, no base64, or a web page for a picture."""
     rig = start(faults=["malformed:@1", "malformed=base64:@2", "malformed=html:@3"])
@@ -152,12 +245,20 @@ def test_a_malformed_reply_is_billed(start):
     assert [1, 1, 1] == _charges(rig)
 
 
-def test_a_delayed_reply_is_billed_before_it_comes(start):
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ("/api/v1/images/generation", {"model": "black-forest-labs/FLUX.1-schnell", "width": 8, "height": 8}),
+        ("/v1/images/generate", {"model": "sdxl", "size": "8x8"}),
+    ],
+    ids=["A", "B"],
+)
+def test_a_delayed_reply_is_billed_before_it_comes(start, request_):
     """`delay` keeps a finished reply back: a client that gives up has paid, and the journal shows it."""
     rig = start(faults="delay=60:@1")
-    request = {"model": "black-forest-labs/FLUX.1-schnell", "prompt": "x", "width": 8, "height": 8}
+    path, fields = request_
     with pytest.raises(httpx.ReadTimeout):
-        rig.http.post("/images/generation", json=request, timeout=0.5)
+        rig.http.post(httpx.URL(rig.emulator.base_url).copy_with(path=path), json=fields | {"prompt": "x"}, timeout=0.5)
     assert [1] == _charges(rig)
     assert ["delay"] == [record.fault for record in rig.emulator.journal.generations]
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from PIL import Image
 
-from nebula_async.emulator import Journal, RequestRecord
+from nebula_async.emulator import Fault, Journal, RequestRecord
 from nebula_async.emulator import journal as journal_module
 
 FILL = "black-forest-labs/FLUX.1-Fill-dev"
@@ -41,6 +41,7 @@ def test_a_request_is_recorded_with_all_that_matters(start, clock):
             "height": 16,
             "seed": 42,
         },
+        authorized=True,
     )
     assert expected == picture
     assert (picture,) == rig.emulator.journal.generations
@@ -76,6 +77,85 @@ def test_records_cannot_be_changed(rig):
     assert isinstance(record.fields, Mapping)
     with pytest.raises(TypeError):
         record.fields["prompt"] = "other"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "origin", "expected"),
+    [
+        ("POST", "/api/v1/images/generation", "api", True),
+        ("GET", "/api/v1/images/generation", "api", True),
+        ("POST", "/api/v1/api/v1/images/generation", "api", True),
+        ("GET", "/api/v1/api/v1/images/generation", "api", True),
+        ("POST", "/v1/images/generate", "api", True),
+        ("GET", "/v1/images/generate", "api", False),
+        ("HEAD", "/api/v1/images/generation", "api", False),
+        ("HEAD", "/v1/images/generate", "api", False),
+        ("OPTIONS", "/api/v1/images/generation", "api", False),
+        ("POST", "/v1/images/generation", "api", False),
+        ("POST", "/api/v1/images/generate", "api", False),
+        ("GET", "/api/v1/users/credits", "api", False),
+        ("POST", "/v1/images/generate", "storage", False),
+        ("POST", "/api/v1/images/generation", "storage", False),
+        ("GET", "/generated/a.png", "storage", False),
+    ],
+)
+def test_what_asks_for_pictures_is_told_from_what_does_not(method, path, origin, expected):
+    """Requests for pictures are those of dialect A by POST and GET, its doubled path, and dialect B by POST."""
+    record = RequestRecord(number=1, at=0.0, method=method, path=path, connection=1, origin=origin)
+    assert expected == record.is_generation
+
+
+def test_every_reply_names_its_record(start):
+    """Each reply carries the number of its record as a request id, whatever it says, so that both can be matched."""
+    rig = start(faults=["503:@2", "502:@3"])
+    replies = [
+        rig.ask(),
+        rig.infer(),
+        rig.infer(),
+        rig.infer(n=0),
+        rig.ask(width=0),
+        rig.http.get("/users/credits"),
+        rig.http.get("/nothing"),
+        rig.http.head("/images/generation"),
+        rig.stranger.post(f"{rig.emulator.inference_url}/images/generate"),
+        rig.stranger.get(rig.urls()[0]),
+    ]
+    ids = [reply.headers["x-request-id"] for reply in replies]
+    assert [f"emulator-{number}" for number in (*range(1, 10), 11)] == ids
+    statuses = {f"emulator-{record.number}": record.status for record in rig.emulator.journal.requests}
+    assert [reply.status_code for reply in replies] == [statuses[name] for name in ids]
+
+
+def test_a_fault_can_give_another_request_id(start):
+    """A request id that a fault was given stands alone."""
+    rig = start(faults=[Fault(503, at=1, headers={"x-request-id": "mine"})])
+    assert ["mine"] == rig.ask().headers.get_list("x-request-id")
+
+
+def test_a_strange_size_is_not_recorded_as_one(rig):
+    """What is no whole number of pixels stands among the fields only."""
+    rig.ask(width=True, height="16")
+    rig.ask(width=8.0, height=10**30)
+    rig.infer(size="big")
+    sizes = [(record.width, record.height) for record in rig.emulator.journal.generations]
+    assert [(None, None), (8, 10**30), (None, None)] == sizes
+    assert {"width": True, "height": "16"}.items() <= rig.emulator.journal.requests[0].fields.items()
+
+
+def test_a_number_that_json_does_not_have_is_kept_as_text(rig):
+    """The journal remains valid JSON, whatever numbers were sent."""
+    body = b'{"model": "x", "prompt": "x", "seed": NaN, "width": 1e999, "height": -Infinity, "guidance_scale": 0.5}'
+    rig.http.post("/images/generation", content=body)
+    (record,) = rig.emulator.journal.requests
+    kept = [record.fields[name] for name in ("seed", "width", "height", "guidance_scale")]
+    assert ["nan", "inf", "-inf", 0.5] == kept
+
+
+def test_wrongly_typed_names_are_not_recorded_as_text(rig):
+    """A model or prompt that is no text stands among the fields only."""
+    rig.ask(model=7, prompt=["x"])
+    rig.infer(model={"id": "sdxl"}, prompt=3)
+    assert [(None, None)] * 2 == [(record.model, record.prompt) for record in rig.emulator.journal.generations]
 
 
 def test_idempotency_keys_and_connections_are_recorded(rig):

@@ -1,7 +1,5 @@
 """What the emulator answers to requests that are right, and to those that are wrong."""
 
-import json
-import socket
 import statistics
 import time
 
@@ -75,6 +73,26 @@ def test_the_key_is_checked_before_everything_else(start):
     rig = start(per_minute=1, credit="0", faults=("500:1",))
     reply = rig.http.post("/images/generation", content=b"{", headers={"Authorization": "Bearer sk-no"})
     assert 404 == reply.status_code
+
+
+@pytest.mark.parametrize("name", ["width", "height", "num_steps", "seed", "num_images"])
+def test_an_integer_may_be_written_with_a_fraction_of_nothing(rig, name):
+    """16.0 is an integer, as JSON Schema has it, and makes the same picture as 16."""
+    fields = {"model": SEEDREAM} | {name: 8}
+    assert rig.file(**fields) == rig.file(**fields | {name: 8.0})
+
+
+@pytest.mark.parametrize(
+    "value", ["1e400", "-1e400", "1e300", "9" * 4000, "-" + "9" * 4000, "NaN", "-0.5", "true", '"8"', "[8]", "{}"]
+)
+@pytest.mark.parametrize("name", ["width", "num_steps", "seed", "num_images", "guidance_scale"])
+def test_no_number_is_too_strange(start, name, value):
+    """Numbers beyond all bounds, and what only looks like one, are a 422 that names the field; nothing breaks."""
+    rig = start(credit="1e5000")
+    body = f'{{"model": "{SEEDREAM}", "prompt": "x", "{name}": {value}}}'
+    reply = rig.http.post("/images/generation", content=body)
+    assert (422, [["body", name]]) == (reply.status_code, [problem["loc"] for problem in reply.json()["detail"]])
+    assert 0 == rig.emulator.journal.charged
 
 
 def test_any_of_several_keys_is_accepted(start):
@@ -171,14 +189,6 @@ def test_seedream_makes_several_pictures(rig):
     assert "0.0630" == str(rig.emulator.journal.spent)
 
 
-def test_unknown_paths_and_methods_are_told_without_an_echo(rig):
-    """A wrong path is a 404 and a wrong method a 405, neither repeating what was asked."""
-    missing, wrong = rig.http.get("/nothing/here"), rig.http.get("/images/generation")
-    assert (404, {"detail": "Not Found"}) == (missing.status_code, missing.json())
-    assert (405, {"detail": "Method Not Allowed"}) == (wrong.status_code, wrong.json())
-    assert 404 == rig.http.get("/users/credits/").status_code
-
-
 def test_models_are_listed_as_documented(rig):
     """The list names five models under `model_name`, with a numeric price, in the documented envelope."""
     reply = rig.http.get("/serverless/models").json()
@@ -215,28 +225,6 @@ def test_a_lone_surrogate_is_survived(rig):
     assert "\ud800 cat" == _control(rig, "GET", "journal").json()["requests"][0]["prompt"]
 
 
-def test_a_client_that_hangs_up_is_charged_in_silence(start, capfd):
-    """A client gone before its reply is charged all the same, and nothing is said on stderr."""
-    rig = start(latency=0.1)
-    request = {"model": SCHNELL, "prompt": "x", "width": 8, "height": 8}
-    with pytest.raises(httpx.ReadTimeout):
-        rig.http.post("/images/generation", json=request, timeout=httpx.Timeout(10, read=0.01))
-    while not rig.emulator.journal.charged:
-        time.sleep(0.001)
-    assert 200 == rig.http.get("/users/credits").status_code
-    assert ("", "") == capfd.readouterr()
-
-
-def test_bytes_that_are_no_http_are_survived(rig, capfd):
-    """Noise on the port is refused without a word on stderr, and others are served."""
-    address = (rig.http.base_url.host, rig.http.base_url.port)
-    with socket.create_connection(address) as noise:
-        noise.sendall(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
-        assert noise.recv(1024).startswith(b"HTTP/1.1 400")
-    assert 200 == rig.ask().status_code
-    assert ("", "") == capfd.readouterr()
-
-
 def test_inference_times_follow_the_model_and_the_seed(start):
     """Inference times scatter around the model's median, the same for the same seed, and are told without a wait."""
     first, second = start(seed=3), start(seed=3)
@@ -252,16 +240,6 @@ def test_latency_scales_the_wait(start):
     started = time.monotonic()
     reply = rig.ask()
     assert time.monotonic() - started >= 0.05 * _inference_seconds(reply)
-
-
-def test_the_control_paths_need_no_key_and_leave_no_trace(rig):
-    """The journal and the reset can be reached by HTTP, without a key, and do not appear in the journal."""
-    rig.ask()
-    shown = _control(rig, "GET", "journal").json()
-    assert (1, 1, "0.0019") == (len(shown["requests"]), shown["charged"], shown["spent"])
-    assert shown == json.loads(json.dumps(rig.emulator.journal.as_dict()))
-    assert 200 == _control(rig, "POST", "reset").status_code
-    assert {"requests": [], "charged": 0, "spent": "0.0000"} == _control(rig, "GET", "journal").json()
 
 
 def _inference_seconds(reply):
