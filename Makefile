@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+JAVASCRIPT := examples/javascript
+PACKAGES := $(JAVASCRIPT)/node_modules/.package-lock.json
+NPM_INSTALL := npm install --silent --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-timeout=10000
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test lint wheel bench-imports clean
@@ -12,7 +15,7 @@ INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
 
-test: $(VENV)/.dev ## the whole suite
+test: $(VENV)/.dev $(PACKAGES) ## the whole suite
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev ## style and types
@@ -28,6 +31,7 @@ bench-imports: ## import time beside openai's, in an environment of its own
 
 clean:
 	rm -rf $(VENV) dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(JAVASCRIPT)/node_modules $(JAVASCRIPT)/dist $(JAVASCRIPT)/schema.d.ts
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say where it is: make PYTHON=/path/to/python3" >&2; exit 2; }
@@ -40,3 +44,9 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e '.[cli,emulator,images,dev]'
 	@touch $@ $(VENV)/.demo
+
+# Only the JavaScript sample's test needs npm, and is skipped without it: that must not keep anyone from the others.
+$(PACKAGES): $(JAVASCRIPT)/package.json $(JAVASCRIPT)/.npmrc
+	@if ! command -v npm >/dev/null; then echo "npm is not on this machine: the JavaScript test will be skipped"; \
+	elif $(NPM_INSTALL) --prefix $(JAVASCRIPT); then touch $@; \
+	else echo "'npm install' failed in $(JAVASCRIPT): the JavaScript test will be skipped"; fi

@@ -23,8 +23,7 @@ async def main():
                 try:
                     await nebula.generate(InferenceRequest("a lake", model="sdxl"))
                 except APIStatusError as error:
-                    assert error.code == code
-                    print(f"{code}: {type(error).__name__}, {error}; {error.details}; request {error.request_id}")
+                    print(type(error).__name__, error.code, error.details, error.request_id, error)
 
 
 asyncio.run(main())

@@ -74,6 +74,7 @@ def _failure(errors: Sequence[Exception], found: Sequence[Image]) -> Exception |
             return error
         if all(image.data is None for image in found):
             error.images = tuple(found)
+            error.retryable = any(isinstance(each, DownloadError) and each.retryable for each in errors)
             return error
     return None
 

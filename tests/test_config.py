@@ -332,8 +332,6 @@ def test_each_variable_changes_its_default(name, monkeypatch):
     """`from_env` reads each setting from its own variable, of the process or of a mapping, and changes no other."""
     text, settings = VARIABLES[name]
     assert Config(**settings) == Config.from_env({name: text}) != Config()
-    for variable in VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv(name, text)
     assert Config(**settings) == Config.from_env()
 
@@ -344,10 +342,8 @@ def test_the_environment_changes_the_defaults():
     assert Config(**expected) == Config.from_env({name: text for name, (text, _) in VARIABLES.items()})
 
 
-def test_an_empty_environment_changes_nothing(monkeypatch):
+def test_an_empty_environment_changes_nothing():
     """Without variables `from_env` gives the defaults."""
-    for variable in VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
     assert Config() == Config.from_env({})
     assert Config() == Config.from_env()
 

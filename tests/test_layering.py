@@ -20,6 +20,7 @@ FLOORS = {
     "events": 0,
     "keys": 0,
     "offload": 0,
+    "portal": 0,
     "urls": 0,
     "images": 1,
     "requests": 2,

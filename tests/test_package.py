@@ -20,8 +20,9 @@ ROOT = Path(__file__).parent.parent
 PUBLIC = """
     APIStatusError AsyncNebula AuthenticationError BadRequestError BulkJob Charges Config ConfigurationError
     ContentPolicyError DeadlineError DownloadError Failure Gate Generation Image ImageRequest InferenceRequest
-    InvalidRequestError JobError NebulaError NotFoundError NotSentError Observer OutcomeUnknownError PermissionDeniedError QuotaExhaustedError
-    RateLimit RateLimitError RetryPolicy ServerError Tier Timeouts UnusableReplyError
+    InvalidRequestError JobError NebulaError NotFoundError NotSentError Observer OutcomeUnknownError
+    PermissionDeniedError QuotaExhaustedError RateLimit RateLimitError RetryPolicy ServerError Tier Timeouts
+    UnusableReplyError
 """
 
 

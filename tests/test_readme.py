@@ -24,6 +24,8 @@ COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in te
 ROWS = re.findall(r"^\| (?:Serverless|Inference|both).*? \| (.+?) \| `(.+)` \|$", README, flags=re.MULTILINE)
 """What the documents show, and the command that runs it."""
 
+PACKAGES = ROOT / "examples/javascript/node_modules"
+
 NOT_RUN = ("make ", "pip install ", "export ")
 """Set-up: `.ci/run` calls the make targets, and the suite runs in what pip installed."""
 
@@ -40,6 +42,13 @@ def environ(emulator) -> dict[str, str]:
         "NEBULA_INFERENCE_URL": emulator.inference_url,
         "NEBULA_ALLOWED_IMAGE_HOSTS": emulator.storage_host,
     }
+
+
+def copy_examples(folder: Path) -> None:
+    """Copy the examples into a folder; npm's packages, where there are any, are only linked."""
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("node_modules"))
+    if PACKAGES.is_dir():
+        (folder / "examples/javascript/node_modules").symlink_to(PACKAGES)
 
 
 def commands(name: str) -> list[str]:
@@ -71,7 +80,7 @@ def test_a_program_runs(program, environ, tmp_path):
 @pytest.mark.parametrize("line", commands("generate") + commands("bulk"))
 def test_a_command_ends_well(line, environ, tmp_path):
     """Each command line does what the text around it says."""
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    copy_examples(tmp_path)
     done = subprocess.run(shlex.split(line), cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stderr
     assert [] != list(tmp_path.rglob("*.png"))
@@ -84,7 +93,7 @@ NEEDED = {"sh examples/curl": "curl", "cd examples/javascript": "npm"}
 @pytest.fixture
 def sampled(environ, tmp_path) -> Iterator[tuple[Emulator, dict[str, str]]]:
     """An emulator that knows the key of the documents' samples, and the environment that its command line announces."""
-    shutil.copytree(ROOT / "examples", tmp_path / "examples", symlinks=True)
+    copy_examples(tmp_path)
     with Emulator(keys=["YOUR_API_KEY"]) as emulator:
         yield (
             emulator,
@@ -113,7 +122,7 @@ def test_a_row_of_the_table_runs(shown, line, sampled, tmp_path):
         if line.startswith(start) and shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
     if "npm install" in line:  # the suite calls no registry: `make test` has installed what there is
-        if not (ROOT / "examples/javascript/node_modules").is_dir():
+        if not (PACKAGES / ".package-lock.json").is_file():
             pytest.skip("the packages of examples/javascript are not installed: make test does so where npm is")
         line = line.replace("npm install && ", "")
     done = subprocess.run(

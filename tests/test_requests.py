@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import math
 import pickle
-import tempfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from traceback import TracebackException
 
 import pytest

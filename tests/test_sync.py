@@ -472,8 +472,19 @@ def test_asynchronous_prompts(client):
         assert {"a", "b"} == {result.request.prompt for result in results}
 
 
+def test_results_without_a_block(client):
+    """Without `with` there is nothing to iterate, and the error says what to write."""
+    with pytest.raises(TypeError, match=r"use it as a context manager: with … as results"):
+        list(client.generate_many(["a"], **SMALL))
+
+
 # Lifetime
 
+
+DESTRUCTOR = (
+    "class Late:\n    def __del__(self): client = self.client; client.{}()\nlate = Late(); late.client = client"
+)
+TOO_LATE = "RuntimeError: the interpreter is ending, and has ended the thread of this NebulaClient"
 
 ENDINGS = {
     "left open": ("", 0, []),
@@ -484,6 +495,8 @@ ENDINGS = {
     "inside a block of many": ("with client.generate_many(['a'], model='m') as many: raise SystemExit(4)", 4, []),
     "in the middle of many": ("many = client.generate_many(['a'] * 9, model='m'); next(many.__enter__())", 0, []),
     "in a cycle": ("client.itself = client; del client", 0, []),
+    "closed by a destructor": (DESTRUCTOR.format("close"), 0, []),
+    "used by a destructor": (DESTRUCTOR.format("credits"), 0, [TOO_LATE]),
 }
 
 
@@ -641,6 +654,23 @@ def test_the_key_is_nowhere_to_be_seen():
     assert "sk-secret" not in repr([frame.frame.f_locals for frame in caught.traceback[1:]])
 
 
+def test_a_callable_that_exits(emulator):
+    """What `sys.exit` in an `api_key` raises comes out of the call, and the next one works."""
+    program = (
+        "import sys, threading\n"
+        "from nebula_async.sync import NebulaClient\n"
+        "keys = ['sk-emulator', None, 'sk-emulator']\n"
+        "client = NebulaClient(lambda: keys.pop() or sys.exit(5))\n"
+        "try: client.credits()\n"
+        "except SystemExit as error: print(error)\n"
+        "[thread.join(10) for thread in threading.enumerate() if thread.name == 'nebula-client']\n"
+        "print(client.credits())\n"
+    )
+    done = run(emulator, "-c", program)
+
+    assert ["5", "1000000.00000"] == done.stdout.splitlines(), done.stderr
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts descriptors as Linux does")
 def test_no_descriptors_for_a_loop(emulator):
     """Where no event loop can be opened the call says why, and a later one tries again."""
@@ -648,8 +678,7 @@ def test_no_descriptors_for_a_loop(emulator):
         "import os, resource\n"
         "from nebula_async.sync import NebulaClient\n"
         "client = NebulaClient()\n"
-        "NebulaClient().credits()\n"
-        "import gc; gc.collect()\n"
+        "with NebulaClient() as other: other.credits()\n"
         "soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
         "held = [os.dup(0) for _ in range(100)]\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (max(held), hard))\n"
@@ -840,6 +869,27 @@ def test_ctrl_c_that_nobody_catches(silence):
     assert -signal.SIGINT == process.returncode
     assert ["KeyboardInterrupt"] == said(stderr)[-1:]
     assert 1 == stderr.count("Traceback")
+
+
+@needs_posix
+def test_a_signal_handler_may_close(silence):
+    """A handler that closes the client, as servers do to shut down, ends the very call that it interrupts."""
+    server = silence()
+    program = (
+        "import signal\n"
+        "from nebula_async.sync import NebulaClient\n"
+        "client = NebulaClient()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: client.close())\n"
+        "try: client.credits()\n"
+        "except RuntimeError as error: print(error)\n"
+    )
+    command = [sys.executable, *STRICT, "-c", program]
+    with subprocess.Popen(command, env=environ(server), text=True, stdout=subprocess.PIPE) as process:
+        server.wait_for(server.asked)
+        process.send_signal(signal.SIGTERM)
+        stdout, _ = process.communicate(timeout=60)
+
+    assert (0, True) == (process.returncode, stdout.startswith("this NebulaClient was closed during the call"))
 
 
 @needs_posix

@@ -13,8 +13,9 @@ from cyclopts import Parameter
 from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.recovery import Recovery
 from nebula_async.bulk.report import Report
-from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, learn_prices, run, say, tell
-from nebula_async.cli.parameters import PictureParameters
+from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, run, say, tell
+from nebula_async.cli.parameters import PictureParameters, Whole
+from nebula_async.cli.prices import learn_prices
 from nebula_async.cli.progress import RunProgress, shown_progress
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -28,7 +29,7 @@ def bulk(
     /,
     *,
     out: Path | None = None,
-    concurrency: int | None = None,
+    concurrency: Whole = None,
     retry_failed: Annotated[bool, Switch] = False,
     resend_unknown: Annotated[bool, Switch] = False,
     parameters: Annotated[PictureParameters, Parameter(name="*")] = PictureParameters(),  # noqa: B008 - frozen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from cyclopts import Parameter
 
 from nebula_async.client import AsyncNebula
-from nebula_async.config import Config, RetryPolicy, Tier
+from nebula_async.config import Config, Tier
 from nebula_async.engine.verdict import is_fatal
 from nebula_async.errors import (
     ConfigurationError,
@@ -33,9 +33,6 @@ USAGE, STOPPED, INTERRUPTED = 2, 3, 130
 
 LATENCY, CREDIT = 0.1, "1000000"
 """A tenth of the usual times, and more credit than any tour spends."""
-
-PRICE_SECONDS = 2.0
-"""Prices are for telling, and worth no longer wait."""
 
 LONG_HOLD = 5.0
 """A wait of so many seconds is worth a word."""
@@ -93,13 +90,6 @@ def _emulator_config(config: Config, emulator: Emulator) -> Config:
         inference_url=emulator.inference_url,
         allowed_image_hosts=(emulator.storage_host,),
     )
-
-
-async def learn_prices(nebula: AsyncNebula) -> None:
-    """Take the account's own prices, where the API tells them soon; else those that are built in stand."""
-    seconds = min(PRICE_SECONDS, nebula.config.timeouts.total)
-    with suppress(NebulaError):
-        await nebula.with_options(retry=RetryPolicy(attempts=1), timeout=seconds).models()
 
 
 def _observe(event: Event) -> None:
@@ -184,4 +174,6 @@ def printable(text: str) -> str:
 
 
 def _about_money(error: NebulaError) -> str:
-    return f" (pictures that may have been paid for: {error.charges})" if error.charges.at_most else ""
+    if error.charges.settled:
+        return f" (pictures paid for: {error.charges.at_most})" if error.charges.at_most else ""
+    return f" (pictures that may have been paid for: {error.charges})"

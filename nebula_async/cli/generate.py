@@ -8,8 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nebula_async.cli.connection import Connection, Switch, connected, learn_prices, run, say, tell
+from nebula_async.cli.connection import Connection, Switch, connected, run, say, tell
 from nebula_async.cli.parameters import PictureParameters
+from nebula_async.cli.prices import learn_prices
 from nebula_async.cli.saving import choose_target, save_pictures
 from nebula_async.errors import JobError
 from nebula_async.images.image import Image
@@ -37,7 +38,7 @@ def generate(
         The file, or a folder that is there; the extension is added from the picture's type. Without a file, the
         prompt's words are the name.
     overwrite
-        Replace a file of that name.
+        Replace a file of that name; of several pictures, the others get names that are free.
     preview
         Show the picture in the terminal too.
     """

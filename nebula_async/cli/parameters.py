@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from attrs import asdict, frozen
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from nebula_async.requests import Quality, ResponseFormat, Style
 
 DEFAULT_MODEL = "black-forest-labs/FLUX.1-schnell"
+
+
+def _read_whole(_kind: object, tokens: Sequence[Token]) -> int:
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f'unable to convert "{text}" into a whole number') from None
+
+
+Whole = Annotated[int | None, Parameter(converter=_read_whole)]
+"""A whole number as it is written; cyclopts itself would round 2.5."""
 
 
 @frozen(kw_only=True)
@@ -21,23 +33,23 @@ class PictureParameters:
     "The model's id; `nebula-async models` lists them."
     dialect: Literal["serverless", "inference"] = "serverless"
     "Which of the two APIs is asked; below is said what only one of them takes."
-    width: int | None = None
+    width: Whole = None
     "Pixels (serverless)."
-    height: int | None = None
+    height: Whole = None
     "Pixels (serverless)."
-    num_steps: int | None = None
+    num_steps: Whole = None
     "Inference steps (serverless)."
     guidance_scale: float | None = None
     "How closely to follow the prompt (serverless)."
-    seed: int | None = None
+    seed: Whole = None
     "The same seed gives the same picture, where the model honours it; without one, it is chosen and told (serverless)."
     negative_prompt: str | None = None
     "What not to see, where the model honours it."
-    image: Path | None = None
-    "A picture to start from (serverless)."
-    mask: Path | None = None
-    "Which part of that picture is repainted: white is, black is kept (serverless)."
-    n: Annotated[int | None, Parameter(name="--n")] = None
+    image: str | None = None
+    "The file of a picture to start from (serverless)."
+    mask: str | None = None
+    "The file of a picture of the same size: its white part is repainted, the black one is kept (serverless)."
+    n: Annotated[Whole, Parameter(name="--n")] = None
     "How many pictures, 1 to 10 (inference)."
     size: str | None = None
     "Width x height in pixels, such as 1024x1024 (inference)."

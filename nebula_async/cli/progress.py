@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from nebula_async.cli.connection import printable
+from nebula_async.errors import DownloadError
 from nebula_async.results import Failure, Generation
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -69,7 +70,8 @@ class RunProgress:
         if self.failed <= MOST_FAILURES_TOLD:
             prompt = failure.request.prompt
             short = prompt if len(prompt) <= MOST_OF_PROMPT else f"{prompt[:MOST_OF_PROMPT]}…"
-            text = printable(f"failed: item {failure.index + 1}, {short!r}: {failure.error}")
+            noted = "; where it lies is noted in the job's ledger" if isinstance(failure.error, DownloadError) else ""
+            text = printable(f"failed: item {failure.index + 1}, {short!r}: {failure.error}{noted}")
             self.console.print(text, markup=False, highlight=False)
         elif self.failed == MOST_FAILURES_TOLD + 1:
             self.console.print("more failures are noted in the job's ledger, and not told one by one")

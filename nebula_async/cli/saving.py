@@ -47,11 +47,14 @@ async def _save(image: Image, target: Path, *, overwrite: bool) -> Path | None:
     if name != target and target.suffix.lower() not in EXTENSIONS[image.media_type or ""]:
         say(f"the picture is {image.media_type}: {target.name} is saved with the extension {image.extension}")
         target = _free_name(name)
-    for path in (target, _free_name(name), _free_name(Path(tempfile.gettempdir(), name.name))):
+    spare = _free_name(Path(tempfile.gettempdir(), slug(name.name) or "picture"))
+    for path in dict.fromkeys((target, _free_name(name), spare)):
         try:
             return await image.save(path, overwrite=overwrite and path == target)
         except OSError as error:
             say(f"cannot save the picture as {path}: {error.strerror or error}")
+    if image.url:
+        say(f"a picture that was not saved, and can be fetched within the hour: {image.url}")
     return None
 
 
@@ -71,7 +74,14 @@ def _without_suffix(path: Path) -> Path:
 
 def _free_name(path: Path) -> Path:
     names = (path if copy == 0 else path.with_name(f"{path.name}-{copy}") for copy in itertools.count())
-    return next(name for name in names if not _existing(name))
+    return next(name for name in names if not _is_taken(name))
+
+
+def _is_taken(name: Path) -> bool:
+    try:
+        return bool(_existing(name))
+    except OSError:  # saving there says what is wrong with it
+        return False
 
 
 def _existing(target: Path) -> list[Path]:

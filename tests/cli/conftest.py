@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 import pytest
@@ -16,6 +17,15 @@ from nebula_async.emulator import Emulator
 
 COMMAND = Path(sys.executable).parent / "nebula-async"
 OURS = ("NEBULA_", "PYTHON", "COLUMNS", "LINES", "TERM", "FORCE_COLOR", "NO_COLOR", "CLICOLOR")
+
+
+class Place(Protocol):
+    """Where both APIs and their storage are, and a key for them."""
+
+    key: str
+    base_url: str
+    inference_url: str
+    storage_host: str
 
 
 @attrs.frozen
@@ -40,10 +50,13 @@ class Shell:
     stack: ExitStack
     command: Path = COMMAND
 
-    def start(self, *arguments: object, key: str | None = None, **environment: str) -> subprocess.Popen[str]:
-        """Start the command; it is killed when the test ends."""
+    def start(
+        self, *arguments: object, key: str | None = None, at: Place | None = None, **environment: str
+    ) -> subprocess.Popen[str]:
+        """Start the command, `at` a server whose announcement was evaluated; it is killed when the test ends."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        clean |= {"PYTHONWARNINGS": "error", **environment} | ({} if key is None else {"NEBULA_API_KEY": key})
+        clean |= {"PYTHONWARNINGS": "error"} | ({} if at is None else announced(at)) | environment
+        clean |= {} if key is None else {"NEBULA_API_KEY": key}
         process = subprocess.Popen(
             [self.command, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
@@ -56,9 +69,11 @@ class Shell:
         self.stack.callback(_end, process)
         return process
 
-    def run(self, *arguments: object, key: str | None = None, **environment: str) -> Ended:
+    def run(
+        self, *arguments: object, key: str | None = None, at: Place | None = None, **environment: str
+    ) -> Ended:
         """Run the command to its end; no output of it may hold a traceback or a code that a terminal obeys."""
-        return self.ended(self.start(*arguments, key=key, **environment))
+        return self.ended(self.start(*arguments, key=key, at=at, **environment))
 
     def ended(self, process: subprocess.Popen[str], err: str = "") -> Ended:
         """Wait for a command whose stderr was read up to `err`."""
@@ -76,6 +91,16 @@ class Shell:
     def files(self) -> list[str]:
         """Return the files of the folder."""
         return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
+
+
+def announced(place: Place) -> dict[str, str]:
+    """Return the environment that says where both APIs are, as `nebula-async emulator` announces it."""
+    return {
+        "NEBULA_BASE_URL": place.base_url,
+        "NEBULA_API_KEY": place.key,
+        "NEBULA_INFERENCE_URL": place.inference_url,
+        "NEBULA_ALLOWED_IMAGE_HOSTS": place.storage_host,
+    }
 
 
 def _end(process: subprocess.Popen[str]) -> None:

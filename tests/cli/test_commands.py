@@ -299,11 +299,16 @@ def test_a_picture_that_is_interrupted_may_have_been_paid_for(shell, start):
 
 
 def test_the_emulator_announces_itself_serves_and_ends_at_a_signal(shell):
-    """Its two lines on stdout can be evaluated by a shell; faults, limits and the journal are there."""
+    """Its lines on stdout can be evaluated by a shell, for both APIs; faults, limits and the journal are there."""
     process = shell.start("emulator", "--port", 0, "--latency", 0, "--fault", "429:@1", "--key", "sk-mine")
-    url, key = (process.stdout.readline() for _ in range(2))
-    assert "export NEBULA_API_KEY=sk-mine\n" == key
-    base_url = re.fullmatch(r"export NEBULA_BASE_URL=(http://127\.0\.0\.1:\d+/api/v1)\n", url)[1]
+    announced = [process.stdout.readline().removeprefix("export ").strip().split("=") for _ in range(4)]
+    assert ["NEBULA_BASE_URL", "NEBULA_API_KEY", "NEBULA_INFERENCE_URL", "NEBULA_ALLOWED_IMAGE_HOSTS"] == [
+        name for name, _value in announced
+    ]
+    base_url, key, inference_url, storage = (value for _name, value in announced)
+    host = re.fullmatch(r"http://(127\.0\.0\.1:\d+)/api/v1", base_url)[1]
+    assert ("sk-mine", f"http://{host}/v1") == (key, inference_url)
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", storage)
 
     busy = shell.run("emulator", "--port", httpx.URL(base_url).port)
     assert 2 == busy.code
@@ -311,10 +316,12 @@ def test_the_emulator_announces_itself_serves_and_ends_at_a_signal(shell):
         r"nebula-async: cannot listen on 127\.0\.0\.1:\d+: Address already in use; choose another --port or --host\n",
         busy.err,
     )
-    assert 0 == shell.run("generate", "a cat", *SMALL, "--base-url", base_url, key="sk-mine").code
+    assert 0 == shell.run("generate", "a cat", *SMALL, **dict(announced)).code
+    assert 0 == shell.run("generate", "a dog", "--dialect", "inference", "--size", "64x64", **dict(announced)).code
     with httpx.Client(trust_env=False) as http:
         journal = http.get(httpx.URL(base_url).copy_with(path="/_emulator/journal")).json()
-    assert [429, 200] == [record["status"] for record in journal["requests"]]
+    told = [(record["path"], record["status"]) for record in journal["requests"] if record["method"] == "POST"]
+    assert [("/api/v1/images/generation", 429), ("/api/v1/images/generation", 200), ("/v1/images/generate", 200)] == told
     process.terminate()
     result = shell.ended(process)
     assert (0, "", "Nebula Block emulator; Ctrl-C ends it\n") == (result.code, result.out, result.err)

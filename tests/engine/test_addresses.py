@@ -259,7 +259,7 @@ async def test_two_hosts_on_one_address_are_verified_apart(serve, authority):
         for name in ("one", "one", "three")
     ]
     with pytest.raises(DownloadError, match=r"CERTIFICATE_VERIFY_FAILED.*two\.example"):
-        await downloader.fetch(f"https://two.example:{port}/", a_picture, QUICK, seconds=0.15)
+        await downloader.fetch(f"https://two.example:{port}/", a_picture, QUICK, seconds=0.5)
     await stack.aclose()
 
     assert [b"picture"] * 3 == found

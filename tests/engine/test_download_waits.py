@@ -151,7 +151,6 @@ async def test_what_was_said_between_failures_is_not_forgotten():
 
 
 @VIRTUAL
-@pytest.mark.xfail(strict=True, reason="failures count towards the three times that a picture may be missing")
 @pytest.mark.parametrize("failures", [1, 2, 3, 10])
 async def test_a_failure_is_no_word_about_the_picture(failures):
     """How often the storage failed says nothing about the picture: it is missing when that was said three times."""

@@ -20,7 +20,7 @@ from nebula_async.charges import Charges
 from nebula_async.config import RetryPolicy, Timeouts
 from nebula_async.engine.body import BoundedBody
 from nebula_async.engine.connections import ConnectionStack
-from nebula_async.engine.transport import MAX_REPLY_BYTES, USER_AGENT
+from nebula_async.engine.transport import MAX_REPLY_BYTES, USER_AGENT, Credentials
 from nebula_async.errors import (
     AuthenticationError,
     BadRequestError,
@@ -32,6 +32,7 @@ from nebula_async.errors import (
     ServerError,
     UnusableReplyError,
 )
+from nebula_async.keys import find_key
 
 pytestmark = pytest.mark.anyio
 
@@ -337,15 +338,37 @@ async def test_redirects_are_not_followed(serve, replies, status):
     assert [] == other.connections
 
 
-async def test_the_key_goes_to_one_origin_only(serve):
-    """A request for any other origin than the configured one is not sent."""
-    server, other = serve(RawServer.read_request), serve(RawServer.read_request)
-    caller = make_caller(server.url)
-    for url in (other.url, server.url.replace("127.0.0.1", "localhost"), server.url.replace("http", "https")):
-        with pytest.raises(RuntimeError, match="the key is only sent to"):
+async def test_the_key_goes_to_the_configured_origins_only(serve):
+    """A request for any other origin than the two configured ones is not sent."""
+    server, inference, other = (serve(RawServer.read_request) for _ in range(3))
+    caller = make_caller(server.url, inference_url=inference.url)
+    others = [other.url, *(url.url.replace("127.0.0.1", "localhost") for url in (server, inference))]
+    for url in (*others, server.url.replace("http", "https"), inference.url.replace("http", "https")):
+        with pytest.raises(RuntimeError, match="the key is only sent to") as caught:
             await caller.call(ask(url), keep)
+        assert f"{server.url} and {inference.url}" in str(caught.value)
+        assert "sk-emulator" not in str(caught.value)
 
-    assert [] == server.connections + other.connections
+    assert [] == server.connections + inference.connections + other.connections
+
+
+async def test_the_key_goes_to_both_apis(replies):
+    """The serverless API and the inference API, wherever they are, get the key in the same header."""
+    server, inference = replies(answer(200)), replies(answer(200))
+    caller = make_caller(f"{server.url}/api/v1", inference_url=f"{inference.url}/v1")
+    for url in (server.url, inference.url):
+        await caller.call(ask(url), keep)
+    await caller.transport.aclose()
+
+    for request in server.requests + inference.requests:
+        assert b"\r\nAuthorization: Bearer sk-emulator\r\n" in request
+    assert [1, 1] == [len(server.requests), len(inference.requests)]
+
+
+def test_an_address_that_cannot_be_called_is_refused_when_it_is_given():
+    """A URL that the HTTP library cannot read is told before there is anything to send, and not with the key."""
+    with pytest.raises(ConfigurationError, match="is no URL that can be called"):
+        Credentials(("https://a.example", "https://[::1"), find_key("sk-emulator"))
 
 
 async def test_what_a_request_looks_like(replies):

@@ -1,4 +1,4 @@
-"""Pictures that users hand in are read from whatever they are in, and what is wrong with one is said before it costs."""
+"""Pictures that users hand in are read from whatever they are in; what is wrong with one is said before it costs."""
 
 from __future__ import annotations
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import assert_never, assert_type
 
 from nebula_async import (
     AsyncNebula,
     Config,
+    DownloadError,
     Failure,
     Generation,
     Image,
     ImageRequest,
+    InferenceRequest,
     NebulaError,
     RateLimitError,
     RetryPolicy,
@@ -61,6 +64,40 @@ async def generate_one(nebula: AsyncNebula, request: ImageRequest) -> None:
     await nebula.generate("a cat", model="m", width="512")  # type: ignore[call-overload]  # text  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
+async def generate_by_inference(nebula: AsyncNebula, request: InferenceRequest) -> None:
+    """A request of either API gives a `Generation`, whose request is one of either."""
+    generation = await nebula.generate(request, download=False)
+    assert_type(generation, Generation)
+    assert_type(generation.request, ImageRequest | InferenceRequest)
+    assert_type(generation.request.prompt, str)
+    assert_type(generation.request.seed, int | None)
+    assert_type(generation.cost, Decimal | None)
+    assert_type(await nebula.generate("a cat", model="m", download=False), Generation)
+    assert_type(await nebula.download(generation.image), Image)
+    await nebula.generate(request, model="m")  # type: ignore[call-overload]  # two  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await nebula.generate("a cat", model="m", n=2)  # type: ignore[call-overload]  # the other's  # pyright: ignore[reportCallIssue]
+
+
+def make_requests() -> list[ImageRequest | InferenceRequest]:
+    """The words and numbers of the inference API are checked before the program runs, too."""
+    InferenceRequest("a lake", model="m", quality="HD")  # type: ignore[arg-type]  # no such word  # pyright: ignore[reportArgumentType]
+    InferenceRequest("a lake", model="m", style="oil")  # type: ignore[arg-type]  # no such word  # pyright: ignore[reportArgumentType]
+    InferenceRequest("a lake", model="m", response_format="png")  # type: ignore[arg-type]  # nor this  # pyright: ignore[reportArgumentType]
+    InferenceRequest("a lake", model="m", n="2")  # type: ignore[arg-type]  # text  # pyright: ignore[reportArgumentType]
+    InferenceRequest("a lake", model="m", width=512)  # type: ignore[call-arg]  # the other's  # pyright: ignore[reportCallIssue]
+    InferenceRequest("a lake", "m")  # type: ignore[call-arg]  # by name only  # pyright: ignore[reportCallIssue]
+    good = InferenceRequest("a lake", model="m", n=2, size="64x64", quality="hd", style="vivid", response_format="url")
+    assert_type(InferenceRequest.from_dict(good.to_dict()), InferenceRequest)
+    assert_type(ImageRequest.from_dict({"prompt": "x", "model": "m"}), ImageRequest)
+    assert_type(good.pictures, int)
+    return [good, ImageRequest("a cat", model="m")]
+
+
+async def fetch_later(nebula: AsyncNebula, error: DownloadError) -> list[Image]:
+    """What could not be fetched is on the error, for a later try."""
+    return [await nebula.download(image) for image in error.images] if error.retryable else []
+
+
 async def generate_many(nebula: AsyncNebula, requests: list[ImageRequest]) -> None:
     """Many results are each a `Generation` or a `Failure`, from prompts as from requests."""
     async with nebula.generate_many(["a cat", "a dog"], model="m") as results:
@@ -69,7 +106,10 @@ async def generate_many(nebula: AsyncNebula, requests: list[ImageRequest]) -> No
     async with nebula.generate_many(requests, ordered=True, concurrency=4) as results:
         async for result in results:
             assert_type(result, Generation | Failure)
-    mixed: list[str | ImageRequest] = ["a cat", *requests]
+    async with nebula.generate_many(make_requests(), download=False) as results:
+        async for result in results:
+            assert_type(result, Generation | Failure)
+    mixed: list[str | ImageRequest | InferenceRequest] = ["a cat", *requests, *make_requests()]
     assert_type(await nebula.generate_all(iter(mixed), model="m"), list[Generation | Failure])
 
 
@@ -80,7 +120,9 @@ async def save(image: Image) -> None:
 
 
 async def options(nebula: AsyncNebula) -> None:
-    """A sibling is a client like any other."""
+    """A sibling is a client like any other, and settings are plain values."""
     assert_type(nebula.with_options(timeout=5, retry=RetryPolicy(attempts=1)), AsyncNebula)
     async with AsyncNebula("key", config=Config(tier="expert-1"), timeout=Timeouts(total=5)) as other:
         assert_type(other, AsyncNebula)
+    config = Config(inference_url="https://a.example/v1", allowed_image_hosts=["127.0.0.1:8000"])
+    assert_type(config.allowed_image_hosts, tuple[str, ...])
