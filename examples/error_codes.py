@@ -19,7 +19,7 @@ async def main():
     with Emulator(faults=faults) as emulator:
         config = Config(inference_url=emulator.inference_url, retry=RetryPolicy(attempts=1))
         async with AsyncNebula(emulator.key, config=config) as nebula:
-            for code in CODES:
+            for _ in CODES:
                 try:
                     await nebula.generate(InferenceRequest("a lake", model="sdxl"))
                 except APIStatusError as error:

@@ -135,7 +135,7 @@ def _hosts(given: Any) -> Any:
 def _check_hosts(_config: object, attribute: Attribute[Any], hosts: object) -> None:
     wrong = [host for host in hosts if not _is_host(host)] if isinstance(hosts, tuple) else [hosts]
     if wrong:
-        raise ConfigurationError(f"{attribute.name} must be a list of host:port; got {shown(wrong[0])}")
+        raise ConfigurationError(f"{attribute.name} must be a list of host:port; got {_shown_url(wrong[0])}")
 
 
 def _is_host(given: object) -> bool:

@@ -15,7 +15,7 @@ def read_url(text: str) -> SplitResult:
     if "\\" in text or not all("!" <= char <= "~" for char in text):
         raise ValueError("must have no backslash, blank, control or non-ASCII character")
     parts = _split(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+    if parts.scheme not in ("http", "https") or not parts.hostname or "%" in parts.hostname or parts.port == 0:
         raise ValueError("must begin with https:// and a host")
     if parts.username is not None:
         raise ValueError("must have no user name")

@@ -183,8 +183,9 @@ def test_allowed_hosts_come_in_any_list(make):
     ids=lambda host: ascii(host)[:30],
 )  # fmt: skip
 def test_any_other_host_is_refused(host):
-    """What is not exactly a host and a port, as a URL has them, allows nothing: it is refused, and shown."""
+    """What is not exactly a host and a port allows nothing: it is refused, and shown unless it may hold a secret."""
     message = refusal(Config, allowed_image_hosts=[HOSTS[0], host])
+    assert ":pw@" not in message
     assert message.startswith("allowed_image_hosts must be a list of host:port; got ")
     assert len(message) < 200
 

@@ -170,7 +170,9 @@ def test_a_picture_is_read_from_its_bytes(form, media_type, extension):
     assert (20, 10, "https://a.example/1", until) == (picture.width, picture.height, picture.url, picture.expires_at)
 
 
-@pytest.mark.parametrize("data", [b"", b"<html>", b"<svg xmlns='x'/>", b"\0" * 99, PNG.data[:-12]])
+@pytest.mark.parametrize(
+    "data", [b"", b"<html>", b"<svg xmlns='x'/>", b"\0" * 9, PNG.data[:-12]], ids=lambda data: repr(data[:8])
+)
 def test_what_is_no_whole_picture_is_refused(data):
     """Bytes that are no picture, or not the whole of one, become none."""
     with pytest.raises(ValueError, match=r"^it is "):

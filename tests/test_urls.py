@@ -47,6 +47,8 @@ def test_a_url_leads_to_a_host_and_a_port(text, place):
     ("text", "problem"),
     [
         ("", HOST),
+        ("https://%61.example/", HOST),
+        ("https://[fe80::1%25eth0]/", HOST),
         ("a.example", HOST),
         ("//a.example/x", HOST),
         ("/x.png", HOST),

@@ -96,7 +96,8 @@ def read_reply(reply: Reply, *, asked: int, now: float) -> Answer:
 def _facts(body: Mapping[str, Any]) -> Facts:
     data = body.get("data")
     beside_pictures = data if isinstance(data, Mapping) else {}  # the inference API has its `usage` there
-    facts = replies.structure({**beside_pictures, **body}, Facts)
+    said = {name: value for name, value in body.items() if value is not None}
+    facts = replies.structure({**beside_pictures, **said}, Facts)
     return evolve(facts, usage=flat_enough(facts.usage))
 
 
@@ -151,8 +152,12 @@ def _decoded(entries: list[Entry], *, expires_at: datetime) -> tuple[list[Image]
 
 
 def _image(entry: Entry, expires_at: datetime) -> Image:
-    if not entry.b64_json:
-        if not entry.url:
-            raise ValueError("it has neither b64_json nor a URL")
+    problem = ValueError("it has neither b64_json nor a URL")
+    if entry.b64_json:
+        try:
+            return read_image(decode_base64(entry.b64_json))
+        except ValueError as error:
+            problem = error
+    if entry.url:
         return Image(url=entry.url, expires_at=expires_at)
-    return read_image(decode_base64(entry.b64_json))
+    raise problem

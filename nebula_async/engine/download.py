@@ -79,7 +79,7 @@ class Downloader:
         `retryable` where a later try may succeed; the URL, which may be a secret, is not in its message.
         """
         problem, lasting = "it was not tried", 0
-        with anyio.move_on_after(seconds):
+        with anyio.move_on_after(seconds) as limit:
             for tries in itertools.count(1):
                 try:
                     return await self._try(url, read, config)
@@ -88,6 +88,8 @@ class Downloader:
                 lasting += math.isfinite(failure.tries)
                 if lasting >= failure.tries:
                     raise DownloadError(f"the picture cannot be fetched: {problem}")
+                if anyio.current_time() + failure.delay > limit.deadline:
+                    break
                 await anyio.sleep(self._delay(failure, lasting if failure.is_missing else tries, config))
         raise DownloadError(f"the picture was not fetched within {seconds:.3g} s: {problem}", retryable=True)
 
@@ -111,10 +113,10 @@ class Downloader:
         for _ in range(1 + MOST_REDIRECTS):
             url = self._checked(url)
             reply = await self._get(url, config)
-            target = _redirect(reply)
+            target = _redirect(reply, url)
             if target is None:
                 return reply
-            url = urljoin(url, target)
+            url = target
         raise Unfetched(f"its URL is redirected more than {MOST_REDIRECTS} times", tries=1)
 
     async def _get(self, url: str, config: Config) -> Reply:
@@ -154,8 +156,12 @@ class Downloader:
         return [host] if f"{name}:{port}" in self.allowed_hosts else await public_addresses(host, port)
 
 
-def _redirect(reply: Reply) -> str | None:
-    """Return where a reply sends us."""
+def _redirect(reply: Reply, url: str) -> str | None:
+    """Return where the reply of a URL sends us."""
     if reply.status not in REDIRECTS:
         return None
-    return next((value.decode("latin-1") for name, value in reply.headers if name.lower() == b"location"), None)
+    place = next((value.decode("latin-1") for name, value in reply.headers if name.lower() == b"location"), None)
+    try:
+        return None if place is None else urljoin(url, place)
+    except ValueError:
+        return place  # no URL at all, and refused as such

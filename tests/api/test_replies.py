@@ -132,11 +132,23 @@ def test_a_url_is_not_shown():
     assert "canary" not in repr(read({"data": [{"url": "https://a.example/1.png?sig=canary"}]}))
 
 
+def test_a_damaged_picture_that_has_a_url():
+    """Where the base64 of a picture is damaged and there is a URL as well, the picture is still to be had."""
+    (image,) = read({"data": [{"b64_json": "!!!", "url": "https://a.example/1.png"}]}).images
+    assert (None, "https://a.example/1.png") == (image.data, image.url)
+
+
 def test_usage_is_kept():
     """What the inference API says it used is in the answer."""
     usage = {"images_generated": 1, "resolution": "1024x1024"}
     assert usage == read({"data": {"images": [{"b64_json": b64(RED)}]}, "usage": usage}).facts.usage
     assert usage == read({"data": {"images": [{"b64_json": b64(RED)}], "usage": usage}}).facts.usage
+
+
+def test_a_null_does_not_hide_what_is_used():
+    """A `usage` that is null beside the pictures' own says nothing."""
+    body = {"usage": None, "data": {"images": [{"b64_json": b64(RED)}], "usage": {"images_generated": 1}}}
+    assert {"images_generated": 1} == read(body).facts.usage
 
 
 @pytest.mark.parametrize(

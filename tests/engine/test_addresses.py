@@ -130,14 +130,14 @@ async def test_all_addresses_of_a_host_are_returned(monkeypatch):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("host", [*HERE, "0", "[::ffff:7f00:1]", "[::ffff:127.0.0.1]", "LOCALHOST"])
-async def test_this_machine_is_never_connected_to(serve, host):
+async def test_this_machine_is_never_connected_to(serve):
     """A URL to this machine, however it is spelled, is refused at once and for good: nothing connects to it."""
     server = serve(RawServer.read_request)
     port = server.url.rpartition(":")[2]
-    error = await undelivered(f"https://{host}:{port}/1.png")
+    hosts = [*HERE, "0", "[::ffff:7f00:1]", "[::ffff:127.0.0.1]", "LOCALHOST"]
+    errors = {host: await undelivered(f"https://{host}:{port}/1.png") for host in hosts}
 
-    assert not error.retryable
+    assert [] == [host for host, error in errors.items() if error.retryable]
     assert [] == server.connections
 
 

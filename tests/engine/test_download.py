@@ -114,8 +114,6 @@ async def test_an_object_that_was_just_made_may_be_late(replies, status):
 PASSING = {
     "500": answer(500),
     "503": answer(503, b"<html>"),
-    "429": answer(429),
-    "408": answer(408),
     "truncated": answer(200, b"pict", length=7),
     "chunk cut": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\npict",
     "no HTTP": b"garbage\r\n\r\n",
@@ -175,9 +173,9 @@ async def test_a_dead_storage_is_given_up_in_time(serve, handle):
 async def test_a_storage_that_is_not_there_is_given_up_in_time():
     """Where nothing listens it is tried until the time is over, and the error names the address and not the URL."""
     url, started = closed_url(), time.monotonic()
-    error = await undelivered(f"{url}/1.png?sig=secret", url.removeprefix("http://"), seconds=0.3)
+    error = await undelivered(f"{url}/1.png?sig=secret", url.removeprefix("http://"), seconds=0.2)
 
-    assert 0.3 <= time.monotonic() - started < 0.5
+    assert 0.2 <= time.monotonic() - started < 0.4
     assert error.retryable
     assert url.removeprefix("http://") in str(error)
     assert "secret" not in str(error)
@@ -185,10 +183,10 @@ async def test_a_storage_that_is_not_there_is_given_up_in_time():
 
 async def test_a_wait_that_is_asked_for_is_kept(replies):
     """A storage that names a wait is not asked before it is over."""
-    server = replies(answer(503, b"", "Retry-After: 0.35"), answer(200, b"picture"))
+    server = replies(answer(503, b"", "Retry-After: 0.25"), answer(200, b"picture"))
     started = time.monotonic()
     await download(server.url, place(server))
-    assert 0.35 <= time.monotonic() - started < 1
+    assert 0.25 <= time.monotonic() - started < 1
 
 
 # Bounds
