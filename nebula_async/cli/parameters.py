@@ -38,7 +38,7 @@ class PictureParameters:
     height: Whole = None
     "Pixels (serverless)."
     num_steps: Whole = None
-    "Inference steps (serverless)."
+    "Denoising steps (serverless)."
     guidance_scale: float | None = None
     "How closely to follow the prompt (serverless)."
     seed: Whole = None

@@ -69,9 +69,7 @@ class Shell:
         self.stack.callback(_end, process)
         return process
 
-    def run(
-        self, *arguments: object, key: str | None = None, at: Place | None = None, **environment: str
-    ) -> Ended:
+    def run(self, *arguments: object, key: str | None = None, at: Place | None = None, **environment: str) -> Ended:
         """Run the command to its end; no output of it may hold a traceback or a code that a terminal obeys."""
         return self.ended(self.start(*arguments, key=key, at=at, **environment))
 

@@ -35,6 +35,7 @@ from nebula_async.errors import (
     AuthenticationError,
     BadRequestError,
     ConfigurationError,
+    DownloadError,
     InvalidRequestError,
     JobError,
     NotFoundError,
@@ -43,7 +44,7 @@ from nebula_async.errors import (
     RateLimitError,
 )
 from nebula_async.images.media import read_media
-from nebula_async.requests import ImageRequest
+from nebula_async.requests import ImageRequest, InferenceRequest
 from nebula_async.results import Failure, Generation
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -321,7 +322,11 @@ def test_the_emulator_announces_itself_serves_and_ends_at_a_signal(shell):
     with httpx.Client(trust_env=False) as http:
         journal = http.get(httpx.URL(base_url).copy_with(path="/_emulator/journal")).json()
     told = [(record["path"], record["status"]) for record in journal["requests"] if record["method"] == "POST"]
-    assert [("/api/v1/images/generation", 429), ("/api/v1/images/generation", 200), ("/v1/images/generate", 200)] == told
+    assert [
+        ("/api/v1/images/generation", 429),
+        ("/api/v1/images/generation", 200),
+        ("/v1/images/generate", 200),
+    ] == told
     process.terminate()
     result = shell.ended(process)
     assert (0, "", "Nebula Block emulator; Ctrl-C ends it\n") == (result.code, result.out, result.err)
@@ -393,6 +398,18 @@ def test_a_run_that_ends_shows_how_much_is_left_of_it(capsys, monkeypatch):
         progress.end_after(2)
         progress.add(Generation(request=ImageRequest("a cat", model="m"), images=()))
     assert "1 of 2, 60 a minute, $0.0000, 1 s left\n" == capsys.readouterr().err
+
+
+def test_a_picture_that_is_missing_or_lies_elsewhere_is_told_with_its_item(capsys):
+    """A row that brought fewer pictures than it asked for is named, and so is one whose pictures lie elsewhere."""
+    request = InferenceRequest("a [cat]", model="m", n=3)
+    with shown_progress(2) as progress:
+        progress.add(Generation(request=request, images=(), index=1, missing=1))
+        progress.add(Failure(request=request, error=DownloadError("gone")))
+    assert [
+        "item 2: 1 of 3 pictures are missing",
+        "failed: item 1, 'a [cat]': gone; where it lies is noted in the job's ledger",
+    ] == capsys.readouterr().err.splitlines()
 
 
 def test_not_every_failure_is_told(capsys):
