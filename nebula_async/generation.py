@@ -197,7 +197,7 @@ def fill_in(item: object, parameters: Mapping[str, Any]) -> Request:
     if not isinstance(item, ImageRequest | InferenceRequest):
         return read_request({"prompt": item, **given})
     if foreign := sorted(given.keys() - field_names(type(item))):
-        text = f"{', '.join(foreign)} cannot fill in a request of the {item.dialect} dialect: it has no such field"
+        text = f"the {item.dialect} API has no {', '.join(foreign)}: that cannot be shared with a request to it"
         raise InvalidRequestError(text)
     return evolve(item, **{name: value for name, value in given.items() if getattr(item, name) is None})
 

@@ -229,8 +229,8 @@ def _about_unknown(kind: type[Request], unknown: set[Any]) -> str:
     names = ", ".join(sorted(f"{str(name)[:MAX_SHOWN]!r}"[1:-1] for name in unknown))
     others = [other for other in DIALECTS.values() if unknown <= field_names(other)]
     if others:
-        other = f"{others[0].dialect} dialect ({others[0].__name__})"
-        return f"{names} belongs to the {other}, and this request is of the {kind.dialect} one"
+        other = f"dialect {others[0].dialect} ({others[0].__name__})"
+        return f"the {kind.dialect} API has no {names}: give {other}, or leave that out"
     return f"unknown field {names}; known are {', '.join(sorted(field_names(kind)))}"
 
 

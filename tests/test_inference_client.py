@@ -191,8 +191,8 @@ async def test_a_shared_parameter_that_a_request_does_not_have(emulator):
 
     assert 16 == cat.image.width
     assert isinstance(lake, Failure)
-    assert "height, width cannot fill in a request of the inference dialect: it has no such field" == str(lake.error)
-    assert "size belongs to the inference dialect (InferenceRequest), and this request is of the serverless one" == (
+    assert "the inference API has no height, width: that cannot be shared with a request to it" == str(lake.error)
+    assert "the serverless API has no size: give dialect inference (InferenceRequest), or leave that out" == (
         str(prompt.error)
     )
     assert 2 == len(emulator.journal.generations)
@@ -274,7 +274,7 @@ async def test_a_picture_without_a_url(emulator):
 async def test_a_storage_that_is_not_allowed(emulator):
     """A URL that leads to a machine near us is not called, unless its host and port are allowed by name."""
     config = Config(inference_url=emulator.inference_url, retry=RetryPolicy(backoff=0))
-    told = f"its URL must begin with https://; allowed_image_hosts may name {emulator.storage_host}"
+    told = f"its URL must begin with https://; NEBULA_ALLOWED_IMAGE_HOSTS may name {emulator.storage_host}"
     async with called(emulator, config=config) as nebula:
         with pytest.raises(DownloadError, match=told) as refused:
             await nebula.generate(InferenceRequest(LAKE, **SMALL))

@@ -285,8 +285,8 @@ def test_a_field_of_the_other_dialect_is_named_as_such(kind, other, foreign):
     for names in (*([name] for name in foreign), sorted(foreign)):
         plain = {"prompt": "x", "model": "m", **{name: foreign[name] for name in names}}
         expected = (
-            f"{', '.join(names)} belongs to the {other.dialect} dialect ({other.__name__}), "
-            f"and this request is of the {kind.dialect} one"
+            f"the {kind.dialect} API has no {', '.join(names)}: "
+            f"give dialect {other.dialect} ({other.__name__}), or leave that out"
         )
         assert expected == refusal(kind.from_dict, plain)
 

@@ -69,8 +69,8 @@ NEXT_STEP: Mapping[type[APIStatusError], str] = {
 }
 
 UNKNOWN_KEY = (
-    "without a code this API has only been seen to mean a key it does not know: check NEBULA_API_KEY, then the base URL"
-    " (it ends in /api/v1)"
+    "without a code this API has only been seen to mean a key it does not know: check NEBULA_API_KEY, then the URL"
+    " (base_url ends in /api/v1, inference_url in /v1)"
 )
 
 

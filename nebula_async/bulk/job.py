@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -20,9 +20,11 @@ from nebula_async.bulk.report import Report, Spending
 from nebula_async.bulk.worker import ItemCall, at_stake, state_after, stops_job
 from nebula_async.charges import Charges
 from nebula_async.client import AsyncNebula, Result
+from nebula_async.config import Config
 from nebula_async.engine.fanout import FanOut
 from nebula_async.engine.gate import workers_for
 from nebula_async.errors import DownloadError, JobError, NebulaError
+from nebula_async.images.image import Image
 from nebula_async.results import Failure, Generation
 
 Value = TypeVar("Value")
@@ -42,8 +44,9 @@ class BulkJob:
     `defaults` are parameters for the rows that leave them out. `retry_failed` puts back what failed, `resend_unknown`
     what may have been paid for. `on_result` is told of each result once it is stored; its `index` is the item's number.
     An exception there ends the run, once what is in flight is stored. `server` names where the pictures come from; else
-    the base URL does. Entering raises `JobError` for a manifest with bad lines, for lines that changed since the folder
-    was begun, and for a folder that was begun with another server, cannot be written or is in use; nothing was sent.
+    the URLs of the two APIs do. Entering raises `JobError` for a manifest with bad lines, for lines that changed since
+    the folder was begun, and for a folder that was begun with another server, cannot be written or is in use; nothing
+    was sent.
     """
 
     manifest: Path = field(converter=Path)
@@ -95,6 +98,7 @@ class BulkJob:
             rejected=counts[State.REJECTED],
             bad=counts[State.BAD],
             unknown=counts[State.UNKNOWN],
+            pictures=await self._beside_the_loop(self._ledger.pictures),
             charges=await self._beside_the_loop(self._ledger.charges),
             spending=self._spending,
             seconds=0.0 if self._started is None else anyio.current_time() - self._started,
@@ -178,7 +182,9 @@ class BulkJob:
             result, stored = await self._store(name, result)
         self._spending.add(result, self._nebula.generator.price_of(result.request.model))
         if isinstance(result, Generation):
-            await self._end(item, State.DONE, result.charges, name=stored, error=_about_missing(result))
+            state = State.BAD if result.missing else State.DONE
+            here = sum(image.data is not None for image in result.images)
+            await self._end(item, state, result.charges, name=stored, pictures=here, error=_about_missing(result))
         else:
             await self._note_failure(item, name, result.error)
         return result
@@ -195,15 +201,14 @@ class BulkJob:
         state = state_after(error)
         if name is None and state is not State.PENDING:  # refused before anything was sent: the ledger has no row yet
             await self._beside_the_loop(lambda: self._note_sending(item, "", at_stake=0))
-        await self._end(item, state, error.charges, error=f"{error}{_where_left(error)}")
+        left = error.images if isinstance(error, DownloadError) else ()
+        await self._end(item, state, error.charges, error=f"{error}{_where_left(left)}")
 
     def _note_sending(self, item: Item, name: str, *, at_stake: int) -> None:
         self._ledger.sending(item.number, self._source.body_sha(item), name, at_stake=at_stake)
 
-    async def _end(
-        self, item: Item, state: State, charges: Charges, *, name: str | None = None, error: str | None = None
-    ) -> None:
-        await self._beside_the_loop(lambda: self._ledger.ended(item.number, state, charges, name=name, error=error))
+    async def _end(self, item: Item, state: State, charges: Charges, **facts: Any) -> None:
+        await self._beside_the_loop(lambda: self._ledger.ended(item.number, state, charges, **facts))
 
     def _stop(self, error: NebulaError) -> None:
         self._stopped_by = self._stopped_by or error
@@ -224,7 +229,7 @@ class BulkJob:
         self._folder.prepare()
         self._ledger = Ledger.open(self._folder.ledger)
         try:
-            check_unchanged(self._source, self._folder, self._ledger, self.server or self._nebula.config.base_url)
+            check_unchanged(self._source, self._folder, self._ledger, self.server or _servers(self._nebula.config))
             resends = self._nebula.config.retry.resend_unknown
             self.recovery = recover(self._folder, self._ledger, total=self.total, resends=resends)
             self._put_back()
@@ -240,13 +245,19 @@ class BulkJob:
 
 
 def _about_missing(generation: Generation) -> str | None:
-    return f"{generation.missing} of {generation.request.pictures} pictures are missing" if generation.missing else None
+    if not generation.missing:
+        return None
+    text = f"{generation.missing} of {generation.request.pictures} pictures are missing"
+    return text + _where_left(generation.images)
 
 
-def _where_left(error: NebulaError) -> str:
+def _where_left(images: Iterable[Image]) -> str:
     """Return the URLs of pictures that were paid for and not fetched, for the ledger: only its owner may read it."""
-    urls = [image.url for image in error.images] if isinstance(error, DownloadError) else []
-    return "".join(f"; {url}" for url in urls)
+    return "".join(f"; {image.url}" for image in images if image.data is None)
+
+
+def _servers(config: Config) -> str:
+    return f"{config.base_url} and {config.inference_url}"
 
 
 def _lost(generation: Generation, error: NebulaError) -> Failure:

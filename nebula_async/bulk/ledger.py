@@ -27,11 +27,12 @@ CREATE TABLE item (
     at_least INTEGER NOT NULL DEFAULT 0,
     at_most INTEGER NOT NULL DEFAULT 0,
     at_stake INTEGER NOT NULL,
+    pictures INTEGER NOT NULL DEFAULT 0,
     name TEXT,
     error TEXT
 ) STRICT;
 """
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x6E6562  # "neb": tells this ledger from any other SQLite file
 
 LOCK_SECONDS = 0.2
@@ -129,6 +130,11 @@ class Ledger:
         found = self._read("SELECT state, count(*) FROM item WHERE number < ? GROUP BY state", total)
         return Counter({State(state): number for state, number in found})
 
+    def pictures(self) -> int:
+        """Return how many pictures were ever stored."""
+        found: int = self._read("SELECT coalesce(sum(pictures), 0) FROM item")[0][0]
+        return found
+
     def charges(self) -> Charges:
         """Return what all calls ever made for the job may have been charged."""
         sums = "SELECT coalesce(sum(at_least), 0), coalesce(sum(at_most + at_stake), 0) FROM item"
@@ -144,13 +150,20 @@ class Ledger:
         )  # fmt: skip
 
     def ended(
-        self, number: int, state: State, charges: Charges, *, name: str | None = None, error: str | None = None
+        self,
+        number: int,
+        state: State,
+        charges: Charges,
+        *,
+        name: str | None = None,
+        pictures: int = 0,
+        error: str | None = None,
     ) -> None:
-        """Note how a call ended; what it was charged is added to what the item was charged before."""
+        """Note how a call ended; what it was charged and the pictures that were stored are added to what there was."""
         self._write(
             "UPDATE item SET state = ?, at_least = at_least + ?, at_most = at_most + ?, at_stake = 0,"
-            " name = ?, error = ? WHERE number = ?",
-            state, charges.at_least, charges.at_most, name, _storable(error), number,
+            " pictures = pictures + ?, name = ?, error = ? WHERE number = ?",
+            state, charges.at_least, charges.at_most, pictures, name, _storable(error), number,
         )  # fmt: skip
 
     def cut_off(self, number: int, state: State, charges: Charges) -> None:

@@ -20,7 +20,7 @@ from attrs import frozen
 
 from nebula_async.checks import encoded_size, is_blank, shown
 from nebula_async.errors import InvalidRequestError, JobError
-from nebula_async.requests import DIALECTS, PICTURE_FIELDS, Request, field_names, read_request
+from nebula_async.requests import DIALECTS, PICTURE_FIELDS, Request, field_names, kind_of_request, read_request
 
 MAX_LINE = 2**25  # characters: room for a picture as a data URL, and an end to a file without line breaks
 MAX_DIGITS = 100  # Python reads a long number in quadratic time, and no field takes one
@@ -28,6 +28,7 @@ MAX_DIGITS = 100  # Python reads a long number in quadratic time, and no field t
 COLUMNS = frozenset({"dialect"}).union(*map(field_names, DIALECTS.values())) - {"extra"}  # which fits into no cell
 WHOLE_COLUMNS = frozenset({"width", "height", "num_steps", "seed", "n"})
 NUMBER_COLUMNS = frozenset({"guidance_scale"})
+PROSE_COLUMNS = frozenset({"prompt", "negative_prompt"})
 WHOLE = re.compile(rf"-?[0-9]{{1,{MAX_DIGITS}}}")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 TOO_DEEP = "the values are nested too deeply"
@@ -145,6 +146,7 @@ def _item(number: int, line: int, fields: Fields | str, path: Path, defaults: Fi
     if isinstance(fields, str):
         return BadLine(line, fields, path.name)
     try:
+        _check_defaults(defaults, fields)
         request = read_request({**defaults, **_with_paths(fields, path.parent)})
     except InvalidRequestError as error:
         return BadLine(line, str(error), path.name)
@@ -153,6 +155,14 @@ def _item(number: int, line: int, fields: Fields | str, path: Path, defaults: Fi
     pictures = {name: getattr(request, name, None) for name in PICTURE_FIELDS}
     missing = [f"{name} {given} is no file" for name, given in pictures.items() if _is_missing(given)]
     return BadLine(line, "; ".join(missing), path.name) if missing else Item(number, line, request)
+
+
+def _check_defaults(defaults: Fields, fields: Fields) -> None:
+    """Refuse what is given for all entries and does not exist in the API that this one is for."""
+    kind = kind_of_request(fields.get("dialect", defaults.get("dialect")))
+    if unfit := sorted(defaults.keys() - fields.keys() - field_names(kind) - {"dialect"}):
+        names = ", ".join(unfit)
+        raise InvalidRequestError(f"the {kind.dialect} API has no {names}: give that in the lines that it is for")
 
 
 def _is_missing(given: object) -> bool:
@@ -293,7 +303,7 @@ def _read_cells(header: Sequence[str], cells: Sequence[str]) -> Fields:
 def _read_cell(name: str, cell: str) -> str | float:
     text = _checked(cell)
     if name not in WHOLE_COLUMNS | NUMBER_COLUMNS:
-        return text
+        return text if name in PROSE_COLUMNS else text.strip()
     whole, digits = name in WHOLE_COLUMNS, text.strip()
     if not (WHOLE if whole else NUMBER).fullmatch(digits):  # int() and float() accept 1_000, nan and other scripts
         raise ValueError(f"{name} must be a {'whole ' * whole}number; got {shown(text)}")

@@ -29,16 +29,16 @@ class Spending:
         self.at_most += charges.at_most * (price or 0)
 
     def __str__(self) -> str:
-        return f"${self.at_least}" + (f" to ${self.at_most}" if self.at_most > self.at_least else "")
+        return f"${self.at_least:f}" + (f" to ${self.at_most:f}" if self.at_most > self.at_least else "")
 
 
 @frozen(kw_only=True)
 class Report:
     """How many items are where, over all runs of the job, and what this run spent.
 
-    `done` are stored, `rejected` were refused, `bad` were paid for and cannot be used or stored, `unknown` may have
-    been paid for, `waiting` are still to be sent. `charges` counts pictures over all runs. `stopped_by` is the error
-    that stopped the whole job.
+    `done` are stored, `rejected` were refused, `bad` were paid for and cannot be used or stored, or not all of them,
+    `unknown` may have been paid for, `waiting` are still to be sent. `charges` counts pictures over all runs,
+    `pictures` those that were stored. `stopped_by` is the error that stopped the whole job.
     """
 
     total: int
@@ -47,6 +47,7 @@ class Report:
     bad: int
     unknown: int
     charges: Charges
+    pictures: int = 0
     spending: Spending = field(factory=Spending)
     seconds: float = 0.0
     is_interrupted: bool = False

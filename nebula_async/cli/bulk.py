@@ -163,7 +163,7 @@ def _left_over(report: Report) -> list[str]:
         f"paid for, and unusable or not stored: {report.bad}; --retry-failed sends them again": report.bad,
         f"perhaps paid for, and not here: {report.unknown}; --resend-unknown sends them again": report.unknown,
         f"still to be sent: {report.waiting}; the same command goes on": report.waiting,
-        f"pictures paid for, over all runs: {least if least == most else f'{least} to {most}'}": most > report.done,
+        f"pictures paid for, over all runs: {least if least == most else f'{least} to {most}'}": most > report.pictures,
         f"stopped: {report.stopped_by}": report.stopped_by is not None,
     }
     return [text for text, applies in lines.items() if applies]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import anyio
 from attrs import evolve, frozen
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from nebula_async.client import AsyncNebula
 from nebula_async.config import Config, Tier
@@ -39,20 +39,22 @@ LONG_HOLD = 5.0
 
 Switch = Parameter(negative="")
 
+Place = Parameter(group=Group("Connection", sort_key=3))
+
 
 @frozen(kw_only=True)
 class Connection:
     """Where the API is, and as whom it is called."""
 
-    base_url: str | None = None
+    base_url: Annotated[str | None, Place] = None
     "The serverless API, up to and with /api/v1."
-    inference_url: str | None = None
+    inference_url: Annotated[str | None, Place] = None
     "The inference API, up to and with /v1."
-    tier: str | None = None
+    tier: Annotated[str | None, Place] = None
     "The account's tier: engineer-1, engineer-2, engineer-3, expert-1 or expert-2."
-    timeout: float | None = None
+    timeout: Annotated[float | None, Place] = None
     "The longest a call may take, waits included, in seconds."
-    emulator: Annotated[bool, Switch] = False
+    emulator: Annotated[bool, Switch, Place] = False
     "Run against a Nebula Block of this command's own: no key, no money."
 
 

@@ -71,7 +71,7 @@ def _tell(place: Path | None, image: Image, generation: Generation) -> None:
     if place is None:
         return
     seed = "" if generation.request.seed is None else f", seed {generation.request.seed}"
-    cost = "price not known" if generation.cost is None else f"${generation.cost / len(generation.images)}"
+    cost = "price not known" if generation.cost is None else f"${generation.cost / len(generation.images):f}"
     tell(f"{place} ({image.width}x{image.height}{seed}, {cost})")
 
 

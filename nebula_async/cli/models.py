@@ -30,7 +30,7 @@ async def _models(connection: Connection) -> int:
 
 
 def _price(model: Model) -> str:
-    return "not known" if model.price is None else f"${model.price}"
+    return "not known" if model.price is None else f"${model.price:f}"
 
 
 def _honoured(model: Model) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from attrs import asdict, frozen
-from cyclopts import Parameter, Token
+from cyclopts import Group, Parameter, Token
 
 from nebula_async.requests import Quality, ResponseFormat, Style
 
@@ -25,6 +25,10 @@ Whole = Annotated[int | None, Parameter(converter=_read_whole)]
 """A whole number as it is written; cyclopts itself would round 2.5."""
 
 
+Serverless = Parameter(group=Group("Serverless API only", sort_key=1))
+Inference = Parameter(group=Group("Inference API only", sort_key=2))
+
+
 @frozen(kw_only=True)
 class PictureParameters:
     """What a picture is made with."""
@@ -32,33 +36,33 @@ class PictureParameters:
     model: str = DEFAULT_MODEL
     "The model's id; `nebula-async models` lists them."
     dialect: Literal["serverless", "inference"] = "serverless"
-    "Which of the two APIs is asked; below is said what only one of them takes."
-    width: Whole = None
-    "Pixels (serverless)."
-    height: Whole = None
-    "Pixels (serverless)."
-    num_steps: Whole = None
-    "Denoising steps (serverless)."
-    guidance_scale: float | None = None
-    "How closely to follow the prompt (serverless)."
-    seed: Whole = None
-    "The same seed gives the same picture, where the model honours it; without one, it is chosen and told (serverless)."
+    "Which of the two APIs is asked."
     negative_prompt: str | None = None
     "What not to see, where the model honours it."
-    image: str | None = None
-    "The file of a picture to start from (serverless)."
-    mask: str | None = None
-    "The file of a picture of the same size: its white part is repainted, the black one is kept (serverless)."
-    n: Annotated[Whole, Parameter(name="--n")] = None
-    "How many pictures, 1 to 10 (inference)."
-    size: str | None = None
-    "Width x height in pixels, such as 1024x1024 (inference)."
-    quality: Quality | None = None
-    "The effort that is made (inference)."
-    style: Style | None = None
-    "The look (inference)."
-    response_format: ResponseFormat | None = None
-    "How pictures travel; those that come as a URL are fetched (inference)."
+    width: Annotated[Whole, Serverless] = None
+    "Pixels."
+    height: Annotated[Whole, Serverless] = None
+    "Pixels."
+    num_steps: Annotated[Whole, Serverless] = None
+    "Denoising steps."
+    guidance_scale: Annotated[float | None, Serverless] = None
+    "How closely to follow the prompt."
+    seed: Annotated[Whole, Serverless] = None
+    "The same seed gives the same picture, where the model honours it; without one, it is chosen and told."
+    image: Annotated[str | None, Serverless] = None
+    "The file of a picture to start from."
+    mask: Annotated[str | None, Serverless] = None
+    "The file of a picture of the same size: its white part is repainted, the black one is kept."
+    n: Annotated[Whole, Inference, Parameter(name="--n")] = None
+    "How many pictures, 1 to 10."
+    size: Annotated[str | None, Inference] = None
+    "Width x height in pixels, such as 1024x1024."
+    quality: Annotated[Quality | None, Inference] = None
+    "The effort that is made."
+    style: Annotated[Style | None, Inference] = None
+    "The look."
+    response_format: Annotated[ResponseFormat | None, Inference] = None
+    "How pictures travel; those that come as a URL are fetched."
 
     def given(self) -> dict[str, Any]:
         """Return the parameters that were given, by name."""

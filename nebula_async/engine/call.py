@@ -7,6 +7,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from random import Random
 from typing import Generic, TypeAlias, TypeVar
 from uuid import uuid4
@@ -113,7 +114,7 @@ class Caller:
 
     async def _attempt(self, call: _Call, read: Read[Value], journal: AttemptJournal) -> Completed[Value] | Verdict:
         call.stop_clock()
-        async with self.gate.slot():
+        async with self.gate.slot() if call.request.pictures else nullcontext():  # nothing that is free is limited
             call.start_clock()
             await _noted(call, journal.sending())
             self.notify(Sent(call=call.key, attempt=call.begin()))
@@ -169,7 +170,7 @@ class Caller:
 
     def _decide(self, call: _Call, verdict: Verdict) -> float | None:
         asked = (verdict.error.retry_after if isinstance(verdict.error, APIStatusError) else None) or 0
-        if verdict.known is Known.THROTTLED:
+        if verdict.known is Known.THROTTLED and call.request.pictures:
             if isinstance(verdict.error, RateLimitError) and self._is_closed_today(asked):
                 verdict.error.scope = "day"
                 verdict.error.message = (

@@ -78,7 +78,7 @@ class Downloader:
         Repeats what may pass for `seconds`, what the storage itself says three times. Raises `DownloadError`, which is
         `retryable` where a later try may succeed; the URL, which may be a secret, is not in its message.
         """
-        problem, lasting = "it was not tried", 0
+        problem, lasting = "no answer came", 0
         with anyio.move_on_after(seconds) as limit:
             for tries in itertools.count(1):
                 try:
@@ -138,7 +138,7 @@ class Downloader:
         except ValueError as error:
             raise Unfetched(f"its URL {error}", tries=1) from error
         if parts.scheme != "https" and host_and_port(parts) not in self.allowed_hosts:
-            text = f"its URL must begin with https://; allowed_image_hosts may name {host_and_port(parts)}"
+            text = f"its URL must begin with https://; NEBULA_ALLOWED_IMAGE_HOSTS may name {host_and_port(parts)}"
             raise Unfetched(text, tries=1)
         return urldefrag(url).url
 

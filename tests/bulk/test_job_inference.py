@@ -147,8 +147,8 @@ async def test_defaults_say_what_a_file_of_prompts_cannot(tmp_path, emulator):
 @pytest.mark.parametrize(
     ("defaults", "said"),
     [
-        ({"n": 2}, "n belongs to the inference dialect"),
-        ({"dialect": "inference", "width": 64}, "width belongs to the serverless dialect"),
+        ({"n": 2}, "the serverless API has no n: give dialect inference"),
+        ({"dialect": "inference", "width": 64}, "the inference API has no width: give dialect serverless"),
         ({"dialect": "inferance"}, "dialect must be one of inference, serverless; got 'inferance'"),
         ({"dialect": "inference", "n": 11}, "n must be a whole number from 1 to 10; got 11"),
     ],
@@ -162,7 +162,9 @@ async def test_defaults_that_no_line_could_have_are_refused(tmp_path, emulator, 
 
 async def test_a_default_that_a_line_cannot_have_is_refused_by_the_line(tmp_path, emulator):
     """A default is not dropped unseen for the lines of the other API: they are named, and nothing is sent."""
-    with pytest.raises(JobError, match=r"prompts.csv:3: width belongs to the serverless dialect"):
+    with pytest.raises(
+        JobError, match=r"prompts.csv:3: the inference API has no width: give that in the lines that it is for"
+    ):
         await run(write(tmp_path, *ROWS), emulator, defaults={"width": 128})
     assert () == emulator.journal.requests
 
@@ -253,10 +255,11 @@ async def test_the_pictures_of_a_row_that_arrive_are_stored_and_what_lacks_is_no
         told: list = []
         job.on_result = told.append
         report = await job.run()
-    assert (1, 2, Charges(3, 3)) == (report.done, report.spending.pictures, report.charges)
+    assert (0, 1, 2, Charges(3, 3)) == (report.done, report.bad, report.pictures, report.charges)
+    assert (2, 1) == (report.spending.pictures, report.exit_code)
     assert [1] == [result.missing for result in told]
     assert STORED[0] in pictures(tmp_path / "out")
-    assert "1 of 3 pictures are missing" in str(notes(tmp_path / "out")[0])
+    assert "1 of 3 pictures are missing; http://pictures.example/1" in str(notes(tmp_path / "out")[0])
 
 
 PICTURE = bytes.fromhex(

@@ -146,7 +146,7 @@ def test_a_ledger_of_a_newer_version_is_refused(path):
     """What a newer nebula_async wrote is not guessed at."""
     Ledger.open(path).close()
     with contextlib.closing(sqlite3.connect(path)) as newer:
-        newer.execute("PRAGMA user_version = 2")
+        newer.execute("PRAGMA user_version = 3")
     with pytest.raises(JobError, match="is of another version of nebula_async; update, or use another output folder"):
         Ledger.open(path)
 

@@ -175,8 +175,8 @@ def test_every_option_of_the_inference_api_reaches_it(shell, emulator):
 
 
 WRONG = {
-    ("--dialect", "inference", "--width", 64): "width belongs to the serverless dialect",
-    ("--size", "64x64"): "size belongs to the inference dialect",
+    ("--dialect", "inference", "--width", 64): "the inference API has no width: give dialect serverless",
+    ("--size", "64x64"): "the serverless API has no size: give dialect inference",
     ("--dialect", "inference", "--n", 11): "n must be a whole number from 1 to 10; got 11",
     ("--dialect", "inference", "--n", 2.5): 'Invalid value for --n: unable to convert "2.5" into a whole number',
     ("--dialect", "inference", "--size", "1024X1024"): "size must be width x height in pixels, such as 1024x1024; got",
@@ -219,13 +219,12 @@ def test_lines_that_do_not_fit_their_dialect_are_listed_and_nothing_is_sent(shel
     )
     processes = [shell.start("bulk", manifest, at=emulator) for manifest in (table, objects)]
     result = shell.ended(processes[0])
-    foreign = "and this request is of the"
     assert (2, "") == (result.code, result.out)
     assert [
         "nebula-async: wrong.csv cannot be used, nothing was sent; lines to mend: 7",
         "  wrong.csv:2: dialect must be one of inference, serverless; got 'inferance'",
-        f"  wrong.csv:3: n belongs to the inference dialect (InferenceRequest), {foreign} serverless one",
-        f"  wrong.csv:4: width belongs to the serverless dialect (ImageRequest), {foreign} inference one",
+        "  wrong.csv:3: the serverless API has no n: give dialect inference (InferenceRequest), or leave that out",
+        "  wrong.csv:4: the inference API has no width: give dialect serverless (ImageRequest), or leave that out",
         "  wrong.csv:5: n must be a whole number from 1 to 10; got 11 (int)",
         "  wrong.csv:6: n must be a whole number; got '2.0'",
         "  wrong.csv:7: size must be width x height in pixels, such as 1024x1024; got '1024X1024'",

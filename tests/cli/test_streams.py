@@ -79,7 +79,7 @@ def test_pictures_of_an_emulator_are_not_mixed_with_those_of_a_server(shell, emu
 
     assert (2, "") == (result.code, result.out)
     assert re.fullmatch(
-        rf"nebula-async: prompts was begun with the command's own emulator, and this is {emulator.base_url};"
+        rf"nebula-async: prompts was begun with the command's own emulator, and this is {emulator.base_url} and \S+;"
         r" use another output folder\n",
         result.err,
     )
