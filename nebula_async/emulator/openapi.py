@@ -1,4 +1,4 @@
-"""The OpenAPI document of the emulator."""
+"""The OpenAPI document of the emulator: its operations, and every status that they answer."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,27 @@ from nebula_async.emulator.schemas import PIXEL, Schema, make_schemas, refer
 Part = dict[str, object]
 
 OVERVIEW = """\
-A local Nebula Block: both dialects of its image API, the list of models, and the credit.
+A local Nebula Block: both dialects of its image API, its list of models, and the credit of one account.
 
-Unknown fields of a request are ignored, and null means that a field is left out. `GET` with a body at the same path, and
-the path doubled to `/api/v1/api/v1/images/generation`, are answered like `POST /api/v1/images/generation`, because the
-vendor's samples ask so; OpenAPI has no words for that. Faults that the emulator was started with may answer with other
-statuses and bodies than stand here, or not at all.
+Unknown fields of a request are ignored, and null means that a field is left out. Dialect A is served at its path
+doubled as well, `/api/v1/api/v1/images/generation`, because the vendor's samples write it so. Pictures are fetched from
+another origin, which their URLs name. Faults that the emulator was started with can answer with any other status and
+body, or not at all.
 """
+NO_HINTS: Mapping[str, Part] = {}
+REQUEST_ID: Mapping[str, Part] = {
+    "X-Request-Id": {"description": "Names this request.", "required": True, "schema": {"type": "string"}},
+}
+RETRY_AFTER: Mapping[str, Part] = {
+    "Retry-After": {
+        "description": "When to come again, in seconds or as a date, if the emulator was started so.",
+        "schema": {"type": "string"},
+    },
+    "Retry-After-Ms": {
+        "description": "When to come again, in milliseconds, if the emulator was started so.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+}
 SERVERLESS_EXAMPLES = {
     "textToImage": {
         "model": "stabilityai/stable-diffusion-xl-base-1.0",
@@ -36,6 +50,13 @@ SERVERLESS_EXAMPLES = {
         "mask": PIXEL,
     },
 }
+SERVERLESS_REPLY = {
+    "model": "black-forest-labs/FLUX.1-schnell",
+    "object": "list",
+    "data": [{"timings": {"inference": 13.366829872131348}, "index": 0, "b64_json": PIXEL}],
+    "message": "Image generated successfully",
+    "status": "success",
+}
 INFERENCE_EXAMPLES = {
     "textToImage": {
         "model": "dall-e-3",
@@ -46,13 +67,6 @@ INFERENCE_EXAMPLES = {
         "style": "natural",
     },
 }
-SERVERLESS_REPLY = {
-    "model": "black-forest-labs/FLUX.1-schnell",
-    "object": "list",
-    "data": [{"timings": {"inference": 13.366829872131348}, "index": 0, "b64_json": PIXEL}],
-    "message": "Image generated successfully",
-    "status": "success",
-}
 INFERENCE_REPLY = {
     "status": "success",
     "data": {
@@ -60,22 +74,26 @@ INFERENCE_REPLY = {
         "usage": {"images_generated": 1, "resolution": "1024x1024"},
     },
 }
-BAD_KEY = {401: "The key is missing or malformed.", 404: "The key is not known."}
-BAD_UPLOAD = {408: "The body did not arrive within a minute.", 413: "The body is larger than 64 MiB."}
-BAD_DAY = {503: "The service is not available.", 504: "The service did not answer in time."}
-NO_CREDIT = "The credit does not cover the price."
-TOO_MANY = "The account has asked for more pictures than its tier allows."
-SERVERLESS_REFUSALS = {400: "There is no such model.", 402: NO_CREDIT, 429: TOO_MANY} | BAD_KEY | BAD_UPLOAD | BAD_DAY
-SERVERLESS_REFUSALS |= {500: "The model failed, as Seedream does at an empty prompt."}
+KEY_REFUSALS = {401: "The key is missing or malformed.", 404: "The key is not known."}
+BODY_REFUSALS = {408: "The body did not arrive in time.", 413: "The body is too large."}
+LIMIT_REFUSALS = {402: "The credit does not cover the price.", 429: "The account has used up what its tier allows."}
+OUTAGES = {503: "The service is not available.", 504: "The service did not answer in time."}
+SERVERLESS_REFUSALS = {
+    400: "There is no such model.",
+    500: "The model failed, as Seedream does with an empty prompt.",
+    **KEY_REFUSALS,
+    **BODY_REFUSALS,
+    **LIMIT_REFUSALS,
+    **OUTAGES,
+}
 INFERENCE_REFUSALS = {
-    400: "The request is wrong (`invalid_request`, `invalid_prompt`, `invalid_size`) or breaks the content policy.",
+    400: "A field is wrong, or the prompt is against the content policy.",
     401: "The key is missing or not known.",
-    402: NO_CREDIT,
     404: "There is no such model.",
-    429: TOO_MANY,
     500: "The service failed.",
-    **BAD_UPLOAD,
-    **BAD_DAY,
+    **BODY_REFUSALS,
+    **LIMIT_REFUSALS,
+    **OUTAGES,
 }
 
 
@@ -87,7 +105,7 @@ def document(server_url: str) -> dict[str, object]:
         "servers": [{"url": server_url}],
         "security": [{"key": []}],
         "paths": {
-            SERVERLESS_PATH: {"post": _generate_serverless_images(), "get": {**_generate_serverless_images(), "operationId": "generateServerlessImagesByGet"}},
+            SERVERLESS_PATH: {"post": _generate_serverless_images(), "get": _generate_by_get()},
             INFERENCE_PATH: {"post": _generate_image()},
             "/api/v1/serverless/models": {"get": _read("listModels", "List the models.", "Models")},
             "/api/v1/users/credits": {"get": _read("getCredits", "Tell the credit that is left.", "Credits")},
@@ -102,32 +120,42 @@ def document(server_url: str) -> dict[str, object]:
 def _generate_serverless_images() -> Part:
     return {
         "operationId": "generateServerlessImages",
-        "summary": "Make pictures (dialect A).",
+        "summary": "Make pictures, in dialect A.",
         "requestBody": _body("ServerlessImagesRequest", SERVERLESS_EXAMPLES),
         "responses": {
             "200": _reply("The pictures.", refer("ServerlessImages"), SERVERLESS_REPLY),
             **_refusals(SERVERLESS_REFUSALS, "ServerlessError"),
-            "422": _reply("The body is not what it should be.", refer("ValidationFailure")),
-            "502": _gateway("ServerlessError"),
+            "422": _reply("A field is missing or wrong.", refer("ValidationFailure")),
+            "502": _gateway_failure("ServerlessError"),
         },
+    }
+
+
+def _generate_by_get() -> Part:
+    return {
+        **_generate_serverless_images(),
+        "operationId": "generateServerlessImagesByGet",
+        "summary": "Make pictures as the vendor's samples ask for them, by GET with a body.",
+        "description": "Served for those samples alone. HTTP gives the body of a GET no meaning; use POST.",
+        "deprecated": True,
     }
 
 
 def _generate_image() -> Part:
     return {
         "operationId": "generateImage",
-        "summary": "Make pictures (dialect B).",
+        "summary": "Make pictures, in dialect B.",
         "requestBody": _body("GenerateImageRequest", INFERENCE_EXAMPLES),
         "responses": {
             "200": _reply("The pictures, or their URLs.", refer("GeneratedImages"), INFERENCE_REPLY),
             **_refusals(INFERENCE_REFUSALS, "ErrorReply"),
-            "502": _gateway("ErrorReply"),
+            "502": _gateway_failure("ErrorReply"),
         },
     }
 
 
 def _read(operation: str, summary: str, schema: str) -> Part:
-    replies = {"200": _reply(summary, refer(schema)), **_refusals(BAD_KEY, "ServerlessError")}
+    replies = {"200": _reply("As asked for.", refer(schema)), **_refusals(KEY_REFUSALS, "ServerlessError")}
     return {"operationId": operation, "summary": summary, "responses": replies}
 
 
@@ -136,25 +164,19 @@ def _body(schema: str, examples: Mapping[str, object]) -> Part:
     return {"required": True, "content": {"application/json": {"schema": refer(schema), "examples": named}}}
 
 
-def _reply(description: str, schema: Schema, example: object = None, *, status: int = 200) -> Part:
+def _reply(description: str, schema: Schema, example: object = None, *, hints: Mapping[str, Part] = NO_HINTS) -> Part:
     content = {"schema": schema, **({} if example is None else {"example": example})}
-    return {"description": description, "headers": _headers(status), "content": {"application/json": content}}
+    return {"description": description, "headers": {**REQUEST_ID, **hints}, "content": {"application/json": content}}
 
 
 def _refusals(descriptions: Mapping[int, str], schema: str) -> dict[str, Part]:
-    told = sorted(descriptions.items())
-    return {str(status): _reply(text, refer(schema), status=status) for status, text in told}
+    return {
+        str(status): _reply(text, refer(schema), hints=RETRY_AFTER if status == 429 else NO_HINTS)
+        for status, text in sorted(descriptions.items())
+    }
 
 
-def _gateway(schema: str) -> Part:
+def _gateway_failure(schema: str) -> Part:
     reply = _reply("A gateway in front of the service failed.", refer(schema))
-    return {**reply, "content": {"text/html": {"schema": {"type": "string"}}, "application/json": {"schema": refer(schema)}}}
-
-
-def _headers(status: int) -> Part:
-    headers: Part = {"X-Request-Id": {"description": "Names this request.", "required": True, "schema": {"type": "string"}}}
-    if status == 429:
-        told = "when the emulator was started so"
-        headers["Retry-After"] = {"description": f"Seconds, or a date: {told}.", "schema": {"type": "string"}}
-        headers["Retry-After-Ms"] = {"description": f"Milliseconds: {told}.", "schema": {"type": "integer", "minimum": 1}}
-    return headers
+    page = {"text/html": {"schema": {"type": "string"}}}
+    return {**reply, "content": {**page, "application/json": {"schema": refer(schema)}}}
