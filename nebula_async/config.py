@@ -176,18 +176,32 @@ class Config:
     allowed_image_hosts: tuple[str, ...] = field(default=(), converter=_hosts, validator=_check_hosts)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Config:
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Config:
         """Return the defaults, changed by `NEBULA_BASE_URL`, `NEBULA_INFERENCE_URL`, `NEBULA_TIER`, `NEBULA_TIMEOUT`
         (total, in seconds) and `NEBULA_ALLOWED_IMAGE_HOSTS` (separated by commas).
 
         Raises `ConfigurationError` that names the variable.
         """
+        environ = os.environ if environ is None else environ  # as a default it would be shown by help(), keys and all
         config = cls()
         for variable, read in _VARIABLES.items():
             text = environ.get(variable)
             if text is not None:
                 config = _changed(config, variable, read, text)
         return config
+
+    def url_of(self, dialect: str) -> str:
+        """Return where the "serverless" or the "inference" API is.
+
+        Raises `ConfigurationError` where only the other one was moved to this machine: what is meant for an emulator
+        would go to the API itself, and be charged.
+        """
+        names = {"serverless": ("base_url", "inference_url"), "inference": ("inference_url", "base_url")}
+        name, other = names[dialect]
+        url: str = getattr(self, name)
+        if url in (BASE_URL, INFERENCE_URL) and is_loopback(read_url(getattr(self, other)).hostname or ""):
+            raise ConfigurationError(f"{other} is on this machine and {name} is not: give {name} as well")
+        return url
 
     @property
     def per_minute(self) -> float | None:

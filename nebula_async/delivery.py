@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -38,8 +39,10 @@ class Delivery:
             found = await offload(read_image, data)
             return evolve(found, url=image.url, expires_at=image.expires_at)
 
+        most_tries = 1 if _is_over(image) else math.inf
+        seconds = min(seconds, _lifetime(image))
         try:
-            return await self.downloader.fetch(image.url, read, config, seconds=min(seconds, _lifetime(image)))
+            return await self.downloader.fetch(image.url, read, config, seconds=seconds, most_tries=most_tries)
         except DownloadError as error:
             error.images = (image,)
             error.message += _about_expiry(image)
@@ -86,8 +89,11 @@ def _lifetime(image: Image) -> float:
     return max(image.expires_at.timestamp() - time.time() - LAST_SECONDS, FEWEST_SECONDS)
 
 
+def _is_over(image: Image) -> bool:
+    return image.expires_at is not None and image.expires_at.timestamp() <= time.time()
+
+
 def _about_expiry(image: Image) -> str:
     if image.expires_at is None:
         return ""
-    is_over = image.expires_at.timestamp() <= time.time()
-    return f"; its URL {'expired' if is_over else 'is valid until'} {image.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"; its URL {'expired' if _is_over(image) else 'is valid until'} {image.expires_at:%Y-%m-%d %H:%M:%S} UTC"

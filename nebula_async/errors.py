@@ -78,10 +78,12 @@ class DownloadError(NebulaError):
     """The picture was made and paid for, and its URL does not give it: gone, expired, or the storage fails.
 
     `images` are the pictures that have a URL and no bytes; `retryable` says whether `nebula.download(image)` may fetch
-    one later, before its `expires_at`. The request is not repeated: that would pay again.
+    one later, before its `expires_at`. The request is not repeated: that would pay again. `is_forbidden` says that the
+    URL was not called, because it leads where pictures may not be fetched from.
     """
 
     images: tuple[Any, ...] = ()
+    is_forbidden: bool = False
 
 
 class DeadlineError(NebulaError, TimeoutError):

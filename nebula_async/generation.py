@@ -72,16 +72,19 @@ class Generator:
         journal: AttemptJournal = NO_JOURNAL,
     ) -> Generation:
         """Generate the pictures of a request; observers hear how it ended. Raises the `NebulaError` of the call."""
-        started = anyio.current_time()
+        started, total = anyio.current_time(), self.caller.config.timeouts.total
         try:
             prepared = self._prepare(request)
             pictures = await self._read_pictures(prepared)
             outgoing = await self._encode(prepared, pictures)
-            done = await self.caller.call(outgoing, _reader(outgoing), is_patient=is_patient, journal=journal)
+            left = started + total - anyio.current_time()
+            done = await self.caller.call(
+                outgoing, _reader(outgoing), seconds=left, is_patient=is_patient, journal=journal
+            )
             generation = self._generation(_with_bytes(prepared, pictures), index, done)
-            if download and any(image.data is None for image in generation.images):
-                elapsed = 0 if is_patient else anyio.current_time() - started
-                generation = await self._delivered(generation, self.caller.config.timeouts.total - elapsed)
+            if download:
+                left = started + total - anyio.current_time()
+                generation = await self.deliver(generation, seconds=total if is_patient else left)
         except NebulaError as error:
             self.caller.notify(_failed(request, error, anyio.current_time() - started))
             raise
@@ -157,7 +160,7 @@ class Generator:
             usage=answer.facts.usage,
             inference_seconds=answer.inference_seconds,
             attempts=done.attempts,
-            charges=done.charges,
+            charges=Charges(done.charges.at_least - answer.missing, done.charges.at_most),
             cost=None if price is None else price * len(answer.images),
             request_id=read_request_id(done.headers),
             idempotency_key=done.key,
@@ -165,8 +168,13 @@ class Generator:
             missing=answer.missing,
         )
 
-    async def _delivered(self, generation: Generation, seconds: float) -> Generation:
-        """Return a generation with the bytes of its pictures; those that cannot be fetched count as missing."""
+    async def deliver(self, generation: Generation, *, seconds: float) -> Generation:
+        """Return a generation with the bytes of its pictures; those that cannot be fetched count as missing.
+
+        Raises `DownloadError`, with what the call cost, where no picture has bytes.
+        """
+        if all(image.data is not None for image in generation.images):
+            return generation
         sums: dict[str, Any] = {"attempts": generation.attempts, "charges": generation.charges}
         try:
             images = await self.delivery.fetch_all(generation.images, self.caller.config, seconds=seconds)
@@ -221,10 +229,11 @@ def likeness(item: object, parameters: Mapping[str, Any]) -> Request:
 
 
 def _encode(request: Request, config: Config, pictures: Pictures) -> HttpRequest:
+    url = config.url_of(request.dialect)
     if isinstance(request, InferenceRequest):
-        return inference.encode_request(request, inference_url=config.inference_url)
+        return inference.encode_request(request, inference_url=url)
     texts = {name: pybase64.b64encode_as_string(data) for name, data in pictures.items()}
-    return serverless.encode_request(request, base_url=config.base_url, model_field=config.model_field, pictures=texts)
+    return serverless.encode_request(request, base_url=url, model_field=config.model_field, pictures=texts)
 
 
 def _with_bytes(request: Request, pictures: Pictures) -> Request:

@@ -26,10 +26,14 @@ CUT_OFF = "this NebulaClient was closed during the call; what was sent by then m
 
 @define(eq=False)
 class Call(Generic[Value]):
-    """What runs in the loop for a thread that waits, and can be ended from there before and after it has begun."""
+    """What runs in the loop for a thread that waits, and can be ended from there before and after it has begun.
+
+    `exit` is what would end the loop, such as a `SystemExit`: it is raised in the thread that waits.
+    """
 
     work: Callable[..., Awaitable[Value]]
     is_over: threading.Event = field(factory=threading.Event, init=False)
+    exit: BaseException | None = field(default=None, init=False)
     _scope: anyio.CancelScope | None = field(default=None, init=False)
     _is_unwanted: bool = field(default=False, init=False)
 
@@ -40,6 +44,9 @@ class Call(Generic[Value]):
                 if not self._is_unwanted:
                     return await self.work(**options)
             raise CancelledError
+        except (SystemExit, KeyboardInterrupt) as error:  # of what runs here: it would end the loop, and other calls
+            self.exit = error
+            raise RuntimeError(f"the call raised {type(error).__name__}") from error
         finally:
             self.is_over.set()
 
@@ -71,7 +78,12 @@ class LoopThread:
         def start(portal: BlockingPortal) -> Future[Value]:
             return portal.start_task_soon(call.run)
 
-        return self._attend(call, lambda: self._hand_in(start).result())
+        try:
+            return self._attend(call, lambda: self._hand_in(start).result())
+        except RuntimeError:
+            if call.exit is not None:
+                raise call.exit from None
+            raise
 
     def enter(self, call: Call[Any]) -> Any:
         """Start a call that stays until it is ended, and return what it is ready with."""

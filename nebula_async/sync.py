@@ -25,13 +25,18 @@ from anyio.abc import TaskStatus
 from attrs import Factory, define, evolve, field, frozen
 
 from nebula_async.client import AsyncNebula, Item, Result
-from nebula_async.config import Config
+from nebula_async.config import Config, Tier, Timeouts
 from nebula_async.engine.fanout import FanOut, Results
+from nebula_async.engine.gate import Gate
+from nebula_async.engine.transport import HttpTransport
+from nebula_async.events import Observer
 from nebula_async.images.image import Image
 from nebula_async.keys import KeySource, hide
 from nebula_async.portal import Call, Loop, LoopThread, trigger_of
 from nebula_async.requests import InferenceRequest, Quality, ResponseFormat, Style
 from nebula_async.results import Generation
+
+__all__ = ["ImageResponse", "NebulaClient"]
 
 P = ParamSpec("P")
 Value = TypeVar("Value")
@@ -66,8 +71,11 @@ class _Aside:
                 wish.set_result(next(items))
             except StopIteration:
                 wish.set_exception(StopAsyncIteration())
-            except BaseException as error:  # noqa: BLE001 - it comes out of the iteration, where the caller can catch it
+            except Exception as error:  # noqa: BLE001 - it comes out of the iteration, where the caller can catch it
                 wish.set_exception(error)
+            except BaseException as error:  # noqa: BLE001 - sys.exit, for example, would end the event loop
+                text = f"the iterable of prompts raised {type(error).__name__}"
+                wish.set_exception(RuntimeError(text))
 
 
 @define(eq=False)
@@ -130,6 +138,12 @@ def _taking(
     return typed
 
 
+def _listed(items: Iterable[Item]) -> Iterable[Item]:
+    """Return items as a list; what is asynchronous, or no iterable of items, is judged by the verb itself."""
+    is_left = isinstance(items, AsyncIterable | str | bytes) or not isinstance(items, Iterable)
+    return items if is_left else list(items)
+
+
 def _documented(response: ImageResponse) -> dict[str, Any]:
     images = [{"url": image.url, "b64_json": _as_text(image.data)} for image in response.generation.images]
     return {"images": images, "usage": dict(response.generation.usage or {})}
@@ -165,10 +179,33 @@ class NebulaClient:
     ends does not wait for it. `with` or `close()` end its connections and its thread at once.
     """
 
-    @_taking(AsyncNebula.__init__)
-    def __init__(self, api_key: KeySource | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        api_key: KeySource | None = None,
+        *,
+        config: Config | None = None,
+        base_url: str | None = None,
+        timeout: float | Timeouts | None = None,
+        tier: Tier | str | None = None,
+        rate_limit: float | None = None,
+        concurrency: int | None = None,
+        transport: HttpTransport | None = None,
+        gate: Gate | None = None,
+        observer: Observer | None = None,
+    ) -> None:
         api_key = hide(api_key)  # from here on no report that shows local variables shows it
-        self._nebula = AsyncNebula(api_key, **options)
+        self._nebula = AsyncNebula(
+            api_key,
+            config=config,
+            base_url=base_url,
+            timeout=timeout,
+            tier=tier,
+            rate_limit=rate_limit,
+            concurrency=concurrency,
+            transport=transport,
+            gate=gate,
+            observer=observer,
+        )
         self._loop = Loop(self._nebula.aclose)
 
     def __enter__(self) -> NebulaClient:
@@ -234,9 +271,9 @@ class NebulaClient:
     def generate_all(self, prompts_or_requests: Iterable[Item], **options: Any) -> list[Result]:
         """Generate many pictures and return all results in the order of the items, as `AsyncNebula.generate_all` does.
 
-        An iterator is read to its end in this thread, before anything is sent.
+        The items are read to their end in this thread, before anything is sent.
         """
-        items = list(prompts_or_requests) if isinstance(prompts_or_requests, Iterator) else prompts_or_requests
+        items = _listed(prompts_or_requests)
         return self._run(partial(self._nebula.generate_all, items, **options))
 
     @_taking(AsyncNebula.generate_many)  # type: ignore[arg-type]  # as above

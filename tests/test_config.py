@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
+import subprocess
+import sys
 from traceback import TracebackException
 
 import httpx
@@ -424,3 +426,12 @@ def test_settings_are_compared_by_value_and_pickled():
     assert config == Config(tier="expert-1", timeouts=5, retry=RetryPolicy(attempts=1), concurrency=4)
     assert config == pickle.loads(pickle.dumps(config))  # noqa: S301 - our own bytes
     assert config != Config()
+
+
+def test_help_does_not_show_the_environment(monkeypatch):
+    """`help(Config)` shows no variable of whoever reads it, least of all the key."""
+    monkeypatch.setenv("NEBULA_API_KEY", "sk-canary")
+    code = "import nebula_async; help(nebula_async.Config); help(nebula_async.AsyncNebula)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "from_env" in done.stdout
+    assert "sk-canary" not in done.stdout

@@ -30,6 +30,7 @@ VALUES = {
     "retry_after": 7.5,
     "scope": "day",
     "images": (Image(url="https://a.example/1.png"),),
+    "is_forbidden": True,
 }
 
 

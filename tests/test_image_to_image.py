@@ -64,6 +64,26 @@ async def test_inpainting(emulator, tmp_path, kind, form):
         assert len(base64.b64encode(data)) == record.fields["image"]["length"] == record.fields["mask"]["length"]
 
 
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB", "F", "RGBA", "LA", "P", "1", "I;16"])
+async def test_a_pil_image_of_any_colours(emulator, mode):
+    """A PIL image in colours that PNG does not have is converted."""
+    async with client(emulator) as nebula:
+        made = await nebula.generate("at night", model=KONTEXT, image=Pillow.new(mode, (32, 32)), **SMALL)
+
+    assert 32 == made.image.width
+
+
+async def test_a_picture_that_came_back_can_be_sent(emulator):
+    """What was generated can be handed in as it is, and the request written down with it."""
+    async with client(emulator) as nebula:
+        cat = (await nebula.generate("a cat", model=SCHNELL, **SMALL)).image
+        night = await nebula.generate("at night", model=KONTEXT, image=cat, **SMALL)
+
+    assert base64.b64encode(cat.data).decode() == night.request.to_dict()["image"].partition(",")[2]
+    sent = emulator.journal.generations[1].fields["image"]["length"]
+    assert len(base64.b64encode(cat.data)) == sent
+
+
 async def test_the_mask_says_what_is_repainted(emulator):
     """What a mask keeps is kept to the pixel, what it leaves white is painted anew."""
     half = Pillow.new("L", (32, 32), 0)

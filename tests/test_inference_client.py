@@ -15,10 +15,12 @@ from nebula_async import (
     AsyncNebula,
     Charges,
     Config,
+    ConfigurationError,
     DownloadError,
     Failure,
     Generation,
     Image,
+    ImageRequest,
     InferenceRequest,
     InvalidRequestError,
     RetryPolicy,
@@ -274,13 +276,29 @@ async def test_a_picture_without_a_url(emulator):
 async def test_a_storage_that_is_not_allowed(emulator):
     """A URL that leads to a machine near us is not called, unless its host and port are allowed by name."""
     config = Config(inference_url=emulator.inference_url, retry=RetryPolicy(backoff=0))
-    told = f"its URL must begin with https://; NEBULA_ALLOWED_IMAGE_HOSTS may name {emulator.storage_host}"
+    told = rf"its URL must begin with https://; .*\(NEBULA_ALLOWED_IMAGE_HOSTS\) may name {emulator.storage_host}"
     async with called(emulator, config=config) as nebula:
         with pytest.raises(DownloadError, match=told) as refused:
             await nebula.generate(InferenceRequest(LAKE, **SMALL))
 
+    assert refused.value.is_forbidden
     assert (Charges(1, 1), 1, False) == (refused.value.charges, refused.value.attempts, refused.value.retryable)
     assert ["POST /v1"] == paths(emulator)
+
+
+@pytest.mark.parametrize(
+    ("settings", "request_", "problem"),
+    [
+        ("base_url", InferenceRequest(LAKE, **SMALL), "base_url is on this machine and inference_url is not"),
+        ("inference_url", ImageRequest("a cat", model=SCHNELL), "inference_url is on this machine and base_url is not"),
+    ],
+)
+async def test_an_emulator_is_not_left_by_mistake(emulator, settings, request_, problem):
+    """Where one of the APIs was moved to this machine, nothing is sent, and bought, at the vendor's other one."""
+    config = Config(**{settings: getattr(emulator, settings)})
+    async with called(emulator, config=config) as nebula:
+        with pytest.raises(ConfigurationError, match=problem):
+            await nebula.generate(request_)
 
 
 # What goes wrong after the picture is paid for
@@ -359,7 +377,7 @@ async def test_the_deadline_spans_the_fetching():
     config = Config(retry=RetryPolicy(backoff=0), timeouts=0.2)
     started = anyio.current_time()
     async with stored_at(f"{STORAGE}/1.png", get=get, config=config) as nebula:
-        with pytest.raises(DownloadError, match=r"was not fetched within 0\.\d+ s") as late:
+        with pytest.raises(DownloadError, match=r"could not be fetched within 0\.\d+ s") as late:
             await nebula.generate(InferenceRequest(LAKE, **SMALL))
 
     assert 0.15 < anyio.current_time() - started < 0.2 + PATIENCE

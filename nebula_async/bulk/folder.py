@@ -87,6 +87,10 @@ class JobFolder:
         found = next(filter(_is_whole, self._files(name)), None)
         return None if found is None else found.relative_to(self.path).as_posix()
 
+    def count(self, name: str) -> int:
+        """Return how many pictures were stored for an item, under the name and those made of it."""
+        return sum(1 for _ in itertools.takewhile(lambda copy: any(self._files(copy)), _copies(name)))
+
     async def store(self, name: str, images: tuple[Image, ...]) -> str:
         """Store the pictures of an item, the first one last under the name itself; return its path.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,8 @@ from nebula_async.engine.gate import workers_for
 from nebula_async.errors import DownloadError, JobError, NebulaError
 from nebula_async.images.image import Image
 from nebula_async.results import Failure, Generation
+
+FEWEST_UNFETCHED = 3
 
 Value = TypeVar("Value")
 Arguments = TypeVarTuple("Arguments")
@@ -72,6 +74,7 @@ class BulkJob:
     _started: float | None = field(default=None, init=False)
     _spending: Spending = field(factory=Spending, init=False)
     _stopped_by: NebulaError | None = field(default=None, init=False)
+    _unfetched: int = field(default=0, init=False)
 
     async def __aenter__(self) -> BulkJob:
         async with AsyncExitStack() as stack:
@@ -146,6 +149,7 @@ class BulkJob:
 
     async def _work(self, _index: int, item: Item) -> None:
         call = ItemCall(
+            item.request.pictures,
             lambda: self._beside_the_loop(self._begin, item),
             lambda: self._end(item, State.PENDING, Charges()),
             self._is_ending,
@@ -161,14 +165,19 @@ class BulkJob:
         result = await self._nebula.generator.result({}, item.number, item.request, call)
         with anyio.CancelScope(shield=True):
             result = await self._settle(item, call.name, result)
-        if isinstance(result, Failure) and stops_job(result.error):
+        if isinstance(result, Failure) and (stops_job(result.error) or self._is_storage_down(result.error)):
             self._stop(result.error)
         if call.name is not None or isinstance(result, Generation) or state_after(result.error) is not State.PENDING:
             self.on_result(result)  # of one that never began and waits again there is nothing to tell
 
+    def _is_storage_down(self, error: NebulaError) -> bool:
+        """Whether so many in a row were paid for and could not be fetched that no more should be bought now."""
+        self._unfetched += isinstance(error, DownloadError)
+        return self._unfetched >= max(self._workers, FEWEST_UNFETCHED)
+
     def _begin(self, item: Item) -> str:
         try:
-            self._folder.check_room(len(self._calls))
+            self._folder.check_room(sum(call.pictures for call in self._calls))
             name = self._folder.free_name(item.number, item.request)
         except OSError as error:
             raise JobError(f"no more pictures can be stored: {_reason(error)} ({self.out})") from error
@@ -177,16 +186,17 @@ class BulkJob:
 
     async def _settle(self, item: Item, name: str | None, result: Result) -> Result:
         """Store what came back, note it, and return what became of it."""
-        stored = None
+        stored, images = None, _images(result)
         if isinstance(result, Generation) and name is not None:
             result, stored = await self._store(name, result)
+        self._unfetched = 0 if isinstance(result, Generation) else self._unfetched
         self._spending.add(result, self._nebula.generator.price_of(result.request.model))
         if isinstance(result, Generation):
             state = State.BAD if result.missing else State.DONE
             here = sum(image.data is not None for image in result.images)
             await self._end(item, state, result.charges, name=stored, pictures=here, error=_about_missing(result))
         else:
-            await self._note_failure(item, name, result.error)
+            await self._note_failure(item, name, result.error, images)
         return result
 
     async def _store(self, name: str, generation: Generation) -> tuple[Result, str | None]:
@@ -197,12 +207,11 @@ class BulkJob:
             text = f"a picture that was paid for cannot be stored: {_reason(error)}"
             return _lost(generation, JobError(text)), None
 
-    async def _note_failure(self, item: Item, name: str | None, error: NebulaError) -> None:
+    async def _note_failure(self, item: Item, name: str | None, error: NebulaError, images: Sequence[Image]) -> None:
         state = state_after(error)
         if name is None and state is not State.PENDING:  # refused before anything was sent: the ledger has no row yet
             await self._beside_the_loop(lambda: self._note_sending(item, "", at_stake=0))
-        left = error.images if isinstance(error, DownloadError) else ()
-        await self._end(item, state, error.charges, error=f"{error}{_where_left(left)}")
+        await self._end(item, state, error.charges, error=f"{error}{_where(images)}")
 
     def _note_sending(self, item: Item, name: str, *, at_stake: int) -> None:
         self._ledger.sending(item.number, self._source.body_sha(item), name, at_stake=at_stake)
@@ -248,12 +257,19 @@ def _about_missing(generation: Generation) -> str | None:
     if not generation.missing:
         return None
     text = f"{generation.missing} of {generation.request.pictures} pictures are missing"
-    return text + _where_left(generation.images)
+    return text + _where(image for image in generation.images if image.data is None)
 
 
-def _where_left(images: Iterable[Image]) -> str:
-    """Return the URLs of pictures that were paid for and not fetched, for the ledger: only its owner may read it."""
-    return "".join(f"; {image.url}" for image in images if image.data is None)
+def _images(result: Result) -> Sequence[Image]:
+    """Return the pictures that a result is about, also those that were not fetched."""
+    if isinstance(result, Generation):
+        return result.images
+    return result.error.images if isinstance(result.error, DownloadError) else ()
+
+
+def _where(images: Iterable[Image]) -> str:
+    """Return the URLs of pictures that were paid for and are not here, for the ledger: only its owner may read it."""
+    return "".join(f"; {image.url}" for image in images if image.url is not None)
 
 
 def _servers(config: Config) -> str:

@@ -70,32 +70,53 @@ def read_manifest(path: Path, *, defaults: Mapping[str, Any]) -> Iterator[Item |
     - JSON lines: on each line an object of fields, or a text that is the prompt
 
     The fields are those of `ImageRequest`, or of `InferenceRequest` where `dialect` says "inference". `defaults` are
-    fields for all; an entry's own win, also a JSON `null`, which leaves the field out. Relative `image`
-    and `mask` paths start at the manifest's folder. Blank lines are skipped; encoding is UTF-8. Raises `JobError` for a
-    file that cannot be read or holds nothing, `InvalidRequestError` for wrong defaults.
+    fields for all entries whose API has them; an entry's own win, also a JSON `null`, which leaves the field out.
+    Relative `image` and `mask` paths start at the manifest's folder. Blank lines are skipped; encoding is UTF-8. Raises
+    `JobError` for a file that cannot be read or holds nothing, `InvalidRequestError` for wrong defaults.
     """
     _check_file(path)
-    # a mask alone is no mistake: the image may come with each entry
-    image = {"image": "x"} if "mask" in defaults else {}
-    read_request({"prompt": "x", "model": "x", **image, **defaults})
+    _check_defaults(defaults)
     return _read(path, defaults)
 
 
 def check_manifest(path: Path, *, defaults: Mapping[str, Any]) -> tuple[int, tuple[BadLine, ...]]:
     """Read a whole manifest; return how many of its items can be used, and all that is wrong, in the order of lines.
 
-    An `id` that was there before is wrong too. In memory are the bad lines, and some bytes for each `id`.
+    An `id` that was there before is wrong too. In memory are the bad lines, and some bytes for each `id`. Raises
+    `InvalidRequestError` for a default that no item's API has.
     """
-    bad, count, marks = [], 0, array("q")
+    bad, count, marks, kinds = [], 0, array("q"), set()
     for entry in read_manifest(path, defaults=defaults):
         if isinstance(entry, BadLine):
             bad.append(entry)
             continue
         count += 1
+        kinds.add(type(entry.request))
         if entry.request.id is not None:
             marks.append(hash(entry.request.id))
+    _refuse_unused(defaults, kinds if not bad else DIALECTS.values())
     repeats = _repeats(path, defaults, marks)
     return count - len(repeats), tuple(sorted([*bad, *repeats], key=lambda line: line.line))
+
+
+def _check_defaults(defaults: Fields) -> None:
+    """Refuse what no API has, and what the one that has it does not take. Raises `InvalidRequestError`."""
+    unknown = defaults.keys() - {"dialect"}.union(*map(field_names, DIALECTS.values()))
+    dialect = kind_of_request(defaults.get("dialect"))
+    for kind in DIALECTS.values():
+        own = {name: value for name, value in defaults.items() if name in field_names(kind)}
+        others = {name: defaults[name] for name in unknown} if kind is dialect else {}
+        # a mask alone is no mistake: the image may come with each entry
+        image = {"image": "x"} if "mask" in own else {}
+        kind.from_dict({"prompt": "x", "model": "x", **image, **own, **others})
+
+
+def _refuse_unused(defaults: Fields, kinds: Iterable[type[Request]]) -> None:
+    used = frozenset({"dialect"}).union(*map(field_names, kinds))
+    if unused := sorted(defaults.keys() - used):
+        raise InvalidRequestError(
+            f"no line is for an API that has {', '.join(unused)}: leave that out, or give a dialect"
+        )
 
 
 def _repeats(path: Path, defaults: Fields, marks: Iterable[int]) -> Sequence[BadLine]:
@@ -146,8 +167,7 @@ def _item(number: int, line: int, fields: Fields | str, path: Path, defaults: Fi
     if isinstance(fields, str):
         return BadLine(line, fields, path.name)
     try:
-        _check_defaults(defaults, fields)
-        request = read_request({**defaults, **_with_paths(fields, path.parent)})
+        request = read_request(_filled_in(defaults, _with_paths(fields, path.parent)))
     except InvalidRequestError as error:
         return BadLine(line, str(error), path.name)
     except RecursionError:  # a value that was just not too deep to be read may be too deep to be shown
@@ -157,12 +177,10 @@ def _item(number: int, line: int, fields: Fields | str, path: Path, defaults: Fi
     return BadLine(line, "; ".join(missing), path.name) if missing else Item(number, line, request)
 
 
-def _check_defaults(defaults: Fields, fields: Fields) -> None:
-    """Refuse what is given for all entries and does not exist in the API that this one is for."""
-    kind = kind_of_request(fields.get("dialect", defaults.get("dialect")))
-    if unfit := sorted(defaults.keys() - fields.keys() - field_names(kind) - {"dialect"}):
-        names = ", ".join(unfit)
-        raise InvalidRequestError(f"the {kind.dialect} API has no {names}: give that in the lines that it is for")
+def _filled_in(defaults: Fields, fields: Fields) -> Fields:
+    """Return the fields of an entry with the defaults that its own API has."""
+    has = field_names(kind_of_request(fields.get("dialect", defaults.get("dialect")))) | {"dialect"}
+    return {**{name: value for name, value in defaults.items() if name in has}, **fields}
 
 
 def _is_missing(given: object) -> bool:

@@ -116,7 +116,9 @@ def _changed(source: Source, ledger: Ledger) -> Iterator[Item]:
 def _settle(row: Row, folder: JobFolder, ledger: Ledger, resends: int) -> State:
     stored = folder.find(row.name) if row.name else None
     if stored is not None:
-        ledger.ended(row.number, State.DONE, Charges(1, max(1, row.at_stake)), name=stored, pictures=1)
+        pictures = folder.count(row.name or "")
+        charges = Charges(pictures, max(pictures, row.at_stake))
+        ledger.ended(row.number, State.DONE, charges, name=stored, pictures=pictures)
         return State.DONE
     state = State.PENDING if row.cut_off < resends else State.UNKNOWN
     ledger.cut_off(row.number, state, Charges(0, row.at_stake))

@@ -30,10 +30,11 @@ from nebula_async.requests import Request
 class ItemCall:
     """The call for one item, as the journal of its attempts: the ledger knows of each before it leaves.
 
-    `begin` notes that the item is about to be sent and returns the name for its picture; `put_back` notes that it waits
-    again. `is_ending` says whether anything may still be sent.
+    It is for so many `pictures`. `begin` notes that the item is about to be sent and returns the name for its picture;
+    `put_back` notes that it waits again. `is_ending` says whether anything may still be sent.
     """
 
+    pictures: int
     begin: Callable[[], Awaitable[str]]
     put_back: Callable[[], Awaitable[None]]
     is_ending: Callable[[], bool]
@@ -64,9 +65,10 @@ class ItemCall:
 
 
 def stops_job(error: NebulaError) -> bool:
-    """Whether nothing else would succeed now: the key, the credit, the daily quota, the disk."""
+    """Whether nothing else would succeed now: the key, the credit, the daily quota, the disk, URLs we may not call."""
     is_quota = isinstance(error, RateLimitError) and error.is_daily
-    return is_quota or is_fatal(error) or isinstance(error, ConfigurationError | JobError)
+    is_forbidden = isinstance(error, DownloadError) and error.is_forbidden
+    return is_quota or is_forbidden or is_fatal(error) or isinstance(error, ConfigurationError | JobError)
 
 
 def state_after(error: NebulaError) -> State:

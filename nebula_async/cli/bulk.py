@@ -160,7 +160,7 @@ def _left_over(report: Report) -> list[str]:
     least, most = report.charges.at_least, report.charges.at_most
     lines = {
         f"refused: {report.rejected}; --retry-failed sends them again": report.rejected,
-        f"paid for, and unusable or not stored: {report.bad}; --retry-failed sends them again": report.bad,
+        f"paid for, and unusable, incomplete or lost: {report.bad}; --retry-failed pays for them again": report.bad,
         f"perhaps paid for, and not here: {report.unknown}; --resend-unknown sends them again": report.unknown,
         f"still to be sent: {report.waiting}; the same command goes on": report.waiting,
         f"pictures paid for, over all runs: {least if least == most else f'{least} to {most}'}": most > report.pictures,

@@ -97,6 +97,6 @@ def emulator(
 
 
 def _announce(server: Emulator) -> None:
-    say("Nebula Block emulator; Ctrl-C ends it")
+    say("# Nebula Block emulator; Ctrl-C ends it")
     tell(f"export NEBULA_BASE_URL={server.base_url}\nexport NEBULA_API_KEY={server.key}")
     tell(f"export NEBULA_INFERENCE_URL={server.inference_url}\nexport NEBULA_ALLOWED_IMAGE_HOSTS={server.storage_host}")

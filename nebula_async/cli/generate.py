@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import anyio
 from cyclopts import Parameter
 
 from nebula_async.cli.connection import Connection, Switch, connected, run, say, tell
 from nebula_async.cli.parameters import PictureParameters
 from nebula_async.cli.prices import learn_prices
 from nebula_async.cli.saving import choose_target, save_pictures
+from nebula_async.client import AsyncNebula
 from nebula_async.errors import JobError
 from nebula_async.images.image import Image
-from nebula_async.requests import read_request
+from nebula_async.requests import Request, read_request
 from nebula_async.results import Generation
 
 
@@ -57,7 +59,7 @@ async def _generate(
     target = choose_target(prompt, output, overwrite=overwrite)
     async with connected(connection) as nebula:
         await learn_prices(nebula)
-        generation = await nebula.generate(request)
+        generation = await _generated(nebula, request)
         here = [image for image in generation.images if image.data is not None]
         places = await save_pictures(here, target, overwrite=overwrite)
     for image, place in zip(here, places, strict=True):
@@ -65,6 +67,18 @@ async def _generate(
     if preview:
         _show([place for place in places if place is not None])
     return _ended(generation, places)
+
+
+async def _generated(nebula: AsyncNebula, request: Request) -> Generation:
+    """Generate, and fetch what is at URLs; these are told if that is interrupted, for it is paid for."""
+    deadline = anyio.current_time() + nebula.config.timeouts.total
+    generation = await nebula.generate(request, download=False)
+    try:
+        return await nebula.generator.deliver(generation, seconds=deadline - anyio.current_time())
+    except anyio.get_cancelled_exc_class():
+        for image in generation.images:
+            say(f"a picture that was not fetched: {image.url}")
+        raise
 
 
 def _tell(place: Path | None, image: Image, generation: Generation) -> None:

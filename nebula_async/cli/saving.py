@@ -51,8 +51,8 @@ async def _save(image: Image, target: Path, *, overwrite: bool) -> Path | None:
     for path in dict.fromkeys((target, _free_name(name), spare)):
         try:
             return await image.save(path, overwrite=overwrite and path == target)
-        except OSError as error:
-            say(f"cannot save the picture as {path}: {error.strerror or error}")
+        except (OSError, ValueError) as error:  # of a file system, or a name that is another type's
+            say(f"cannot save the picture as {path}: {getattr(error, 'strerror', None) or error}")
     if image.url:
         say(f"a picture that was not saved, and can be fetched within the hour: {image.url}")
     return None
@@ -69,7 +69,9 @@ def _try_folder(folder: Path) -> None:
 
 
 def _without_suffix(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+    while path.suffix.lower() in SUFFIXES:
+        path = path.with_suffix("")
+    return path
 
 
 def _free_name(path: Path) -> Path:

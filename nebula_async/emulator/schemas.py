@@ -57,13 +57,16 @@ def _serverless_request(spelling: str, pictures: tuple[str, ...]) -> Schema:
 
 
 def _models_by_prompt(spelling: str, models: Sequence[Model]) -> Schema:
-    # Not an enum of the field beside this condition: a fuzzer that breaks it then names no model that there is, instead
-    # of asking Seedream for the server error with which it answers an empty prompt.
-    return {
+    # A condition, and in this place, because fuzzers break it without naming a model that there is. With an enum of the
+    # model, or with the condition beside the properties, they would find the server error that is Seedream's answer to
+    # an empty prompt.
+    able = [model.id for model in models if model.answers_empty_prompt]
+    by_prompt = {
         "if": {"properties": {"prompt": {"const": ""}}},
-        "then": {"properties": {spelling: {"enum": [model.id for model in models if model.answers_empty_prompt]}}},
+        "then": {"properties": {spelling: {"enum": able}}},
         "else": {"properties": {spelling: {"enum": [model.id for model in models]}}},
     }
+    return {"dependentSchemas": {"prompt": by_prompt}}
 
 
 def _serverless_replies() -> Iterator[tuple[str, Schema]]:

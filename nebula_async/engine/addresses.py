@@ -15,10 +15,10 @@ NOT_PUBLIC = tuple(
 
 
 async def public_addresses(host: str, port: int) -> list[str]:
-    """Return the addresses of a host, resolved once. Raises `OSError` for an unknown host, or a near one."""
+    """Return the public addresses of a host, resolved once. Raises `OSError` for a host that is unknown or has none."""
     found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [str(place[0]) for *_, place in found]
-    if not all(map(is_public, addresses)):
+    addresses = [str(place[0]) for *_, place in found if is_public(str(place[0]))]
+    if not addresses:
         raise PermissionError(f"{host} leads to an address that is not public")
     return addresses
 

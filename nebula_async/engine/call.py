@@ -84,18 +84,19 @@ class Caller:
         request: HttpRequest,
         read: Read[Value],
         *,
+        seconds: float | None = None,
         is_patient: bool = False,
         journal: AttemptJournal = NO_JOURNAL,
     ) -> Completed[Value]:
         """Send a request until it is answered, refused, or not worth repeating; return what `read` makes of the reply.
 
-        A patient call waits for the rate limit as long as it takes: neither its deadline nor its attempts count the
-        waiting. `journal` is told of each attempt before its first byte leaves. Raises a `NebulaError` that carries the
-        sums of the call. Cancellation goes through; it closes the connection in use, and what had been sent may have
-        been paid for.
+        The call may take so many `seconds`, else the configured total. A patient call waits for the rate limit as long
+        as it takes: neither its deadline nor its attempts count the waiting. `journal` is told of each attempt before
+        its first byte leaves. Raises a `NebulaError` that carries the sums of the call. Cancellation goes through; it
+        closes the connection in use, and what had been sent may have been paid for.
         """
         total = self.config.timeouts.total
-        clock = anyio.CancelScope(deadline=anyio.current_time() + total)
+        clock = anyio.CancelScope(deadline=anyio.current_time() + (total if seconds is None else seconds))
         call = _Call(request, clock, is_patient=is_patient, is_replayed=self.config.idempotency == "replay")
         try:
             with clock:

@@ -48,6 +48,13 @@ class Unfetched(Exception):  # noqa: N818 - one try, not what a caller sees
         self.is_missing = is_missing
 
 
+class Forbidden(Unfetched):
+    """A URL that is not called."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, tries=1)
+
+
 @define(eq=False)
 class Downloader:
     """Fetches what URLs lead to, on connections of its own.
@@ -71,12 +78,19 @@ class Downloader:
         await self._transport.aclose()
 
     async def fetch(
-        self, url: str, read: Callable[[bytes], Awaitable[Value]], config: Config, *, seconds: float
+        self,
+        url: str,
+        read: Callable[[bytes], Awaitable[Value]],
+        config: Config,
+        *,
+        seconds: float,
+        most_tries: float = math.inf,
     ) -> Value:
         """Fetch a URL and return what `read` makes of the bytes; a `ValueError` of it means that they are damaged.
 
-        Repeats what may pass for `seconds`, what the storage itself says three times. Raises `DownloadError`, which is
-        `retryable` where a later try may succeed; the URL, which may be a secret, is not in its message.
+        Repeats what may pass for `seconds`, what the storage itself says three times, and anything `most_tries` times.
+        Raises `DownloadError`, which is `retryable` where a later try may succeed; the URL, which may be a secret, is
+        not in its message.
         """
         problem, lasting = "no answer came", 0
         with anyio.move_on_after(seconds) as limit:
@@ -86,12 +100,14 @@ class Downloader:
                 except Unfetched as error:
                     failure, problem = without_frames(error), str(error)
                 lasting += math.isfinite(failure.tries)
-                if lasting >= failure.tries:
-                    raise DownloadError(f"the picture cannot be fetched: {problem}")
+                if lasting >= failure.tries or tries >= most_tries:
+                    is_forbidden = isinstance(failure, Forbidden)
+                    raise DownloadError(f"the picture cannot be fetched: {problem}", is_forbidden=is_forbidden)
                 if anyio.current_time() + failure.delay > limit.deadline:
+                    problem = f"{problem}, and asks for a wait of {failure.delay:.0f} s"
                     break
                 await anyio.sleep(self._delay(failure, lasting if failure.is_missing else tries, config))
-        raise DownloadError(f"the picture was not fetched within {seconds:.3g} s: {problem}", retryable=True)
+        raise DownloadError(f"the picture could not be fetched within {seconds:.3g} s: {problem}", retryable=True)
 
     async def _try(self, url: str, read: Callable[[bytes], Awaitable[Value]], config: Config) -> Value:
         async with self._slots.get():
@@ -124,22 +140,23 @@ class Downloader:
         try:
             return await self._transport.exchange(request, Progress(), {}, config.timeouts)
         except (ExchangeError, NotSentError) as error:
-            is_refused = isinstance(error.__cause__, PermissionError)
-            raise Unfetched(str(error), tries=1 if is_refused else math.inf) from error
+            if isinstance(error.__cause__, PermissionError):
+                raise Forbidden(str(error)) from error
+            raise Unfetched(str(error), tries=math.inf) from error
         except UnusableReplyError as error:
             raise Unfetched(str(error)) from error
         except ValueError as error:
-            raise Unfetched("its URL cannot be called", tries=1) from error
+            raise Forbidden("its URL cannot be called") from error
 
     def _checked(self, url: str) -> str:
         """Return a URL that may be called, without its fragment."""
         try:
             parts = read_url(url)
         except ValueError as error:
-            raise Unfetched(f"its URL {error}", tries=1) from error
+            raise Forbidden(f"its URL {error}") from error
         if parts.scheme != "https" and host_and_port(parts) not in self.allowed_hosts:
-            text = f"its URL must begin with https://; NEBULA_ALLOWED_IMAGE_HOSTS may name {host_and_port(parts)}"
-            raise Unfetched(text, tries=1)
+            allowed = f"allowed_image_hosts (NEBULA_ALLOWED_IMAGE_HOSTS) may name {host_and_port(parts)}"
+            raise Forbidden(f"its URL must begin with https://; {allowed}")
         return urldefrag(url).url
 
     def _delay(self, failure: Unfetched, tries: int, config: Config) -> float:

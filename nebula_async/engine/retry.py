@@ -30,6 +30,7 @@ LONG = Backoff(2, 30)
 
 BACKOFFS = {
     Known.NOT_SENT: SHORT,
+    Known.THROTTLED: SHORT,
     Known.GATEWAY_REFUSED: SHORT,
     Known.SERVER_FAILED: SHORT,
     Known.UNKNOWN: LONG,
@@ -71,14 +72,14 @@ def delay_before_next(
 ) -> float | None:
     """Return the seconds to wait before the next attempt, `None` where there is to be none.
 
-    The delay of a throttled attempt is 0: the gate holds everyone until the limit has room.
+    The delay of a throttled attempt that asks for pictures is 0: the gate holds everyone until the limit has room.
     """
     if not _may_repeat(verdict, history, policy, idempotency):
         return None
     asked = verdict.error.retry_after if isinstance(verdict.error, APIStatusError) else None
     if asked is not None and asked > policy.longest_delay:
         return None
-    if verdict.known is Known.THROTTLED:
+    if verdict.known is Known.THROTTLED and history.pictures:
         return 0.0
     if asked:  # a moment that is past names none
         return jittered_upward(asked, source)

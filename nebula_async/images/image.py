@@ -46,7 +46,7 @@ class Image:
         `ValueError`. The file appears whole or not at all. Raises `FileExistsError` where there is one, unless
         `overwrite`. A cancelled call ends when the file is written.
         """
-        data, target = self._bytes(), self._target(Path(path))
+        data, target = self.content, self._target(Path(path))
         await anyio.to_thread.run_sync(_publish, data, target, overwrite)
         return target
 
@@ -54,7 +54,7 @@ class Image:
         """Return the picture as a `PIL.Image.Image`, loaded; needs Pillow (extra `images`)."""
         import PIL.Image
 
-        picture = PIL.Image.open(io.BytesIO(self._bytes()))
+        picture = PIL.Image.open(io.BytesIO(self.content))
         picture.load()
         return picture
 
@@ -69,7 +69,9 @@ class Image:
             return {"text/plain": repr(self)}
         return {self.media_type: self.data, "text/plain": repr(self)}
 
-    def _bytes(self) -> bytes:
+    @property
+    def content(self) -> bytes:
+        """The picture's bytes. Raises `ValueError` for one that was left at its URL."""
         if self.data is None:
             until = f" before {self.expires_at:%H:%M} UTC" if self.expires_at else ""
             raise ValueError(f"this picture has no bytes here, only a URL: fetch it with nebula.download(image){until}")

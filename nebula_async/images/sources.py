@@ -1,8 +1,9 @@
-"""The pictures that users hand in: a path, bytes, a binary file, a PIL image, or a data URL."""
+"""The pictures that users hand in: a path, bytes, a binary file, a PIL image, one that came back, or a data URL."""
 
 from __future__ import annotations
 
 import io
+import re
 from inspect import iscoroutinefunction
 from os import PathLike, fspath
 from pathlib import Path
@@ -12,9 +13,13 @@ import pybase64
 
 from nebula_async.checks import shown
 from nebula_async.errors import InvalidRequestError
+from nebula_async.images.image import Image
 from nebula_async.images.media import Media, read_media
 
 DATA_URL = "data:"
+
+PNG_MODES = frozenset({"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"})
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]{60,}={0,2}\s*")
 
 MAX_PATH = 4096
 MAX_BYTES = 48 * 2**20
@@ -35,28 +40,34 @@ class PillowImage(Protocol):
     """A `PIL.Image.Image`; Pillow itself is not imported."""
 
     size: tuple[int, int]
+    mode: str
+
+    def convert(self, mode: str) -> PillowImage:
+        """Return the picture in other colours."""
+        ...
 
     def save(self, fp: Any, format: str | None = None) -> None:  # noqa: A002 - Pillow's own name
         """Write the picture into a file."""
         ...
 
 
-PictureSource: TypeAlias = str | PathLike[str] | bytes | BinaryFile | PillowImage
+PictureSource: TypeAlias = str | PathLike[str] | bytes | BinaryFile | PillowImage | Image
 
 
 def is_source(value: object) -> bool:
     """Whether a value is of a kind that `read_sources` can read."""
     if isinstance(value, io.TextIOBase) or iscoroutinefunction(getattr(value, "read", None)):
         return False
-    return isinstance(value, str | PathLike | bytes | BinaryFile | PillowImage)
+    return isinstance(value, str | PathLike | bytes | BinaryFile | PillowImage | Image)
 
 
 def as_text(source: PictureSource) -> str:
     """Return a source as text that is a source again: a path as it is, bytes as a data URL."""
     if isinstance(source, str | PathLike):
         return fspath(source)
-    if isinstance(source, bytes):
-        return f"{DATA_URL}application/octet-stream;base64,{pybase64.b64encode_as_string(source)}"
+    if isinstance(source, bytes | Image):
+        data = source if isinstance(source, bytes) else source.content
+        return f"{DATA_URL}application/octet-stream;base64,{pybase64.b64encode_as_string(data)}"
     raise InvalidRequestError(f"a {type(source).__name__} cannot be written down; give its path or its bytes")
 
 
@@ -101,15 +112,22 @@ def _read(source: PictureSource) -> bytes:
 def _content(source: PictureSource) -> bytes:
     if isinstance(source, bytes):
         return source
+    if isinstance(source, Image):
+        return source.content
     if isinstance(source, str):
         return _content_of_text(source)
     if isinstance(source, PathLike):
         return _content_of_file(source)
     if isinstance(source, PillowImage):
         buffer = io.BytesIO()
-        source.save(buffer, format="PNG")
+        _as_png(source).save(buffer, format="PNG")
         return buffer.getvalue()
     return source.read()
+
+
+def _as_png(picture: PillowImage) -> PillowImage:
+    """Return a picture in colours that PNG has: others, such as CMYK, are converted."""
+    return picture if picture.mode in PNG_MODES else picture.convert("RGB")
 
 
 def _content_of_text(text: str) -> bytes:
@@ -117,8 +135,8 @@ def _content_of_text(text: str) -> bytes:
         return pybase64.b64decode(text.partition(",")[2], validate=True)
     if text.startswith(("http://", "https://")):
         raise ValueError("it is a URL; give a path, or the bytes")
-    if len(text) > MAX_PATH:
-        raise ValueError("it is too long for a path; base64 is given as a data URL (data:image/png;base64,…)")
+    if len(text) > MAX_PATH or (BASE64.fullmatch(text) and not Path(text).exists()):
+        raise ValueError("it is no path; base64 is given decoded, or as a data URL (data:image/png;base64,…)")
     return _content_of_file(text)
 
 

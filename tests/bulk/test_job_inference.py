@@ -147,8 +147,10 @@ async def test_defaults_say_what_a_file_of_prompts_cannot(tmp_path, emulator):
 @pytest.mark.parametrize(
     ("defaults", "said"),
     [
-        ({"n": 2}, "the serverless API has no n: give dialect inference"),
-        ({"dialect": "inference", "width": 64}, "the inference API has no width: give dialect serverless"),
+        ({"n": 2}, "no line is for an API that has n: leave that out, or give a dialect"),
+        ({"dialect": "inference", "width": 64, "seed": 1}, "no line is for an API that has seed, width"),
+        ({"size": 7}, "size must be width x height in pixels"),
+        ({"colour": "red"}, "unknown field colour; known are"),
         ({"dialect": "inferance"}, "dialect must be one of inference, serverless; got 'inferance'"),
         ({"dialect": "inference", "n": 11}, "n must be a whole number from 1 to 10; got 11"),
     ],
@@ -160,13 +162,12 @@ async def test_defaults_that_no_line_could_have_are_refused(tmp_path, emulator, 
     assert () == emulator.journal.requests
 
 
-async def test_a_default_that_a_line_cannot_have_is_refused_by_the_line(tmp_path, emulator):
-    """A default is not dropped unseen for the lines of the other API: they are named, and nothing is sent."""
-    with pytest.raises(
-        JobError, match=r"prompts.csv:3: the inference API has no width: give that in the lines that it is for"
-    ):
-        await run(write(tmp_path, *ROWS), emulator, defaults={"width": 128})
-    assert () == emulator.journal.requests
+async def test_defaults_are_for_the_lines_whose_api_has_them(tmp_path, emulator):
+    """In a file for both APIs each default fills in the lines that can have it, and no other."""
+    rows = [("a cat", "", "", "", "", ""), ("a dog", "inference", "", "", "", "")]
+    await run(write(tmp_path, *rows), emulator, defaults={"width": 48, "height": 32, "size": "32x16", "model": SCHNELL})
+    sizes = {record.prompt: (record.width, record.height) for record in emulator.journal.generations}
+    assert {"a cat": (48, 32), "a dog": (32, 16)} == sizes
 
 
 @pytest.mark.parametrize("was", ["", "inference"])
@@ -218,9 +219,9 @@ async def test_an_account_without_credit_stops_a_mixed_job(tmp_path, start):
 async def test_a_row_of_pictures_that_cannot_be_fetched_is_bad_and_its_urls_are_noted(tmp_path, emulator):
     """Paid for and not here: each URL is in the ledger and works for who reads it, and nothing is sent again."""
     told, manifest = [], prompts(tmp_path, "a cat")
-    for _ in range(2):
+    for exit_code in (3, 1):
         report = await run(manifest, emulator, defaults=TWO, hosts=(), on_result=told.append)
-        assert (1, 0, 1, Charges(2, 2)) == (report.bad, report.waiting, report.exit_code, report.charges)
+        assert (1, 0, exit_code, Charges(2, 2)) == (report.bad, report.waiting, report.exit_code, report.charges)
     (failure,) = told
     assert (DownloadError, Charges(2, 2), 2) == (
         type(failure.error), failure.error.charges, emulator.journal.charged,
@@ -235,6 +236,49 @@ async def test_a_row_of_pictures_that_cannot_be_fetched_is_bad_and_its_urls_are_
     assert (1, 0, Charges(4, 4)) == (report.done, report.exit_code, report.charges)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_storage_that_is_down_stops_the_job(tmp_path, count):
+    """When picture after picture is paid for and cannot be fetched, nothing more is bought."""
+    asked = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(410)
+        asked.append(request)
+        images = [{"url": f"https://pictures.example/{len(asked)}-{number}"} for number in range(count)]
+        return httpx.Response(200, json={"status": "success", "data": {"images": images}})
+
+    config = Config(
+        base_url="http://localhost/api/v1",
+        inference_url="http://localhost/v1",
+        concurrency=4,
+        retry=RetryPolicy(backoff=0),
+    )
+    manifest = prompts(tmp_path, *(f"cat {number}" for number in range(100)))
+    defaults = {"model": SCHNELL, **TWO, "n": count}
+    async with (
+        AsyncNebula("sk-1", config=config, transport=httpx.MockTransport(reply)) as nebula,
+        BulkJob(manifest, tmp_path / "out", nebula, defaults=defaults) as job,
+    ):
+        report = await job.run()
+    assert (3, DownloadError) == (report.exit_code, type(report.stopped_by))
+    assert 4 <= len(asked) <= 12
+    assert (len(asked), 100 - len(asked)) == (report.bad, report.waiting)
+    assert len(asked) * count == sum(note.count("https://pictures.example/") for note in notes(tmp_path / "out"))
+
+
+async def test_urls_are_kept_where_storing_fails(tmp_path, emulator, monkeypatch):
+    """A picture that finds no room on the disk can still be fetched: its URL is in the ledger."""
+
+    async def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nebula_async.images.image.Image.save", full)
+    report = await run(prompts(tmp_path, "a cat"), emulator, defaults=TWO)
+    assert (1, 3, Charges(2, 2)) == (report.bad, report.exit_code, report.charges)
+    assert 2 == notes(tmp_path / "out")[0].count("/generated/")
+
+
 async def test_the_pictures_of_a_row_that_arrive_are_stored_and_what_lacks_is_noted(tmp_path):
     """Where some of a row's pictures cannot be fetched, the others are kept, and all that was paid for is counted."""
 
@@ -245,7 +289,7 @@ async def test_the_pictures_of_a_row_that_arrive_are_stored_and_what_lacks_is_no
             return httpx.Response(200, json={"status": "success", "data": {"images": images}})
         return httpx.Response(200, content=PICTURE)
 
-    config = Config(base_url="http://localhost")
+    config = Config(base_url="http://localhost/api/v1", inference_url="http://localhost/v1")
     async with (
         AsyncNebula("sk-1", config=config, transport=httpx.MockTransport(reply)) as nebula,
         BulkJob(
@@ -340,7 +384,7 @@ async def test_a_drained_job_fetches_the_pictures_that_are_in_flight(tmp_path, e
 def mark_sent(out: Path) -> None:
     """Leave the first item's row as a run does that is killed after it has sent the item."""
     with closing(sqlite3.connect(out / ".nebula" / "ledger.db")) as ledger, ledger:
-        ledger.execute("UPDATE item SET state = 'sent', at_least = 0, at_most = 0, at_stake = 4")
+        ledger.execute("UPDATE item SET state = 'sent', at_least = 0, at_most = 0, at_stake = 4, pictures = 0")
         ledger.execute("UPDATE item SET name = replace(name, '.png', '')")
 
 
@@ -354,7 +398,7 @@ async def test_a_row_that_was_stored_and_not_noted_is_taken_over(tmp_path, emula
         assert Recovery(adopted=1) == job.recovery
         report = await job.run()
     assert ((), 1, 2) == (emulator.journal.requests, report.done, len(pictures(out)))
-    assert Charges(1, 4) == report.charges
+    assert (Charges(2, 4), 2) == (report.charges, report.pictures)
 
 
 async def test_a_row_that_was_stored_in_part_is_made_again_and_loses_nothing(tmp_path, emulator):

@@ -357,11 +357,12 @@ def test_a_file_without_line_breaks_is_refused(tmp_path, name):
     "defaults",
     [
         {"width": 1},
-        {"size": "64x64"},
+        {"size": "64 x 64"},
+        {"colour": "red"},
         {"model": ""},
         {"dialect": "C"},
-        {"dialect": "inference", "width": 64},
-        {"dialect": "inference", "mask": "m.png"},
+        {"dialect": "inference", "width": 1},
+        {"dialect": "inference", "mask": 3},
         {"dialect": "inference", "size": 512},
     ],
 )

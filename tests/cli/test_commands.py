@@ -329,7 +329,7 @@ def test_the_emulator_announces_itself_serves_and_ends_at_a_signal(shell):
     ] == told
     process.terminate()
     result = shell.ended(process)
-    assert (0, "", "Nebula Block emulator; Ctrl-C ends it\n") == (result.code, result.out, result.err)
+    assert (0, "", "# Nebula Block emulator; Ctrl-C ends it\n") == (result.code, result.out, result.err)
 
 
 OPTIONS = {

@@ -377,10 +377,10 @@ def test_a_job_tells_what_it_could_not_fetch_and_keeps_the_urls(shell, emulator)
     """What was paid for and not fetched is told at once, and where it lies can be read in the ledger."""
     prompts = shell.write("prompts.txt", "a cat")
     result = shell.run("bulk", prompts, *SMALL, "--n", 2, at=emulator, NEBULA_ALLOWED_IMAGE_HOSTS="")
-    assert (1, []) == (result.code, stored(shell, "prompts"))
+    assert (3, []) == (result.code, stored(shell, "prompts"))
     reason = r"^failed: item 1, 'a cat': .*; where it lies is noted in the job's ledger$"
     assert re.search(reason, result.err, re.MULTILINE)
-    assert "paid for, and unusable or not stored: 1; --retry-failed sends them again\n" in result.err
+    assert "paid for, and unusable, incomplete or lost: 1; --retry-failed pays for them again\n" in result.err
     assert [] == urls(result.err.replace("https://;", ""))
     assert [64, 64] == [
         read_media(fetched(url)).width for url in urls(notes(shell.folder / "prompts")[0]) if "gen" in url

@@ -112,11 +112,19 @@ def resolver(*answers: list[str]):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("addresses", [["8.8.8.8", "127.0.0.1"], ["127.0.0.1", "8.8.8.8"], ["2606:4700::1", "::1"]])
-async def test_one_near_address_spoils_a_host(monkeypatch, addresses):
-    """A host with a public address and a near one is refused: it could lead to either."""
+async def test_a_near_address_of_a_host_is_left_out(monkeypatch, addresses):
+    """Of a host with a public address and a near one, only the public one is connected to."""
     resolve, _ = resolver(addresses)
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    with pytest.raises(PermissionError):
+    assert [address for address in addresses if is_public(address)] == await public_addresses("pictures.example", 443)
+
+
+@pytest.mark.anyio
+async def test_a_host_without_a_public_address_is_refused(monkeypatch):
+    """A host all of whose addresses are near is not connected to."""
+    resolve, _ = resolver(["127.0.0.1", "::1", "10.0.0.1"])
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(PermissionError, match="leads to an address that is not public"):
         await public_addresses("pictures.example", 443)
 
 

@@ -807,3 +807,32 @@ async def test_the_deadline_after_the_status(serve, status, charges):
     ended = await end(make_caller(server.url, timeouts=Timeouts(total=TOTAL)), ask(server.url), keep)
 
     assert (DeadlineError, 1, charges) == (type(ended), ended.attempts, ended.charges)
+
+
+@VIRTUAL
+async def test_a_free_call_waits_as_it_is_asked_to():
+    """A list or a balance that is refused as one too many is asked for again when the server says, and holds nobody."""
+    times = []
+
+    def reply(_request: httpx.Request) -> httpx.Response:
+        times.append(anyio.current_time())
+        return httpx.Response(200 if len(times) > 1 else 429, json={}, headers={"Retry-After": "7"})
+
+    events = []
+    caller = make_caller("http://localhost", events, custom=httpx.MockTransport(reply))
+    await caller.call(HttpRequest(method="GET", url="http://localhost/serverless/models"), keep)
+
+    assert 7 <= times[1] - times[0] <= 7 + 0.1 * 7 + 0.25
+    assert [] == [event for event in events if isinstance(event, Held)]
+
+
+@VIRTUAL
+async def test_a_call_may_be_given_less_time():
+    """What comes before a call, such as reading a picture, is taken off its time."""
+    never = httpx.MockTransport(lambda _request: anyio.sleep_forever())
+    caller = make_caller("http://localhost", custom=never, timeouts=Timeouts(total=100))
+    started = anyio.current_time()
+    with pytest.raises(DeadlineError):
+        await caller.call(ask("http://localhost"), keep, seconds=30)
+
+    assert 30 == pytest.approx(anyio.current_time() - started)

@@ -167,7 +167,7 @@ async def test_a_dead_storage_is_given_up_in_time(serve, handle):
 
     assert 0.25 <= time.monotonic() - started < 0.45
     assert error.retryable
-    assert str(error).startswith("the picture was not fetched within 0.25 s: ")
+    assert str(error).startswith("the picture could not be fetched within 0.25 s: ")
 
 
 async def test_a_storage_that_is_not_there_is_given_up_in_time():

@@ -155,7 +155,7 @@ def closed() -> io.BytesIO:
         (PurePosixPath("/nowhere/cat.png"), "No such file or directory"),
         ("a\0b", "null byte"),
         ("https://example.com/cat.png", "it is a URL; give a path, or the bytes"),
-        (base64.b64encode(b"x" * 10_000).decode(), "base64 is given as a data URL"),
+        (base64.b64encode(b"x" * 10_000).decode(), "base64 is given decoded, or as a data URL"),
         ("data:image/png;base64,!!!!", "cannot be used"),
         ("data:image/png;base64,", "it is no picture (empty)"),
         ("data:image/png", "it is no picture (empty)"),
