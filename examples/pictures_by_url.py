@@ -6,7 +6,9 @@ from attrs import evolve
 
 from nebula_async import AsyncNebula, InferenceRequest
 
-LAKE = InferenceRequest("A serene mountain lake at sunset", model="dall-e-3", n=2, size="512x512", style="vivid")
+LAKE = InferenceRequest(
+    "A serene mountain lake at sunset", model="dall-e-3", n=2, size="512x512", style="vivid", negative_prompt="fog"
+)
 
 
 async def main():

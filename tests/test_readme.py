@@ -110,7 +110,7 @@ def sampled(environ, tmp_path) -> Iterator[tuple[Emulator, dict[str, str]]]:
 def test_the_table_has_a_row_for_all_that_the_documents_show():
     """Both dialects, the older spelling, each of the six samples, and what the pages say in prose are there."""
     shown = [what for what, _ in ROWS]
-    assert 13 == len(ROWS) == README.count("\n| Serverless") + README.count("\n| Inference") + README.count("\n| both")
+    assert 17 == len(ROWS) == README.count("\n| Serverless") + README.count("\n| Inference") + README.count("\n| both")
     assert 6 == sum("sample" in what for what in shown)
 
 
@@ -129,7 +129,8 @@ def test_a_row_of_the_table_runs(shown, line, sampled, tmp_path):
         ["sh", "-c", line], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=120
     )
     assert 0 == done.returncode, done.stderr
-    assert emulator.journal.charged or "error codes" in shown
+    own = ("error codes", "valid for an hour", "models")  # these start an emulator of their own, or cost nothing
+    assert emulator.journal.charged or any(words in shown for words in own)
     assert done.stdout or "Python sample" in shown
 
 
