@@ -102,6 +102,7 @@ async def test_the_mask_says_what_is_repainted(emulator):
         ({"image": b"no picture"}, "image cannot be used: it is no picture"),
         ({"image": b""}, "image cannot be used: it is no picture"),
         ({"image": picture()[:60]}, "image cannot be used: it is a PNG cut short"),
+        ({"image": picture("GIF")}, "image cannot be used: it is image/gif; the API takes PNG, JPEG and WebP"),
         ({"image": picture(), "mask": b"<svg/>"}, "mask cannot be used: it is no picture"),
         ({"image": "/does/not/exist.png"}, "image cannot be used: No such file or directory"),
         ({"image": "https://pictures.example/cat.png"}, "image cannot be used: it is a URL"),

@@ -107,4 +107,6 @@ async def _explain(request: Request, error: Exception) -> Response:
 
 
 async def _apologise(request: Request, error: Exception) -> Response:  # noqa: ARG001 - a handler's signature
+    if request.scope["path"].startswith(INFERENCE_PREFIX):
+        return error_reply(500, "server_error")
     return json_reply({"detail": "Internal Server Error"}, 500)

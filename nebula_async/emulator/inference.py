@@ -6,17 +6,19 @@ from decimal import Decimal
 from typing import Any
 
 from nebula_async.emulator.catalogue import INFERENCE_MODELS
-from nebula_async.emulator.fields import Field, find_problems, is_integer, read_defaults, read_values
+from nebula_async.emulator.fields import Field, find_problems, read_defaults, read_values
 from nebula_async.emulator.refusals import coded, invalid
 from nebula_async.emulator.request import GenerationRequest
-from nebula_async.emulator.validation import DEFAULT_GUIDANCE, DEFAULT_STEPS, MOST_IMAGES
+from nebula_async.emulator.validation import DEFAULT_GUIDANCE, DEFAULT_STEPS, MOST_IMAGES, count_asked
 
 # From 1 to 4096, as dialect A has it.
 _SIDE = "([1-9][0-9]{0,2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])"
 
+# Python and JavaScript do not mean the same by white space; this names what is white to either.
+VISIBLE = r"[^\s\u001c-\u001f\u0085\ufeff]"
 INFERENCE_FIELDS = (
     Field("model", "string", "The model.", required=True),
-    Field("prompt", "string", "What to paint.", required=True, pattern=r"\S"),
+    Field("prompt", "string", "What to paint.", required=True, pattern=VISIBLE),
     Field("n", "integer", "How many pictures.", minimum=1, maximum=MOST_IMAGES, default=1),
     Field("size", "string", "Width and height in pixels.", pattern=f"^{_SIDE}x{_SIDE}$", default="1024x1024"),
     Field("quality", "string", "How much detail to paint.", enum=("standard", "hd"), default="standard"),
@@ -35,11 +37,11 @@ INFERENCE_FIELDS = (
 
 def price_asked(fields: Mapping[str, Any]) -> Decimal:
     """Return what the pictures would cost; the fields have not been checked when credit is."""
-    name, count = fields.get("model"), fields.get("n")
+    name = fields.get("model")
     model = INFERENCE_MODELS.get(name) if isinstance(name, str) else None
     if model is None:
         return Decimal(0)
-    return model.price * int(count) if is_integer(count) else model.price
+    return model.price * count_asked(fields.get("n"))
 
 
 def read_size(text: object) -> tuple[int, int] | None:

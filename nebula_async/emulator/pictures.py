@@ -17,6 +17,7 @@ from nebula_async.emulator.scenes import Scene, flowers, lights, mountains, ribb
 # A scene is smooth: beyond this side it is enlarged instead of painted, and only the words are set at full size.
 LARGEST_PAINTED_SIDE = 1024
 PATTERN_SHARE = 0.4
+INPUT_FORMATS = ("JPEG", "PNG", "WEBP")
 VIVIDNESS = 1.7
 POSTER_BITS = 3
 SAVE_OPTIONS: dict[str, dict[str, int]] = {
@@ -104,7 +105,7 @@ def _decode(field: str, text: str | None, mode: str) -> Image.Image | None:
     if text is None:
         return None
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as picture:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=INPUT_FORMATS) as picture:
             return ImageOps.exif_transpose(picture).convert(mode)
     except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise invalid((field, "Input should be a base64-encoded JPEG, PNG or WebP picture", "value_error")) from None

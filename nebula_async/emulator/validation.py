@@ -73,8 +73,12 @@ def price_asked(fields: Mapping[str, Any]) -> Decimal:
     model = MODELS.get(named_model(fields) or "")
     if model is None:
         return Decimal(0)
-    count = fields.get("num_images")
-    return model.price * int(count) if is_integer(count) and model.honours("num_images") else model.price
+    return model.price * (count_asked(fields.get("num_images")) if model.honours("num_images") else 1)
+
+
+def count_asked(given: object) -> int:
+    """Return how many pictures are asked for; one for a count that is refused later, for what is wrong with it."""
+    return int(given) if is_integer(given) and 1 <= given <= MOST_IMAGES else 1
 
 
 def check_fields(fields: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
 from random import Random
 from typing import Generic, TypeAlias, TypeVar
 from uuid import uuid4
@@ -20,6 +19,7 @@ from nebula_async.charges import Charges
 from nebula_async.config import Config
 from nebula_async.engine.gate import Gate
 from nebula_async.engine.journal import AttemptJournal, NoJournal
+from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.phase import Progress
 from nebula_async.engine.retry import History, delay_before_next
 from nebula_async.engine.transport import ExchangeError, Transport
@@ -54,6 +54,9 @@ MOST_REFUSALS = 1_000
 
 REMEMBERED = 64
 
+FREE_AT_ONCE = 8
+"""Lists and balances are asked for beside the pictures: no limit is known of for what is free."""
+
 NO_JOURNAL = NoJournal()
 
 
@@ -78,6 +81,9 @@ class Caller:
     notify: Observer
     random: Random
     durations: deque[float] = field(factory=lambda: deque(maxlen=REMEMBERED))
+    _free_slots: PerLoop[anyio.Semaphore] = field(
+        factory=lambda: PerLoop(lambda: anyio.Semaphore(FREE_AT_ONCE)), init=False
+    )
 
     async def call(
         self,
@@ -115,7 +121,7 @@ class Caller:
 
     async def _attempt(self, call: _Call, read: Read[Value], journal: AttemptJournal) -> Completed[Value] | Verdict:
         call.stop_clock()
-        async with self.gate.slot() if call.request.pictures else nullcontext():  # nothing that is free is limited
+        async with self.gate.slot() if call.request.pictures else self._free_slots.get():
             call.start_clock()
             await _noted(call, journal.sending())
             self.notify(Sent(call=call.key, attempt=call.begin()))

@@ -18,6 +18,9 @@ from nebula_async.images.media import Media, read_media
 
 DATA_URL = "data:"
 
+ACCEPTED = frozenset({"image/png", "image/jpeg", "image/webp"})
+"""The types that the vendor names (of its console; nothing is said of others)."""
+
 PNG_MODES = frozenset({"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"})
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]{60,}={0,2}\s*")
 
@@ -92,10 +95,16 @@ def read_sources(image: PictureSource, mask: PictureSource | None) -> dict[str, 
 def _read_picture(source: PictureSource, name: str) -> tuple[bytes, Media]:
     try:
         data = _read(source)
-        return data, read_media(data)
+        return data, _accepted(read_media(data))
     except Exception as error:  # an open file, or a picture not loaded yet, is other people's code
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InvalidRequestError(f"{name} cannot be used: {reason}; got {shown(source)}") from error
+
+
+def _accepted(media: Media) -> Media:
+    if media.media_type not in ACCEPTED:
+        raise ValueError(f"it is {media.media_type}; the API takes PNG, JPEG and WebP")
+    return media
 
 
 def _read(source: PictureSource) -> bytes:
