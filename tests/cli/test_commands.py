@@ -174,19 +174,20 @@ BAD_INPUT = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "said"), BAD_INPUT.values(), ids=list(BAD_INPUT))
-def test_what_is_wrong_is_said_in_one_sentence_and_ends_with_2(shell, arguments, said):
+def test_what_is_wrong_is_said_in_one_sentence_and_ends_with_2(shell):
     """Wrong use is named before anything is sent, on stderr, with exit code 2."""
     shell.write("good.txt", "a cat")
     shell.write("bad.jsonl", '{"prompt": "a cat"}', '{"prompt": "a dog", "width": "wide"}')
-    result = shell.run(*arguments)
-    assert (2, "") == (result.code, result.out)
-    account, *others = [line for line in result.err.splitlines() if "journal" not in line]
-    assert account.startswith(f"nebula-async: {said}")
-    assert ["  bad.jsonl:2: width must be a whole number from 16 to 8192; got 'wide'"] * (
-        "bad.jsonl" in arguments
-    ) == others
-    assert "pictures charged 0" in result.err or "journal" not in result.err
+    processes = {name: shell.start(*arguments) for name, (arguments, _) in BAD_INPUT.items()}
+    results = {name: shell.ended(process) for name, process in processes.items()}
+    assert dict.fromkeys(BAD_INPUT, (2, "")) == {name: (result.code, result.out) for name, result in results.items()}
+    for name, (arguments, said) in BAD_INPUT.items():
+        account, *others = [line for line in results[name].err.splitlines() if "journal" not in line]
+        assert account.startswith(f"nebula-async: {said}")
+        assert ["  bad.jsonl:2: width must be a whole number from 16 to 8192; got 'wide'"] * (
+            "bad.jsonl" in arguments
+        ) == others
+        assert "pictures charged 0" in results[name].err or "journal" not in results[name].err
 
 
 @pytest.mark.parametrize("key", ["sk-secret\n", "sk-sécret"])

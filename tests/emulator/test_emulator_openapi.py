@@ -22,7 +22,7 @@ FILL = "black-forest-labs/FLUX.1-Fill-dev"
 KONTEXT = "black-forest-labs/FLUX.1-Kontext-dev"
 
 DOCUMENT = document("http://127.0.0.1")
-CONFIG = {"generation": {"max-examples": 50, "deterministic": True, "database": "none"}}
+CONFIG = {"generation": {"max-examples": 25, "deterministic": True, "database": "none"}}
 QUICK = {SERVERLESS: {"width": 16, "height": 16}, INFERENCE: {"model": "dall-e-3", "size": "16x16"}}
 
 schema = schemathesis.openapi.from_dict(DOCUMENT, config=schemathesis.Config.from_dict(CONFIG))
