@@ -15,8 +15,8 @@ INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
 
-test: $(VENV)/.dev $(PACKAGES) ## the whole suite
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev $(PACKAGES) ## the whole suite, its files on up to four cores
+	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.dev ## style and types
 	$(BIN)/ruff check

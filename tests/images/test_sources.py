@@ -161,7 +161,7 @@ def closed() -> io.BytesIO:
         ("data:image/png", "it is no picture (empty)"),
         (b"\x89PNG\r\n\x1a\n" + b"x" * MAX_BYTES, "it is larger than 48 MiB"),
     ],
-    ids=lambda value: ascii(value)[:40],
+    ids=lambda value: ascii(value)[:40] if isinstance(value, str | bytes) else type(value).__name__,
 )
 def test_a_source_that_cannot_be_used_gives_one_clear_error(source, problem):
     """Whatever is wrong with a picture is an `InvalidRequestError` that names the field, before anything is sent."""
@@ -240,7 +240,7 @@ def test_a_mask_of_another_size_is_refused(size, form):
         ("data:image/png;base64,AAAA", "it is no picture"),
         (PNG + b"x" * MAX_BYTES, "it is larger than 48 MiB"),
     ],
-    ids=lambda value: ascii(value)[:40],
+    ids=lambda value: ascii(value)[:40] if isinstance(value, str | bytes) else type(value).__name__,
 )
 def test_a_mask_that_cannot_be_used_gives_one_clear_error(source, problem):
     """What is wrong with a mask is said of the mask, and not of the image beside it."""
