@@ -24,7 +24,6 @@ from nebula_async.config import Config, RetryPolicy
 from nebula_async.emulator import Emulator
 from nebula_async.errors import ContentPolicyError, DownloadError, InvalidRequestError, JobError, QuotaExhaustedError
 from nebula_async.events import Sent
-from nebula_async.images.image import Image
 from nebula_async.images.media import read_media
 from nebula_async.results import Failure
 
@@ -267,13 +266,22 @@ async def test_a_storage_that_is_down_stops_the_job(tmp_path, count):
     assert len(asked) * count == sum(note.count("https://pictures.example/") for note in notes(tmp_path / "out"))
 
 
+def fill_the_disk(monkeypatch, *, before: int) -> None:
+    """Let the system find no room for new files from this one on, counted from 1."""
+    opened, real = [], Path.open
+
+    def refuse(path: Path, mode: str = "r", *arguments, **options):
+        opened.extend([path] if "x" in mode else [])
+        if "x" in mode and len(opened) >= before:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return real(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+
+
 async def test_urls_are_kept_where_storing_fails(tmp_path, emulator, monkeypatch):
     """A picture that finds no room on the disk can still be fetched: its URL is in the ledger."""
-
-    async def full(*_arguments, **_options):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("nebula_async.images.image.Image.save", full)
+    fill_the_disk(monkeypatch, before=1)
     report = await run(prompts(tmp_path, "a cat"), emulator, defaults=TWO)
     assert (1, 3, Charges(2, 2)) == (report.bad, report.exit_code, report.charges)
     assert 2 == notes(tmp_path / "out")[0].count("/generated/")
@@ -329,20 +337,13 @@ async def test_another_file_at_the_name_of_a_further_picture_is_kept(tmp_path, e
 
 async def test_a_disk_that_fills_up_between_two_pictures_of_a_row_stops_the_job(tmp_path, emulator, monkeypatch):
     """What could not be stored is said to be paid for, the picture that could is kept, and nothing more is sent."""
-    save, saved = Image.save, []
-
-    async def fail_at_the_second(image: Image, path: Path, **options: bool) -> Path:
-        saved.append(path)
-        if len(saved) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return await save(image, path, **options)
-
-    monkeypatch.setattr(Image, "save", fail_at_the_second)
+    fill_the_disk(monkeypatch, before=2)
     report = await run(prompts(tmp_path, "a cat", "a dog"), emulator, config=CAREFUL, defaults=TWO)
     assert (3, 1, 1, Charges(2, 2)) == (report.exit_code, report.bad, report.waiting, report.charges)
     assert "a picture that was paid for cannot be stored: No space left on device" == str(report.stopped_by)
     assert (2, ["00000/000000000-a-cat-1.png"]) == (emulator.journal.charged, pictures(tmp_path / "out"))
 
+    monkeypatch.undo()
     report = await run(prompts(tmp_path, "a cat", "a dog"), emulator, defaults=TWO, retry_failed=True)
     assert (2, 0, Charges(6, 6)) == (report.done, report.exit_code, report.charges)
     assert 5 == len(pictures(tmp_path / "out"))
