@@ -985,3 +985,8 @@ def test_blocks_end_in_the_process_that_began_them(emulator):
     assert ["this was begun in the process that forked this one, and cannot be continued here", "8"] == (
         done.stdout.splitlines()
     )
+
+
+def test_both_clients_are_made_alike():
+    """Whatever `AsyncNebula` can be told when it is made, `NebulaClient` can be told, under the same name."""
+    assert inspect.signature(AsyncNebula) == inspect.signature(NebulaClient)

@@ -11,16 +11,8 @@ from attrs import fields
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nebula_async.bulk.manifest import (
-    COLUMNS,
-    MAX_LINE,
-    NUMBER_COLUMNS,
-    WHOLE_COLUMNS,
-    BadLine,
-    Item,
-    check_manifest,
-    read_manifest,
-)
+from nebula_async.bulk.entries import COLUMNS, MAX_LINE, NUMBER_COLUMNS, WHOLE_COLUMNS
+from nebula_async.bulk.manifest import BadLine, Item, check_manifest, read_manifest
 from nebula_async.errors import InvalidRequestError, JobError
 from nebula_async.requests import ImageRequest, InferenceRequest
 
