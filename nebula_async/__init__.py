@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from nebula_async.charges import Charges
 from nebula_async.client import AsyncNebula
 from nebula_async.config import VERSION, Config, RetryPolicy, Tier, Timeouts
-from nebula_async.engine.gate import Gate
+from nebula_async.engine.gate import Gate, Limits
 from nebula_async.errors import (
     APIStatusError,
     AuthenticationError,
@@ -56,6 +56,7 @@ __all__ = [
     "InferenceRequest",
     "InvalidRequestError",
     "JobError",
+    "Limits",
     "NebulaError",
     "NotFoundError",
     "NotSentError",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterable, Callable, Iterable
 from decimal import Decimal
 from functools import partial
-from random import SystemRandom
+from random import Random, SystemRandom
 from types import FrameType, TracebackType
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -22,14 +22,14 @@ from nebula_async.delivery import Delivery
 from nebula_async.engine.call import Caller
 from nebula_async.engine.download import Downloader
 from nebula_async.engine.fanout import FanOut
-from nebula_async.engine.gate import Gate, local_gate, workers_for
+from nebula_async.engine.gate import Gate, Limits, local_gate, shared_gate, workers_for
 from nebula_async.engine.transport import Credentials, HttpTransport, Transport
 from nebula_async.errors import ConfigurationError, RateLimitError
 from nebula_async.events import Observer, guarded, log_event
 from nebula_async.generation import Generator, check_shared, end_of_day, fill_in, likeness
 from nebula_async.images.image import Image
 from nebula_async.images.sources import PictureSource
-from nebula_async.keys import KeySource, find_key, hide
+from nebula_async.keys import KeySource, account_of, find_key, hide
 from nebula_async.offload import offload
 from nebula_async.requests import ImageRequest, InferenceRequest, Request
 from nebula_async.results import Failure, Generation
@@ -49,8 +49,9 @@ class AsyncNebula:
     with a malformed one, `ConfigurationError` is raised here. `config` holds all settings, and the environment is only
     read without it (`Config.from_env`); named options win over both. `timeout` is the total for a call in seconds, or
     `Timeouts`;
-    `rate_limit` is in requests a minute. `transport` is an httpx transport of your own, `gate` one shared with others,
-    `observer` is told what happens (by default it is logged under `nebula_async`).
+    `rate_limit` is in requests a minute. `transport` is an httpx transport of your own, `gate` one shared with others
+    (by default, one for all clients of the account in this process), `observer` is told what happens (by default it is
+    logged under `nebula_async`).
 
     The client starts no task, and is usable at once, from several event loops one after the other. Close it with
     `async with` or `aclose()`; one that was used and never closed gives a `ResourceWarning`.
@@ -90,7 +91,7 @@ class AsyncNebula:
         self._downloader = Downloader(frozenset(self.config.allowed_image_hosts), source, transport, place)
         self._caller = Caller(
             self._transport,
-            gate or local_gate(self.config, source),
+            gate or self._open_gate(api_key, source, is_shared=transport is None),
             self.config,
             guarded(observer or log_event),
             source,
@@ -112,6 +113,11 @@ class AsyncNebula:
             await self._transport.aclose()
         finally:
             await self._downloader.aclose()
+
+    @property
+    def limits(self) -> Limits:
+        """What is believed now of the account's limits: requests a minute, today's, in flight, waiting, held."""
+        return self._caller.gate.limits
 
     def __repr__(self) -> str:
         config = getattr(self, "config", None)  # reports of errors show clients that could not be made
@@ -273,6 +279,10 @@ class AsyncNebula:
     async def credits(self) -> Decimal:
         """Return the account's balance in USD. Costs nothing."""
         return await self._get("users/credits", read_credits)
+
+    def _open_gate(self, key: Callable[[], str], source: Random, *, is_shared: bool) -> Gate:
+        """Return the gate of the account in this process; where a transport of the user's own leads is not known."""
+        return shared_gate(self.config, account_of(key), source) if is_shared else local_gate(self.config, source)
 
     async def _get(self, path: str, read: Callable[[Reply], Value]) -> Value:
         request = HttpRequest(method="GET", url=f"{self.config.base_url}/{path}")

@@ -68,12 +68,15 @@ class RetryPolicy:
     `attempts` bounds all attempts of a call. What may have been paid for is repeated at most `resend_unknown` times
     (0: never pay twice). A delay that the server asks for is honoured up to `longest_delay` seconds, else the error is
     raised at once with its `retry_after`. `backoff` scales the waits we choose ourselves; 0 takes them away.
+    `budget` bounds what a failing service is burdened with, over all calls of a client: so many requests may be
+    repeated ahead of its successes, each of which earns another tenth. Waiting for a rate limit costs nothing of it.
     """
 
     attempts: int = field(default=3, validator=check.whole(1, 100))
     resend_unknown: int = field(default=1, validator=check.whole(0, 100))
     longest_delay: float = field(default=120.0, validator=check.number(0, 86_400))
     backoff: float = field(default=1.0, validator=check.number(0, 100))
+    budget: float = field(default=10.0, validator=check.number(0, 1_000_000))
 
 
 # Converters do not refuse: a report of local variables could not show the value, half made. Validators come after them.
@@ -209,6 +212,11 @@ class Config:
         if self.rate_limit is not None:
             return self.rate_limit
         return self.tier.per_minute if self.tier else None
+
+    @property
+    def per_day(self) -> int | None:
+        """The limit in requests a day, where the tier has one."""
+        return self.tier.per_day if self.tier else None
 
 
 def _changed(config: Config, variable: str, read: Callable[[str], dict[str, Any]], text: str) -> Config:

@@ -40,6 +40,36 @@ class Held:
 
 
 @frozen(kw_only=True)
+class Resumed:
+    """The first attempt since a refusal leaves, `seconds` after everyone began to wait."""
+
+    call: str
+    seconds: float
+
+
+@frozen(kw_only=True)
+class LimitChanged:
+    """The limit that is believed in, in requests a minute, has changed by a tenth or more since it was last told."""
+
+    per_minute: float
+
+
+@frozen(kw_only=True)
+class OutageBegan:
+    """Nobody is answered any more, so a job sends single probes; `reason` is what the last verdict said."""
+
+    call: str
+    reason: str
+
+
+@frozen(kw_only=True)
+class OutageEnded:
+    """The probes of a job were answered: it goes on."""
+
+    call: str
+
+
+@frozen(kw_only=True)
 class Abandoned:
     """A call was cancelled; `charges` says what its attempts may have cost."""
 
@@ -80,11 +110,27 @@ class Failed:
     seconds: float
 
 
-Event: TypeAlias = Sent | Retrying | Held | Abandoned | ParameterIgnored | Generated | Failed
+Event: TypeAlias = (
+    Sent
+    | Retrying
+    | Held
+    | Resumed
+    | LimitChanged
+    | OutageBegan
+    | OutageEnded
+    | Abandoned
+    | ParameterIgnored
+    | Generated
+    | Failed
+)
 
 LEVELS: dict[type[Event], int] = {
     ParameterIgnored: logging.WARNING,
+    OutageBegan: logging.WARNING,
+    OutageEnded: logging.WARNING,
     Held: logging.INFO,
+    Resumed: logging.INFO,
+    LimitChanged: logging.INFO,
     Abandoned: logging.INFO,
     Failed: logging.INFO,
 }

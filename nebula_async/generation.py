@@ -23,6 +23,7 @@ from nebula_async.charges import Charges
 from nebula_async.checks import shown
 from nebula_async.config import Config
 from nebula_async.delivery import Delivery
+from nebula_async.engine.breaker import Breaker
 from nebula_async.engine.call import NO_JOURNAL, Caller, Completed
 from nebula_async.engine.journal import AttemptJournal
 from nebula_async.errors import (
@@ -70,6 +71,7 @@ class Generator:
         download: bool = True,
         is_patient: bool = False,
         journal: AttemptJournal = NO_JOURNAL,
+        breaker: Breaker | None = None,
     ) -> Generation:
         """Generate the pictures of a request; observers hear how it ended. Raises the `NebulaError` of the call."""
         started, total = anyio.current_time(), self.caller.config.timeouts.total
@@ -79,7 +81,7 @@ class Generator:
             outgoing = await self._encode(prepared, pictures)
             left = started + total - anyio.current_time()
             done = await self.caller.call(
-                outgoing, _reader(outgoing), seconds=left, is_patient=is_patient, journal=journal
+                outgoing, _reader(outgoing), seconds=left, is_patient=is_patient, journal=journal, breaker=breaker
             )
             generation = self._generation(_with_bytes(prepared, pictures), index, done)
             if download:
@@ -98,12 +100,15 @@ class Generator:
         item: object,
         journal: AttemptJournal = NO_JOURNAL,
         *,
+        breaker: Breaker | None = None,
         download: bool = True,
     ) -> Generation | Failure:
         """Generate the pictures of one item of many: it waits for the rate limit, and its failure is a value."""
         try:
             request = fill_in(item, parameters)
-            return await self.generate(request, index=index, download=download, is_patient=True, journal=journal)
+            return await self.generate(
+                request, index=index, download=download, is_patient=True, journal=journal, breaker=breaker
+            )
         except NebulaError as error:
             return Failure(request=likeness(item, parameters), error=without_frames(error), index=index)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from hashlib import sha256
 from typing import NoReturn, TypeAlias
 
 from nebula_async.errors import ConfigurationError, NebulaError
@@ -87,6 +88,21 @@ def find_key(given: KeySource | None) -> Callable[[], ApiKey]:
 
     current()
     return current
+
+
+def account_of(source: Callable[[], str]) -> Hashable:
+    """Return what tells the account of a source of keys (`hide`) from others, and nothing of the key.
+
+    Of a callable, whose keys rotate, it is the callable itself.
+    """
+    given = source._given if isinstance(source, _Hidden) else source
+    if isinstance(given, str) or given is _from_environment:
+        return sha256(source().encode()).hexdigest()
+    try:
+        hash(given)
+    except TypeError:
+        return id(given)
+    return given
 
 
 def _from_environment() -> str:

@@ -27,7 +27,7 @@ from attrs import Factory, define, evolve, field, frozen
 from nebula_async.client import AsyncNebula, Item, Result
 from nebula_async.config import Config, Tier, Timeouts
 from nebula_async.engine.fanout import FanOut, Results
-from nebula_async.engine.gate import Gate
+from nebula_async.engine.gate import Gate, Limits
 from nebula_async.engine.transport import HttpTransport
 from nebula_async.events import Observer
 from nebula_async.images.image import Image
@@ -232,6 +232,15 @@ class NebulaClient:
     def config(self) -> Config:
         """The settings."""
         return self._nebula.config
+
+    @property
+    def limits(self) -> Limits:
+        """What is believed now of the account's limits, as `AsyncNebula.limits` says it."""
+
+        async def read() -> Limits:
+            return self._nebula.limits
+
+        return self._run(read)
 
     def generate_image(
         self,

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 PUBLIC = """
     APIStatusError AsyncNebula AuthenticationError BadRequestError BulkJob Charges Config ConfigurationError
     ContentPolicyError DeadlineError DownloadError Failure Gate Generation Image ImageRequest InferenceRequest
-    InvalidRequestError JobError NebulaError NotFoundError NotSentError Observer OutcomeUnknownError
+    InvalidRequestError JobError Limits NebulaError NotFoundError NotSentError Observer OutcomeUnknownError
     PermissionDeniedError QuotaExhaustedError RateLimit RateLimitError RetryPolicy ServerError Tier Timeouts
     UnusableReplyError
 """

@@ -26,6 +26,9 @@ MAX_SECONDS = 86_400.0
 UNIX_TIME = 1_000_000_000
 """A reset that is as large as this is no number of seconds but a point in time."""
 
+LONGEST_WINDOW = 300
+"""Seconds over which a limit is one of pace."""
+
 MAX_LIST_BYTES = 4_096
 MAX_LIST_ITEMS = 32
 MAX_REQUEST_ID = 200
@@ -65,6 +68,16 @@ def read_rate_limit(headers: Headers, *, now: float) -> RateLimit | None:
     if fewest is None or fewest.reset_seconds is None:
         return fewest
     return evolve(fewest, reset_seconds=_delay(fewest.reset_seconds).seconds)
+
+
+def read_policy(headers: Headers) -> float | None:
+    """Return the fewest requests a minute that `RateLimit-Policy` allows; `None` where it says nothing usable.
+
+    What it says of stretches longer than a few minutes is no pace: a day's requests may be made in an hour.
+    """
+    if all(name.lower() != b"ratelimit-policy" for name, _ in headers):  # nearly always
+        return None
+    return min(_paces(_values(headers)), default=None)
 
 
 def read_request_id(headers: Headers) -> str | None:
@@ -200,6 +213,15 @@ def _quotas(values: _Values) -> Iterator[RateLimit]:
         if counts_requests and remaining is not None and (limit is None or remaining <= limit):
             seconds = _count(state.get(b"t", b""))  # 0 tells nothing
             yield RateLimit(limit=limit, remaining=remaining, reset_seconds=float(seconds) if seconds else None)
+
+
+def _paces(values: _Values) -> Iterator[float]:
+    """Yield the requests a minute of each limit of `RateLimit-Policy` that counts requests in minutes or seconds."""
+    for _, policy in _list(values, b"ratelimit-policy"):
+        quota, seconds = _count(policy.get(b"q", b"")), _count(policy.get(b"w", b""))
+        counts_requests = policy.get(b"qu", b'"requests"') == b'"requests"'
+        if counts_requests and quota and seconds and seconds <= LONGEST_WINDOW:
+            yield 60 * quota / seconds
 
 
 def _list(values: _Values, name: bytes) -> Sequence[tuple[bytes, Mapping[bytes, bytes]]]:

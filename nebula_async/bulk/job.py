@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from random import SystemRandom
 from types import TracebackType
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -21,8 +22,10 @@ from nebula_async.bulk.worker import ItemCall, at_stake, state_after, stops_job
 from nebula_async.charges import Charges
 from nebula_async.client import AsyncNebula, Result
 from nebula_async.config import Config
+from nebula_async.engine.breaker import Breaker
 from nebula_async.engine.fanout import FanOut
 from nebula_async.engine.gate import workers_for
+from nebula_async.engine.outage import Outage
 from nebula_async.errors import DownloadError, JobError, NebulaError
 from nebula_async.images.image import Image
 from nebula_async.results import Failure, Generation
@@ -70,6 +73,7 @@ class BulkJob:
     _folder: JobFolder = field(init=False)
     _ledger: Ledger = field(init=False)
     _workers: int = field(init=False)
+    _breaker: Breaker = field(init=False)
     _in_order: anyio.CapacityLimiter = field(init=False)
     _started: float | None = field(default=None, init=False)
     _spending: Spending = field(factory=Spending, init=False)
@@ -82,6 +86,7 @@ class BulkJob:
             self._nebula, self._workers = nebula, workers_for(nebula.config, self.concurrency)
             self._source, self._folder = Source(self.manifest, self.defaults), JobFolder(self.out)
             self._in_order = anyio.CapacityLimiter(1)
+            self._breaker = Breaker(Outage(SystemRandom(), nebula.config.retry.backoff))
             await self._beside_the_loop(self._open)
             stack.callback(self._ledger.close)
             self._stack = stack.pop_all()
@@ -162,13 +167,17 @@ class BulkJob:
             self._calls.remove(call)
 
     async def _make(self, item: Item, call: ItemCall) -> None:
-        result = await self._nebula.generator.result({}, item.number, item.request, call)
+        result = await self._nebula.generator.result({}, item.number, item.request, call, breaker=self._breaker)
         with anyio.CancelScope(shield=True):
             result = await self._settle(item, call.name, result)
-        if isinstance(result, Failure) and (stops_job(result.error) or self._is_storage_down(result.error)):
+        if isinstance(result, Failure) and self._is_stopped_by(result.error):
             self._stop(result.error)
         if call.name is not None or isinstance(result, Generation) or state_after(result.error) is not State.PENDING:
             self.on_result(result)  # of one that never began and waits again there is nothing to tell
+
+    def _is_stopped_by(self, error: NebulaError) -> bool:
+        is_down = self._breaker.outage.is_hopeless or self._is_storage_down(error)
+        return is_down or stops_job(error)
 
     def _is_storage_down(self, error: NebulaError) -> bool:
         """Whether so many in a row were paid for and could not be fetched that no more should be bought now."""
@@ -224,6 +233,7 @@ class BulkJob:
         self._give_up()
 
     def _give_up(self) -> None:
+        self._breaker.give_up()
         for call in self._calls:
             call.give_up()
 

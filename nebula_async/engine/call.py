@@ -7,27 +7,30 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from random import Random
-from typing import Generic, TypeAlias, TypeVar
-from uuid import uuid4
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import anyio
 from attrs import define, field, frozen
 
+from nebula_async.api.headers import read_policy
 from nebula_async.api.messages import HttpRequest, RawHeaders, Reply
 from nebula_async.charges import Charges
 from nebula_async.config import Config
+from nebula_async.engine.breaker import Breaker
 from nebula_async.engine.gate import Gate
 from nebula_async.engine.journal import AttemptJournal, NoJournal
+from nebula_async.engine.lanes import Lane
 from nebula_async.engine.loops import PerLoop
+from nebula_async.engine.pending import PendingCall
 from nebula_async.engine.phase import Progress
-from nebula_async.engine.retry import History, delay_before_next
+from nebula_async.engine.retry import RetryBudget, delay_before_next
 from nebula_async.engine.transport import ExchangeError, Transport
 from nebula_async.engine.verdict import (
     PASSED_THE_LIMIT,
     Known,
     Verdict,
-    charges_if_stopped,
     judge_failure,
     judge_reply,
     judge_unusable,
@@ -40,14 +43,21 @@ from nebula_async.errors import (
     UnusableReplyError,
     without_frames,
 )
-from nebula_async.events import Abandoned, Held, Observer, Retrying, Sent
+from nebula_async.events import (
+    Abandoned,
+    Held,
+    LimitChanged,
+    Observer,
+    OutageBegan,
+    OutageEnded,
+    Resumed,
+    Retrying,
+    Sent,
+)
 
 Value = TypeVar("Value")
 Read: TypeAlias = Callable[[Reply], Awaitable[Value]]
-
-CLOSED_SECONDS = 120.0
-LONGEST_HOLD = 3600.0
-"""Refusals alone for longer than the one, or a wait asked for longer than the other, mean the day's limit."""
+Slot: TypeAlias = AbstractAsyncContextManager[Any]
 
 MOST_REFUSALS = 1_000
 """Even a patient call is not sent more often; a day of refusals is noticed long before."""
@@ -56,6 +66,9 @@ REMEMBERED = 64
 
 FREE_AT_ONCE = 8
 """Lists and balances are asked for beside the pictures: no limit is known of for what is free."""
+
+WORTH_TELLING = 0.1
+"""A limit that is believed to have changed by less is not told."""
 
 NO_JOURNAL = NoJournal()
 
@@ -80,10 +93,16 @@ class Caller:
     config: Config
     notify: Observer
     random: Random
+    budget: RetryBudget = field(factory=RetryBudget)
     durations: deque[float] = field(factory=lambda: deque(maxlen=REMEMBERED))
     _free_slots: PerLoop[anyio.Semaphore] = field(
         factory=lambda: PerLoop(lambda: anyio.Semaphore(FREE_AT_ONCE)), init=False
     )
+    _held_since: float | None = field(default=None, init=False)
+    _told_per_minute: float | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._told_per_minute = self.gate.limits.per_minute
 
     async def call(
         self,
@@ -93,47 +112,58 @@ class Caller:
         seconds: float | None = None,
         is_patient: bool = False,
         journal: AttemptJournal = NO_JOURNAL,
+        breaker: Breaker | None = None,
     ) -> Completed[Value]:
         """Send a request until it is answered, refused, or not worth repeating; return what `read` makes of the reply.
 
-        The call may take so many `seconds`, else the configured total. A patient call waits for the rate limit as long
-        as it takes: neither its deadline nor its attempts count the waiting. `journal` is told of each attempt before
-        its first byte leaves. Raises a `NebulaError` that carries the sums of the call. Cancellation goes through; it
+        The call may take so many `seconds`, else the configured total. A patient call queues behind those that are not,
+        and waits for the rate limit as long as it takes: neither its deadline nor its attempts count the waiting. With
+        a `breaker` it waits for the end of an outage in the same way. `journal` is told of each attempt before its
+        first byte leaves. Raises a `NebulaError` that carries the sums of the call. Cancellation goes through; it
         closes the connection in use, and what had been sent may have been paid for.
         """
         total = self.config.timeouts.total
         clock = anyio.CancelScope(deadline=anyio.current_time() + (total if seconds is None else seconds))
-        call = _Call(request, clock, is_patient=is_patient, is_replayed=self.config.idempotency == "replay")
+        call = PendingCall(request, clock, self.config.idempotency == "replay", is_patient, breaker)
         try:
             with clock:
                 while True:
                     outcome = await self._attempt(call, read, journal)
                     if isinstance(outcome, Completed):
                         return outcome
-                    await anyio.sleep(self._delay(call, outcome))
+                    await anyio.sleep(await self._delay(call, outcome))
+            call.stop()
+            raise DeadlineError(f"the call did not end within its {total:g} s", retryable=True)
+        except NebulaError as error:
+            call.finish(error)
+            raise
         except anyio.get_cancelled_exc_class():
             call.stop()
             self.notify(Abandoned(call=call.key, attempts=call.history.attempts, charges=call.history.charges))
             raise
-        call.stop()
-        late = DeadlineError(f"the call did not end within its {total:g} s", retryable=True)
-        raise call.finished(late) from call.last_error
 
-    async def _attempt(self, call: _Call, read: Read[Value], journal: AttemptJournal) -> Completed[Value] | Verdict:
+    async def _attempt(
+        self, call: PendingCall, read: Read[Value], journal: AttemptJournal
+    ) -> Completed[Value] | Verdict:
         call.stop_clock()
-        async with self.gate.slot() if call.request.pictures else self._free_slots.get():
+        async with self._slot(call) as is_probe:
             call.start_clock()
-            await _noted(call, journal.sending())
+            self._tell_resumed(call)
+            await journal.sending()
             self.notify(Sent(call=call.key, attempt=call.begin()))
             outcome = await self._exchange(call, read)
-            if call.request.pictures and (isinstance(outcome, Completed) or outcome.known in PASSED_THE_LIMIT):
-                self.gate.accepted()
-            if isinstance(outcome, Verdict):
-                call.learn(outcome)
-                await _noted(call, journal.ended(call.history.charges))
+            await self._learn(call, outcome, is_probe=bool(is_probe))
+            await journal.ended(call.history.charges)
         return outcome
 
-    async def _exchange(self, call: _Call, read: Read[Value]) -> Completed[Value] | Verdict:
+    def _slot(self, call: PendingCall) -> Slot:
+        if not call.request.pictures:
+            return self._free_slots.get()
+        lane: Lane = "bulk" if call.is_patient else "calls"
+        slot = self.gate.slot(lane, deadline=call.clock.deadline)
+        return slot if call.breaker is None else call.breaker.around(slot)
+
+    async def _exchange(self, call: PendingCall, read: Read[Value]) -> Completed[Value] | Verdict:
         headers = {} if self.config.idempotency == "off" else {"Idempotency-Key": f'"{call.key}"'}
         try:
             reply = await self.transport.exchange(call.request, call.progress, headers, self.config.timeouts)
@@ -143,15 +173,17 @@ class Caller:
             return judge_unusable(error)
         except NebulaError as error:  # the key: a callable may return a bad one at any attempt
             return Verdict(Known.NOT_SENT, without_frames(error))
+        if call.request.pictures and (policy := read_policy(reply.headers)):
+            await self.gate.learn(policy)
         if reply.is_success:
             return await self._read(call, reply, read)
         seconds = math.inf if call.progress.is_cut else call.seconds_since_sent()
         usual_seconds = statistics.median(self.durations) if self.durations else None
         return judge_reply(
-            reply, now=time.time(), seconds=seconds, usual_seconds=usual_seconds, is_replayed=call.history.is_replayed
+            reply, now=time.time(), seconds=seconds, usual_seconds=usual_seconds, is_replayed=call.is_replayed
         )
 
-    async def _read(self, call: _Call, reply: Reply, read: Read[Value]) -> Completed[Value] | Verdict:
+    async def _read(self, call: PendingCall, reply: Reply, read: Read[Value]) -> Completed[Value] | Verdict:
         seconds = call.seconds_since_sent()
         try:
             with anyio.CancelScope(shield=True):  # it is here and paid for: no deadline comes between
@@ -164,120 +196,83 @@ class Caller:
             self.durations.append(seconds)
         return Completed(value, reply.headers, call.key, call.history.attempts, call.history.charges)
 
-    def _delay(self, call: _Call, verdict: Verdict) -> float:
+    async def _learn(self, call: PendingCall, outcome: Completed[Value] | Verdict, *, is_probe: bool) -> None:
+        """Let everyone who counts learn what became of an attempt: call, budget, breaker, gate."""
+        verdict = outcome if isinstance(outcome, Verdict) else None
+        if verdict is None:
+            self.budget.earn()
+        if call.breaker is not None and call.breaker.learn(verdict, is_probe=is_probe):
+            self._tell_outage(call, call.breaker, outcome)
+        if verdict is not None:
+            call.learn(verdict)
+        if call.request.pictures and (verdict is None or verdict.known in PASSED_THE_LIMIT):
+            await self.gate.accepted()
+            self._tell_limit()
+
+    async def _delay(self, call: PendingCall, verdict: Verdict) -> float:
         """Return the seconds before the next attempt, or raise what the call ends with."""
-        delay = self._decide(call, verdict)
+        delay = await self._decide(call, verdict)
         if delay is None or delay > call.seconds_left():
-            raise call.finished(call.ending(verdict.error))
+            raise call.ending(verdict.error)
         self.notify(
             Retrying(call=call.key, attempt=call.history.attempts, reason=verdict.known.value, delay_seconds=delay)
         )
         call.last_error = verdict.error
         return delay
 
-    def _decide(self, call: _Call, verdict: Verdict) -> float | None:
+    async def _decide(self, call: PendingCall, verdict: Verdict) -> float | None:
         asked = (verdict.error.retry_after if isinstance(verdict.error, APIStatusError) else None) or 0
-        if verdict.known is Known.THROTTLED and call.request.pictures:
-            if isinstance(verdict.error, RateLimitError) and self._is_closed_today(asked):
-                verdict.error.scope = "day"
-                verdict.error.message = (
-                    f"the daily quota is used up; it is renewed at 00:00 UTC ({verdict.error.message})"
-                )
+        is_throttled = verdict.known is Known.THROTTLED and call.request.pictures > 0
+        if is_throttled:
+            if await self._hold_everyone(call, verdict.error, asked):
                 return None
-            self._hold_everyone(call, asked, is_limit=isinstance(verdict.error, RateLimitError))
             if call.waits_for(verdict) and call.history.attempts < MOST_REFUSALS:
                 return 0.0
         if asked > call.seconds_left():
             return None
-        return delay_before_next(verdict, call.history, self.config.retry, self.config.idempotency, self.random)
+        delay = delay_before_next(verdict, call.history, self.config.retry, self.config.idempotency, self.random)
+        return delay if delay is None or is_throttled else self._within_budget(call, verdict, delay)
 
-    def _is_closed_today(self, asked: float) -> bool:
-        return asked > LONGEST_HOLD or self.gate.refusing_for() > CLOSED_SECONDS
+    def _within_budget(self, call: PendingCall, verdict: Verdict, delay: float) -> float | None:
+        """Return the delay if the client may repeat one more; with a breaker it waits until it may."""
+        breaker = call.breaker
+        if breaker is not None and breaker.outage.is_open:
+            return None if breaker.outage.is_hopeless else 0.0
+        if self.budget.take(self.config.retry.budget):
+            return delay
+        if breaker is None:
+            return None
+        if breaker.open():
+            self._tell_outage(call, breaker, verdict)
+        return 0.0
 
-    def _hold_everyone(self, call: _Call, asked: float, *, is_limit: bool) -> None:
-        seconds = self.gate.throttled(sent_at=call.sent_at, delay=asked or None, is_limit=is_limit)
-        if seconds > 0:
-            self.notify(Held(call=call.key, seconds=seconds))
+    async def _hold_everyone(self, call: PendingCall, error: NebulaError, asked: float) -> bool:
+        """Hold everyone for a refusal; return whether the day is over."""
+        is_limit = isinstance(error, RateLimitError)
+        hold = await self.gate.throttled(sent_at=call.sent_at, delay=asked or None, is_limit=is_limit)
+        if isinstance(error, RateLimitError) and hold.is_daily:
+            error.scope = "day"
+            error.message = f"the daily quota is used up; it is renewed at 00:00 UTC ({error.message})"
+        if hold.seconds > 0:
+            self._held_since = self._held_since or anyio.current_time()
+            self.notify(Held(call=call.key, seconds=hold.seconds))
+        self._tell_limit()
+        return hold.is_daily
 
+    def _tell_resumed(self, call: PendingCall) -> None:
+        if self._held_since is not None and call.request.pictures:
+            seconds = anyio.current_time() - self._held_since
+            self._held_since = None
+            self.notify(Resumed(call=call.key, seconds=seconds))
 
-async def _noted(call: _Call, note: Awaitable[None]) -> None:
-    try:
-        await note
-    except NebulaError as error:
-        raise call.finished(error) from call.last_error
+    def _tell_limit(self) -> None:
+        now, told = self.gate.limits.per_minute, self._told_per_minute
+        if now is not None and (told is None or abs(now - told) > WORTH_TELLING * told):
+            self._told_per_minute = now
+            self.notify(LimitChanged(per_minute=now))
 
-
-@define(eq=False)
-class _Call:
-    """One call under way. `clock` is the scope of its deadline."""
-
-    request: HttpRequest
-    clock: anyio.CancelScope
-    is_patient: bool
-    is_replayed: bool
-    history: History = field(init=False)
-    key: str = field(factory=lambda: uuid4().hex)
-    progress: Progress = field(factory=Progress)
-    sent_at: float = 0.0
-    last_error: NebulaError | None = None
-    _left: float = 0.0
-
-    def __attrs_post_init__(self) -> None:
-        self.history = History(self.request.pictures, self.is_replayed)
-
-    def begin(self) -> int:
-        """Begin an attempt and return its number."""
-        self.progress = Progress()
-        self.sent_at = anyio.current_time()
-        self.history.attempts += 1
-        return self.history.attempts
-
-    def learn(self, verdict: Verdict) -> None:
-        """Add a failed attempt to the sums. What a patient call waits for anyway is not counted against it."""
-        self.progress = Progress()
-        self.history.add(verdict, is_counted=not self.waits_for(verdict))
-
-    def stop(self) -> None:
-        """Add what the attempt under way may be charged, if there is one."""
-        self.history.charge(charges_if_stopped(self.progress))
-
-    def waits_for(self, verdict: Verdict) -> bool:
-        """Whether this call waits for the rate limit as long as it takes, and the verdict says that it must."""
-        return self.is_patient and isinstance(verdict.error, RateLimitError) and verdict.error.retryable
-
-    def ending(self, error: NebulaError) -> NebulaError:
-        """Return what the call ends with. A refusal of the key as used before only says that an earlier attempt
-        arrived: that one's error is raised, the refusal is its cause.
-        """
-        before = self.last_error
-        is_about_key = isinstance(error, APIStatusError) and error.status == 422 and "idempotency" in (error.code or "")
-        if before is None or not is_about_key:
-            return error
-        before.__cause__ = error
-        return before
-
-    def finished(self, error: NebulaError) -> NebulaError:
-        """Return the error that the call ends with, carrying the sums."""
-        error.attempts = self.history.attempts
-        error.charges = self.history.charges
-        error.idempotency_key = self.key
-        return error
-
-    def seconds_since_sent(self) -> float:
-        """Return how long ago the attempt began."""
-        return anyio.current_time() - self.sent_at
-
-    def seconds_left(self) -> float:
-        """Return how long the call may still take."""
-        return self.clock.deadline - anyio.current_time()
-
-    def stop_clock(self) -> None:
-        """Let the deadline stand still while a patient call queues."""
-        if self.is_patient:
-            self._left = self.seconds_left()
-            self.clock.deadline = math.inf
-
-    def start_clock(self) -> None:
-        """Let the deadline run again."""
-        if self.is_patient:
-            self.clock.deadline = anyio.current_time() + self._left
+    def _tell_outage(self, call: PendingCall, breaker: Breaker, outcome: object) -> None:
+        if breaker.outage.is_open and isinstance(outcome, Verdict):
+            self.notify(OutageBegan(call=call.key, reason=outcome.known.value))
+        else:
+            self.notify(OutageEnded(call=call.key))

@@ -3,49 +3,106 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Hashable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import anyio
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from nebula_async.config import Config
+from nebula_async.engine.lanes import Lane, Lanes
 from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.pace import Pace
+from nebula_async.engine.quota import DailyQuota
 
 SECONDS_IN_FLIGHT = 6.0
 SLACK = 1.3
 FEWEST_SLOTS, MOST_SLOTS, SLOTS_WITHOUT_LIMIT = 8, 256, 16
 
+CLOSED_SECONDS = 120.0
+LONGEST_HOLD = 3600.0
+"""Refusals alone for longer than the one, or a wait asked for longer than the other, mean the day's limit."""
+
+
+@frozen(kw_only=True)
+class Limits:
+    """What a gate believes of its account at this moment.
+
+    - `per_minute`: requests a minute that it lets leave, `None` while nothing is known and nothing was refused;
+      `known_per_minute` is the limit that was given, by tier or by number
+    - `held_seconds`: how long everyone still waits after a refusal
+    - `per_day`, `used_today`: the day's limit where it is known, and what this process used of it; `closed_seconds`:
+      how long until 00:00 UTC, where nothing is accepted before
+    - `concurrency`, `in_flight`, `waiting`: requests at a time, now under way, and queueing
+    """
+
+    per_minute: float | None
+    known_per_minute: float | None
+    held_seconds: float
+    per_day: int | None
+    used_today: int
+    closed_seconds: float
+    concurrency: int
+    in_flight: int
+    waiting: int
+
+
+@frozen
+class Hold:
+    """What a refusal means for everyone: a wait of so many seconds (0: none that was not there), or the day's end."""
+
+    seconds: float
+    is_daily: bool = False
+
 
 class Gate(Protocol):
     """Admits the attempts of one account. Times are those of `anyio.current_time`, in seconds."""
 
-    def slot(self) -> AbstractAsyncContextManager[None]:
-        """Wait, first come first served, for a free slot and for the pace; the slot is held inside the block."""
+    @property
+    def limits(self) -> Limits:
+        """What it believes now."""
         ...
 
-    def accepted(self) -> None:
+    def slot(self, lane: Lane, *, deadline: float) -> AbstractAsyncContextManager[None]:
+        """Wait for the pace and a free slot, first come first served in each lane; the slot is held inside the block.
+
+        Raises `RateLimitError` at once where the day is over (`is_daily`), or everyone is held beyond the deadline.
+        """
+        ...
+
+    async def accepted(self) -> None:
         """An attempt was accepted."""
         ...
 
-    def throttled(self, *, sent_at: float, delay: float | None, is_limit: bool) -> float:
-        """An attempt was refused and may come later: hold everyone. Return for how many seconds; 0 for no new hold.
+    async def throttled(self, *, sent_at: float, delay: float | None, is_limit: bool) -> Hold:
+        """An attempt was refused and may come later, after `delay` seconds if the API said so: hold everyone.
 
         `is_limit` says that the rate limit refused it; else the server is busy.
         """
         ...
 
-    def refusing_for(self) -> float:
-        """Return for how many seconds the rate limit has refused and nothing was accepted."""
+    async def learn(self, per_minute: float) -> None:
+        """The API names a limit: nothing more than that is let leave."""
         ...
 
 
 def local_gate(config: Config, source: Random) -> LocalGate:
     """Return the gate that a configuration asks for."""
-    return LocalGate(workers_for(config), config.per_minute, config.retry.backoff, source)
+    return LocalGate(workers_for(config), config.per_minute, config.per_day, config.retry.backoff, source)
+
+
+_GATES: WeakValueDictionary[Hashable, LocalGate] = WeakValueDictionary()
+
+
+def shared_gate(config: Config, account: Hashable, source: Random) -> LocalGate:
+    """Return the gate of an account in this process: one for all clients that were given the same limits for it."""
+    gate = local_gate(config, source)
+    settings = (gate.concurrency, gate.per_minute, gate.per_day, gate.backoff)
+    return _GATES.setdefault((account, config.base_url, config.inference_url, settings), gate)
 
 
 def workers_for(config: Config, concurrency: int | None = None) -> int:
@@ -65,57 +122,69 @@ def slots_for(per_minute: float | None) -> int:
 
 
 @define(eq=False)
-class _Queue:
-    """The gate's state in one event loop."""
-
-    pace: Pace
-    slots: anyio.Semaphore
-    turn: anyio.Lock
-
-
-@define(eq=False)
 class LocalGate:
     """The gate of one process. Its clients share the object; each event loop has a queue of its own."""
 
     concurrency: int
     per_minute: float | None
+    per_day: int | None
     backoff: float
     random: Random
-    _queues: PerLoop[_Queue] = field(init=False)
+    _quota: DailyQuota = field(init=False)
+    _lanes: PerLoop[Lanes] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._queues = PerLoop(self._open_queue)
+        self._quota = DailyQuota(self.per_day)
+        self._lanes = PerLoop(self._open)
+
+    @property
+    def limits(self) -> Limits:
+        """What it believes now; outside of an event loop, what it would begin with."""
+        lanes, today = self._lanes.find(), time.time()
+        now = 0.0 if lanes is None else anyio.current_time()
+        lanes = lanes or self._open()
+        return Limits(
+            per_minute=lanes.pace.believed(now),
+            known_per_minute=self.per_minute,
+            held_seconds=lanes.pace.held_for(now),
+            per_day=self.per_day,
+            used_today=self._quota.used(today),
+            closed_seconds=self._quota.seconds_closed(today),
+            concurrency=self.concurrency,
+            in_flight=self.concurrency - lanes.free,
+            waiting=lanes.waiting,
+        )
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Wait for a slot and for the pace. Cancellation while waiting leaves no trace."""
-        queue = self._queues.get()
-        async with AsyncExitStack() as held:
-            async with queue.turn:  # one queue: who is first in it waits for a slot and then for the pace
-                await held.enter_async_context(queue.slots)
-                await _wait(queue.pace)
-                queue.pace.release(anyio.current_time())
+    async def slot(self, lane: Lane = "calls", *, deadline: float = math.inf) -> AsyncIterator[None]:
+        """Wait for the pace and a free slot. Cancellation while waiting leaves no trace."""
+        lanes = self._lanes.get()
+        await lanes.enter(lane, deadline)
+        try:
             yield
+        finally:
+            lanes.leave()
 
-    def accepted(self) -> None:
+    async def accepted(self) -> None:
         """An attempt was accepted."""
-        self._queues.get().pace.accepted()
+        self._quota.count(time.time())
+        self._lanes.get().accepted()
 
-    def throttled(self, *, sent_at: float, delay: float | None, is_limit: bool) -> float:
-        """Hold everyone; return for how many seconds."""
-        pace = self._queues.get().pace
-        return pace.throttled(anyio.current_time(), sent_at=sent_at, delay=delay, source=self.random, is_limit=is_limit)
+    async def throttled(self, *, sent_at: float, delay: float | None, is_limit: bool) -> Hold:
+        """Hold everyone, or close the day."""
+        lanes, now = self._lanes.get(), anyio.current_time()
+        is_over = is_limit and ((delay or 0) > LONGEST_HOLD or lanes.pace.refusing_for(now) > CLOSED_SECONDS)
+        seconds = 0.0
+        if is_over:
+            self._quota.close(time.time())
+        else:
+            seconds = lanes.pace.throttled(now, sent_at=sent_at, delay=delay, source=self.random, is_limit=is_limit)
+        lanes.call_first()
+        return Hold(seconds, is_daily=is_over)
 
-    def refusing_for(self) -> float:
-        """Return for how many seconds there have been refusals and nothing else."""
-        return self._queues.get().pace.refusing_for(anyio.current_time())
+    async def learn(self, per_minute: float) -> None:
+        """Let no more leave than that."""
+        self._lanes.get().pace.learn(per_minute)
 
-    def _open_queue(self) -> _Queue:
-        # What is waited for next is the network, so a free slot need not be waited for.
-        slots = anyio.Semaphore(self.concurrency, fast_acquire=True)
-        return _Queue(Pace(self.per_minute, self.backoff), slots, anyio.Lock(fast_acquire=True))
-
-
-async def _wait(pace: Pace) -> None:
-    while (seconds := pace.wait(anyio.current_time())) > 0:  # noqa: ASYNC110 - asked again: a hold may have begun
-        await anyio.sleep(seconds)
+    def _open(self) -> Lanes:
+        return Lanes(Pace(self.per_minute, self.backoff), self._quota, self.concurrency)

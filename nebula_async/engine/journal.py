@@ -15,7 +15,10 @@ class AttemptJournal(Protocol):
         ...
 
     async def ended(self, charges: Charges) -> None:
-        """Note that an attempt failed; `charges` is what all attempts of the call so far may have cost."""
+        """Note that an attempt was answered, or failed; `charges` is what all of the call so far may have cost.
+
+        Of an attempt that is cancelled, or that the deadline ends, the end of the call itself tells.
+        """
         ...
 
 

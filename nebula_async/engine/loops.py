@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from anyio import NoEventLoopError
 from anyio.lowlevel import current_token
 from attrs import define, field
 
@@ -29,6 +30,13 @@ class PerLoop(Generic[Value]):
         if value is None:
             value = self._values[loop] = self.make()
         return value
+
+    def find(self) -> Value | None:
+        """Return the running loop's value, if a loop is running and has one."""
+        try:
+            return self._values.get(current_token().native_token)
+        except NoEventLoopError:
+            return None
 
     def pop(self) -> Value | None:
         """Forget the running loop's value and return it, if it has one."""

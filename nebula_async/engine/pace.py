@@ -41,8 +41,8 @@ class Pace:
         if self.per_minute is not None:
             self._next = max(self._next, now) + 60 / (HEADROOM * self.per_minute)
 
-    def accepted(self) -> None:
-        """A request was accepted: the limit has room."""
+    def accepted(self, now: float = 0.0, *, is_wanted: bool = True) -> None:  # noqa: ARG002 - the interface comes first
+        """A request was accepted: the limit has room. `is_wanted` says that somebody is waiting for the pace."""
         self._holds = 0
         self._refusing_since = None
 
@@ -67,6 +67,18 @@ class Pace:
         if self._refusing_since is None or self._holds < FEWEST_HOLDS:
             return 0.0
         return now - self._refusing_since
+
+    def held_for(self, now: float) -> float:
+        """Return the seconds that the hold still lasts; 0 for none."""
+        return max(0.0, self._held_until - now)
+
+    def learn(self, per_minute: float) -> None:
+        """A server names its limit: lower the ceiling, never raise it."""
+        self.per_minute = per_minute if self.per_minute is None else min(self.per_minute, per_minute)
+
+    def believed(self, now: float) -> float | None:  # noqa: ARG002 - the interface comes first
+        """Return how many requests a minute it would let leave; `None` for no idea yet."""
+        return None if self.per_minute is None else HEADROOM * self.per_minute
 
     def _drawn(self, source: Random) -> float:
         longest = min(LONGEST_BACKOFF, 2.0 ** min(self._holds, 10))

@@ -38,6 +38,30 @@ BACKOFFS = {
 }
 
 
+EARNED = 0.1
+
+
+@define
+class RetryBudget:
+    """What all calls of a client together may repeat: so many requests ahead of its successes, which earn more.
+
+    It begins full. However much fails, no more than a tenth is sent on top once it has been used up.
+    """
+
+    _spent: float = field(default=0.0, init=False)
+
+    def take(self, budget: float) -> bool:
+        """Take one repetition, if there is one; `budget` is how many there are at most."""
+        if self._spent + 1 > budget:
+            return False
+        self._spent += 1
+        return True
+
+    def earn(self) -> None:
+        """A request succeeded."""
+        self._spent = max(0.0, self._spent - EARNED)
+
+
 @define
 class History:
     """What a call for so many pictures has tried.

@@ -21,7 +21,14 @@ from nebula_async.charges import Charges
 from nebula_async.client import AsyncNebula
 from nebula_async.config import Config, RetryPolicy
 from nebula_async.emulator import Emulator
-from nebula_async.errors import ConfigurationError, JobError, OutcomeUnknownError, RateLimitError, UnusableReplyError
+from nebula_async.errors import (
+    ConfigurationError,
+    JobError,
+    NotSentError,
+    OutcomeUnknownError,
+    RateLimitError,
+    UnusableReplyError,
+)
 from nebula_async.events import Sent
 from nebula_async.images.media import read_media
 from nebula_async.results import Failure, Generation
@@ -273,14 +280,15 @@ async def test_a_lost_reply_is_unknown_and_not_repeated(manifest, start):
 
 
 async def test_without_a_connection_items_wait(manifest):
-    """A server that is not there costs nothing and refuses nothing: the same job goes on when it is back."""
+    """A server that is not there is probed for a while, costs nothing and refuses nothing: the same job goes on later."""
     with Emulator() as emulator:
         base_url = emulator.base_url
     config = Config(base_url=base_url, retry=RetryPolicy(backoff=0))
     out = manifest.parent / "out"
     async with AsyncNebula("sk-1", config=config) as nebula, BulkJob(manifest, out, nebula, defaults=SMALL) as job:
         report = await job.run()
-    assert (4, 1, Charges(0, 0)) == (report.waiting, report.exit_code, report.charges)
+    assert (4, 3, Charges(0, 0)) == (report.waiting, report.exit_code, report.charges)
+    assert isinstance(report.stopped_by, NotSentError)
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])

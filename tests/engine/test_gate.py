@@ -12,15 +12,22 @@ import pytest
 from trio.testing import MockClock
 from wire import seeded
 
+from nebula_async.client import AsyncNebula
 from nebula_async.config import TIERS, Config, RetryPolicy
 from nebula_async.engine.gate import LocalGate, local_gate, slots_for
+from nebula_async.errors import RateLimitError
 
 VIRTUAL = pytest.mark.parametrize("anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})])
 
 
-def make_gate(concurrency: int = 16, per_minute: float | None = None, backoff: float = 1.0) -> LocalGate:
+NOON = 20_000 * 86_400.0 + 43_200
+
+
+def make_gate(
+    concurrency: int = 16, per_minute: float | None = None, backoff: float = 1.0, per_day: int | None = None
+) -> LocalGate:
     """Return a gate with a source of chance that is always the same."""
-    return LocalGate(concurrency, per_minute, backoff, seeded(8))
+    return LocalGate(concurrency, per_minute, per_day, backoff, seeded(8))
 
 
 @pytest.mark.parametrize(
@@ -36,8 +43,8 @@ def test_a_gate_follows_its_configuration():
     gate = local_gate(Config(tier="engineer-2", retry=RetryPolicy(backoff=0.5)), seeded(1))
     other = local_gate(Config(tier=TIERS["engineer-2"], rate_limit=30, concurrency=3), seeded(1))
 
-    assert (39, 300, 0.5) == (gate.concurrency, gate.per_minute, gate.backoff)
-    assert (3, 30) == (other.concurrency, other.per_minute)
+    assert (39, 300, 1_000, 0.5) == (gate.concurrency, gate.per_minute, gate.per_day, gate.backoff)
+    assert (3, 30, 1_000) == (other.concurrency, other.per_minute, other.per_day)
 
 
 @pytest.mark.anyio
@@ -59,9 +66,11 @@ async def test_slots_are_bounded():
     assert (0, 3) == (inside, most)
 
 
-async def _enter(gate: LocalGate, name: int, order: list[int], *, task_status=anyio.TASK_STATUS_IGNORED) -> None:
+async def _enter(
+    gate: LocalGate, name: object, order: list, lane="calls", *, task_status=anyio.TASK_STATUS_IGNORED
+) -> None:
     task_status.started()
-    async with gate.slot():
+    async with gate.slot(lane):
         order.append(name)
 
 
@@ -147,10 +156,10 @@ async def test_a_refusal_holds_everyone():
         for _ in range(3):
             group.start_soon(attempt)
         await anyio.sleep(0.5)
-        held = gate.throttled(sent_at=begun, delay=60.0, is_limit=True)
+        held = await gate.throttled(sent_at=begun, delay=60.0, is_limit=True)
     assert begun == left[0]
-    assert 60 <= held <= 65
-    assert [True, True] == [moment >= begun + 0.5 + held for moment in left[1:]]
+    assert 60 <= held.seconds <= 65
+    assert [True, True] == [moment >= begun + 0.5 + held.seconds for moment in left[1:]]
 
 
 @pytest.mark.anyio
@@ -160,10 +169,172 @@ async def test_a_hold_is_shared_by_a_burst():
     gate = make_gate()
     sent_at = anyio.current_time()
     await anyio.sleep(1)
-    held = [gate.throttled(sent_at=sent_at, delay=None, is_limit=True) for _ in range(50)]
+    held = [await gate.throttled(sent_at=sent_at, delay=None, is_limit=True) for _ in range(50)]
 
-    assert 1 == sum(seconds > 0 for seconds in held)
-    assert 0.0 == gate.refusing_for()
+    assert 1 == sum(each.seconds > 0 for each in held)
+    assert not any(each.is_daily for each in held)
+
+
+@pytest.mark.anyio
+async def test_calls_go_before_bulk():
+    """Whoever awaits one call is admitted before those who wait for many, each lane in its order."""
+    gate, order = make_gate(1), []
+    async with anyio.create_task_group() as group, gate.slot():
+        for name in ("bulk 1", "call 1", "bulk 2", "call 2"):
+            await group.start(_enter, gate, name, order, "calls" if name.startswith("call") else "bulk")
+        await anyio.wait_all_tasks_blocked()
+        assert 4 == gate.limits.waiting
+    assert ["call 1", "call 2", "bulk 1", "bulk 2"] == order
+
+
+@pytest.mark.anyio
+@VIRTUAL
+async def test_a_call_that_comes_while_bulk_waits_for_the_pace_takes_its_turn():
+    """A job that waits for the next moment of the pace lets a call go first, at that very moment."""
+    gate, order = make_gate(8, per_minute=60), []
+    async with gate.slot("bulk"):
+        pass
+    async with anyio.create_task_group() as group:
+        await group.start(_enter, gate, "bulk", order, "bulk")
+        await anyio.sleep(0.5)
+        await group.start(_enter, gate, "call", order)
+    assert ["call", "bulk"] == order
+
+
+@pytest.mark.anyio
+@VIRTUAL
+async def test_a_hold_beyond_the_deadline_is_said_at_once():
+    """Who cannot be admitted in time is told so, and for how long to wait, at once; who waits already, as well."""
+    gate = make_gate(1)
+    begun = anyio.current_time()
+
+    async def enter() -> RateLimitError:
+        with pytest.raises(RateLimitError, match="held for another") as caught:
+            async with gate.slot(deadline=begun + 30):
+                pytest.fail("too early")
+        return caught.value
+
+    async with anyio.create_task_group() as group, gate.slot():
+        group.start_soon(enter)
+        await anyio.wait_all_tasks_blocked()
+        await gate.throttled(sent_at=begun, delay=60.0, is_limit=True)
+    error = await enter()
+
+    assert begun == anyio.current_time()
+    assert (0, True) == (error.attempts, error.retryable)
+    assert 60 <= error.retry_after <= 65
+
+
+@pytest.mark.anyio
+@VIRTUAL
+async def test_the_quota_of_the_day_is_counted(monkeypatch):
+    """Once a tier's requests of the day were accepted nothing more is admitted, until 00:00 UTC."""
+    monkeypatch.setattr("time.time", lambda: NOON)
+    gate = make_gate(per_day=2)
+    for _ in range(2):
+        async with gate.slot():
+            await gate.accepted()
+    assert (2, 2, 43_200.0) == (gate.limits.per_day, gate.limits.used_today, gate.limits.closed_seconds)
+    with pytest.raises(RateLimitError, match="daily quota") as caught:
+        async with gate.slot():
+            pytest.fail("nothing more today")
+    assert (True, 43_200.0) == (caught.value.is_daily, caught.value.retry_after)
+
+    monkeypatch.setattr("time.time", lambda: NOON + 43_200)
+    async with gate.slot():
+        pass
+    assert (0, 0.0) == (gate.limits.used_today, gate.limits.closed_seconds)
+
+
+@pytest.mark.anyio
+@VIRTUAL
+async def test_a_day_that_the_server_closed_is_probed_once_a_minute(monkeypatch):
+    """Where a server asks for hours of waiting one request a minute goes out; the first that is accepted ends it."""
+    clock = [NOON]
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    gate = make_gate()
+
+    async def may_enter() -> bool:
+        try:
+            async with gate.slot():
+                return True
+        except RateLimitError:
+            return False
+
+    hold = await gate.throttled(sent_at=0.0, delay=7200.0, is_limit=True)
+    assert (0.0, True) == (hold.seconds, hold.is_daily)
+    assert not await may_enter()
+    clock[0] += 60
+    assert [True, False, False] == [await may_enter() for _ in range(3)]
+    clock[0] += 60
+    assert await may_enter()
+    await gate.accepted()
+    assert [True, True] == [await may_enter() for _ in range(2)]
+
+
+@pytest.mark.anyio
+@VIRTUAL
+async def test_who_waits_hears_that_the_day_is_over():
+    """All that queue when the day is closed are told at once."""
+    gate, told = make_gate(1), []
+
+    async def enter() -> None:
+        try:
+            async with gate.slot():
+                pytest.fail("nothing more today")
+        except RateLimitError as error:
+            told.append(error.is_daily)
+
+    async with anyio.create_task_group() as group, gate.slot():
+        for _ in range(5):
+            group.start_soon(enter)
+        await anyio.wait_all_tasks_blocked()
+        await gate.throttled(sent_at=0.0, delay=7200.0, is_limit=True)
+        await anyio.wait_all_tasks_blocked()
+        assert [True] * 5 == told
+
+
+@pytest.mark.anyio
+async def test_limits_say_what_is_believed():
+    """A glance at the gate: its limit, what is under way, what waits."""
+    gate = make_gate(2, per_minute=600)
+    async with gate.slot():
+        limits = gate.limits
+    assert (600, pytest.approx(588), 2, 1, 0, 0.0) == (
+        limits.known_per_minute, limits.per_minute, limits.concurrency, limits.in_flight, limits.waiting,
+        limits.held_seconds,
+    )  # fmt: skip
+
+
+def test_limits_are_there_without_an_event_loop():
+    """Also before anything was sent, the limits can be looked at."""
+    assert (None, 0, 16) == (
+        make_gate().limits.per_minute,
+        make_gate().limits.in_flight,
+        make_gate().limits.concurrency,
+    )
+
+
+@pytest.mark.anyio
+@VIRTUAL
+async def test_a_limit_that_the_server_names_is_kept():
+    """A policy that the server names lowers the pace at once."""
+    gate, left = make_gate(50), []
+    await gate.learn(60)
+    for _ in range(20):
+        async with gate.slot():
+            left.append(anyio.current_time())
+    assert pytest.approx([1 / 0.98] * 9) == [later - earlier for earlier, later in pairwise(left[-10:])]
+
+
+def test_clients_of_one_account_share_a_gate():
+    """In one process an account has one gate, however many clients are made; other keys and limits have their own."""
+    first = AsyncNebula("sk-1", base_url="http://localhost")
+    gate = first._caller.gate
+    assert gate is AsyncNebula("sk-1", base_url="http://localhost")._caller.gate
+    for options in ({"api_key": "sk-2"}, {"rate_limit": 60}, {"base_url": "http://localhost:81"}, {"concurrency": 3}):
+        other = AsyncNebula(**{"api_key": "sk-1", "base_url": "http://localhost"} | options)
+        assert gate is not other._caller.gate
 
 
 def test_each_loop_has_a_queue_of_its_own():
