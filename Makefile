@@ -10,7 +10,9 @@ PACKAGES := $(JAVASCRIPT)/node_modules/.package-lock.json
 NPM_INSTALL := npm install --silent --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-timeout=10000
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint wheel bench-imports clean
+BENCHES := pace limit charges calls cancellations hostile
+
+.PHONY: demo test lint wheel bench-imports $(BENCHES:%=bench-%) clean
 
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
@@ -28,6 +30,9 @@ wheel: $(VENV)/.dev ## dist/*.whl
 
 bench-imports: ## import time beside openai's, in an environment of its own
 	$(PYTHON) benchmarks/imports.py
+
+$(BENCHES:%=bench-%): bench-%: $(VENV)/.dev ## what benchmarks/README.md promises: prints its figures, fails when they are missed
+	$(BIN)/python benchmarks/$*.py
 
 clean:
 	rm -rf $(VENV) dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -56,7 +56,7 @@ class LimitChanged:
 
 @frozen(kw_only=True)
 class OutageBegan:
-    """Nobody is answered any more, so a job sends single probes; `reason` is what the last verdict said."""
+    """Nobody is answered any more, so a job sends single probes; `reason` is why the last attempt failed."""
 
     call: str
     reason: str

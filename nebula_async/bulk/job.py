@@ -172,8 +172,8 @@ class BulkJob:
             result = await self._settle(item, call.name, result)
         if isinstance(result, Failure) and self._is_stopped_by(result.error):
             self._stop(result.error)
-        if call.name is not None or isinstance(result, Generation) or state_after(result.error) is not State.PENDING:
-            self.on_result(result)  # of one that never began and waits again there is nothing to tell
+        if not (_waits_again(result) and (call.name is None or self._is_ending())):
+            self.on_result(result)  # of one that waits for the next run because the job ends there is nothing to tell
 
     def _is_stopped_by(self, error: NebulaError) -> bool:
         is_down = self._breaker.outage.is_hopeless or self._is_storage_down(error)
@@ -261,6 +261,10 @@ class BulkJob:
             self._ledger.put_back(State.REJECTED, State.BAD)
         if self.resend_unknown:
             self._ledger.put_back(State.UNKNOWN)
+
+
+def _waits_again(result: Result) -> bool:
+    return isinstance(result, Failure) and state_after(result.error) is State.PENDING
 
 
 def _about_missing(generation: Generation) -> str | None:

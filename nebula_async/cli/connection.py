@@ -24,7 +24,7 @@ from nebula_async.errors import (
     NebulaError,
     RateLimitError,
 )
-from nebula_async.events import Event, Held, ParameterIgnored, log_event
+from nebula_async.events import Event, Held, OutageBegan, OutageEnded, ParameterIgnored, log_event
 
 if TYPE_CHECKING:
     from nebula_async.emulator import Emulator
@@ -100,6 +100,10 @@ def _observe(event: Event) -> None:
         say(f"note: {event.problem}")
     elif isinstance(event, Held) and event.seconds >= LONG_HOLD:
         say(f"too many requests: everything waits for {event.seconds:.0f} s")
+    elif isinstance(event, OutageBegan):
+        say(f"the API does not answer ({event.reason}); asking now and then until it does")
+    elif isinstance(event, OutageEnded):
+        say("the API answers again")
 
 
 @contextmanager

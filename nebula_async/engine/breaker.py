@@ -28,7 +28,7 @@ class Breaker:
     async def around(self, slot: AbstractAsyncContextManager[None]) -> AsyncIterator[bool]:
         """Wait for the outage to end, or for one's turn to probe it, then for the slot; says whether it is a probe.
 
-        Raises `NotSentError` for who would still wait once the job is over.
+        Raises `NotSentError` for who would still wait once the job is over, or the outage hopeless.
         """
         is_probe = await self._admitted()
         try:
@@ -62,8 +62,9 @@ class Breaker:
 
     async def _admitted(self) -> bool:
         while (seconds := self.outage.wait(anyio.current_time())) > 0:
-            if self._is_over:
-                raise NotSentError("the job ended before the outage did; nothing more was sent", retryable=True)
+            if self._is_over or self.outage.is_hopeless:
+                text = "the API does not answer, and the job waits no longer; nothing more was sent"
+                raise NotSentError(text, retryable=True)
             changed = self._changed
             with anyio.move_on_after(seconds):
                 await changed.wait()

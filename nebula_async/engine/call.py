@@ -273,6 +273,7 @@ class Caller:
 
     def _tell_outage(self, call: PendingCall, breaker: Breaker, outcome: object) -> None:
         if breaker.outage.is_open and isinstance(outcome, Verdict):
-            self.notify(OutageBegan(call=call.key, reason=outcome.known.value))
+            is_ours = outcome.known is Known.NOT_SENT  # what the API says may repeat the prompt
+            self.notify(OutageBegan(call=call.key, reason=str(outcome.error) if is_ours else outcome.known.value))
         else:
             self.notify(OutageEnded(call=call.key))

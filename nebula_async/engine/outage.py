@@ -17,8 +17,8 @@ WITHIN_SECONDS = 30.0
 FEWEST_SUCCESSES = 3
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 
-MOST_PROBES, MOST_PROBES_UNPROVEN = 70, 8
-"""About an hour; about two minutes where nothing ever succeeded: then the address is rather wrong than down."""
+MOST_PROBES, MOST_PROBES_UNPROVEN = 70, 5
+"""About an hour; about half a minute where nothing ever succeeded: then the address is rather wrong than down."""
 
 
 @define

@@ -38,7 +38,8 @@ BACKOFFS = {
 }
 
 
-EARNED = 0.1
+PRICE = 10
+"""A repetition costs as much as so many successes earn."""
 
 
 @define
@@ -48,18 +49,18 @@ class RetryBudget:
     It begins full. However much fails, no more than a tenth is sent on top once it has been used up.
     """
 
-    _spent: float = field(default=0.0, init=False)
+    _spent: int = field(default=0, init=False)
 
     def take(self, budget: float) -> bool:
         """Take one repetition, if there is one; `budget` is how many there are at most."""
-        if self._spent + 1 > budget:
+        if self._spent + PRICE > budget * PRICE:
             return False
-        self._spent += 1
+        self._spent += PRICE
         return True
 
     def earn(self) -> None:
         """A request succeeded."""
-        self._spent = max(0.0, self._spent - EARNED)
+        self._spent = max(0, self._spent - 1)
 
 
 @define

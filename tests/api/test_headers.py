@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nebula_async.api.headers import Delay, read_delay, read_rate_limit, read_request_id
+from nebula_async.api.headers import Delay, read_delay, read_policy, read_rate_limit, read_request_id
 from nebula_async.results import RateLimit
 
 NOW = datetime(2025, 11, 20, 12, 0, 0, tzinfo=UTC).timestamp()
@@ -294,3 +294,33 @@ def test_long_values_take_linear_time(value):
     read_rate_limit(headers, now=NOW)
 
     assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "per_minute"),
+    [
+        ('"default";q=60;w=60', 60),
+        ('"burst";q=10;w=1', 600),
+        ('"burst";q=10;w=1, "minute";q=300;w=60', 300),
+        ('"day";q=2000;w=86400', None),
+        ('"day";q=2000;w=86400, "minute";q=300;w=60', 300),
+        ('"bytes";q=10;w=60;qu="content-bytes"', None),
+        ('"default";q=0;w=60', None),
+        ('"default";q=60;w=0', None),
+        ('"default";q=60', None),
+        ("60;w=60", None),
+        ("nonsense ;;;", None),
+        ("", None),
+    ],
+)
+def test_a_policy_names_a_pace(policy, per_minute):
+    """Of the limits that a policy names the lowest pace counts; a day's quota is none, and junk is ignored (B39)."""
+    assert per_minute == read_policy(lines(RateLimit_Policy=policy))
+    assert read_policy(lines(Retry_After="7")) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"ratelimit-policy", b"RateLimit-Policy", b"x"]), st.binary())))
+def test_no_policy_is_too_strange(headers):
+    """Whatever bytes come, the pace is a number above zero or nothing at all."""
+    per_minute = read_policy(headers)
+    assert per_minute is None or 0 < per_minute < math.inf

@@ -280,7 +280,7 @@ async def test_a_lost_reply_is_unknown_and_not_repeated(manifest, start):
 
 
 async def test_without_a_connection_items_wait(manifest):
-    """A server that is not there is probed for a while, costs nothing and refuses nothing: the same job goes on later."""
+    """A server that is not there is probed for a while, costs and refuses nothing: the same job goes on later."""
     with Emulator() as emulator:
         base_url = emulator.base_url
     config = Config(base_url=base_url, retry=RetryPolicy(backoff=0))

@@ -208,8 +208,13 @@ def test_a_server_that_is_not_there_is_named(shell):
         given = ("--base-url", f"http://{host}/api/v1", *SMALL)
         result = shell.run("generate", "a cat", *given, key=KEY)
         assert (1, True, False) == (result.code, host in result.err, "paid" in result.err)
-        result = shell.run("bulk", shell.write("prompts.txt", "a cat"), *given, key=KEY)
-    assert (1, True) == (result.code, host in result.err)
+        process = shell.start("bulk", shell.write("prompts.txt", "a cat"), *given, key=KEY)
+        said = process.stderr.readline()
+        assert said.startswith("the API does not answer (no connection, so nothing was sent: ")
+        assert host in said
+        process.send_signal(signal.SIGINT)
+        result = shell.ended(process, said)
+    assert 130 == result.code
     assert "still to be sent: 1; the same command goes on\n" in result.err
 
 

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from wire import seeded
 
 from nebula_async.charges import Charges
 from nebula_async.config import RetryPolicy
-from nebula_async.engine.retry import BACKOFFS, LONG, SHORT, Backoff, History, delay_before_next, jittered_upward
+from nebula_async.engine.retry import (
+    BACKOFFS,
+    LONG,
+    PRICE,
+    SHORT,
+    Backoff,
+    History,
+    RetryBudget,
+    delay_before_next,
+    jittered_upward,
+)
 from nebula_async.engine.verdict import CERTAINLY_FREE, PERHAPS_PAID, Known, Verdict
 from nebula_async.errors import OutcomeUnknownError, ServerError
 
@@ -194,3 +206,35 @@ def test_errors_without_a_status_have_no_delay():
     lost = Verdict(A, OutcomeUnknownError("lost", retryable=True))
 
     assert 0 <= delay_before_next(lost, tried(A), RetryPolicy(), "off", seeded(2)) <= 2
+
+
+def test_a_budget_begins_full_and_is_earned():
+    """Ten repetitions ahead of the successes, and a tenth of one for each success, up to ten."""
+    budget = RetryBudget()
+    assert [True] * 10 + [False] == [budget.take(10) for _ in range(11)]
+    for _ in range(9):
+        budget.earn()
+    assert not budget.take(10)
+    budget.earn()
+    assert [True, False] == [budget.take(10) for _ in range(2)]
+    for _ in range(1_000):
+        budget.earn()
+    assert 10 == sum(budget.take(10) for _ in range(100))
+
+
+def test_without_a_budget_nothing_is_repeated():
+    """`budget=0` repeats nothing."""
+    assert not RetryBudget().take(0)
+
+
+@given(st.lists(st.booleans(), max_size=2_000))
+def test_a_budget_bounds_what_is_sent_on_top(outcomes):
+    """However successes and failures mix, repetitions stay within a tenth of the successes and the ten of the start."""
+    budget = RetryBudget()
+    taken = 0
+    for succeeded in outcomes:
+        if succeeded:
+            budget.earn()
+        else:
+            taken += budget.take(10)
+    assert taken <= 10 + sum(outcomes) / PRICE
