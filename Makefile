@@ -12,13 +12,17 @@ INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-
 
 BENCHES := pace limit charges calls cancellations hostile
 
-.PHONY: demo test lint wheel bench-imports $(BENCHES:%=bench-%) clean
+.PHONY: demo test test-httpx2 lint wheel bench-imports $(BENCHES:%=bench-%) clean
 
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
 
 test: $(VENV)/.dev $(PACKAGES) ## the whole suite, its files on up to four cores
 	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-httpx2: $(VENV)/.dev ## the rows of the wire, with httpx2 in place of httpx
+	PYTHONPATH=tests $(BIN)/python -m pytest -q -p early_alias --numprocesses auto --maxprocesses 4 --dist loadfile \
+		tests/engine tests/faults tests/test_inference_client.py
 
 lint: $(VENV)/.dev ## style and types
 	$(BIN)/ruff check

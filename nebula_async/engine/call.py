@@ -68,7 +68,8 @@ FREE_AT_ONCE = 8
 """Lists and balances are asked for beside the pictures: no limit is known of for what is free."""
 
 WORTH_TELLING = 0.1
-"""A limit that is believed to have changed by less is not told."""
+LOOKED_AT_EVERY = 1.0
+"""A limit that is believed to have changed by less is not told, nor one that grows more often than so many seconds."""
 
 NO_JOURNAL = NoJournal()
 
@@ -100,6 +101,7 @@ class Caller:
     )
     _held_since: float | None = field(default=None, init=False)
     _told_per_minute: float | None = field(init=False)
+    _looked_at: float = field(default=-math.inf, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._told_per_minute = self.gate.limits.per_minute
@@ -207,7 +209,8 @@ class Caller:
             call.learn(verdict)
         if call.request.pictures and (verdict is None or verdict.known in PASSED_THE_LIMIT):
             await self.gate.accepted()
-            self._tell_limit()
+            if anyio.current_time() - self._looked_at >= LOOKED_AT_EVERY:
+                self._tell_limit()
 
     async def _delay(self, call: PendingCall, verdict: Verdict) -> float:
         """Return the seconds before the next attempt, or raise what the call ends with."""
@@ -266,6 +269,7 @@ class Caller:
             self.notify(Resumed(call=call.key, seconds=seconds))
 
     def _tell_limit(self) -> None:
+        self._looked_at = anyio.current_time()
         now, told = self.gate.limits.per_minute, self._told_per_minute
         if now is not None and (told is None or abs(now - told) > WORTH_TELLING * told):
             self._told_per_minute = now

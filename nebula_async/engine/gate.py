@@ -179,7 +179,8 @@ class LocalGate:
             self._quota.close(time.time())
         else:
             seconds = lanes.pace.throttled(now, sent_at=sent_at, delay=delay, source=self.random, is_limit=is_limit)
-        lanes.call_first()
+        if seconds or is_over:
+            lanes.call_all()
         return Hold(seconds, is_daily=is_over)
 
     async def learn(self, per_minute: float) -> None:

@@ -36,33 +36,24 @@ class Lanes:
     pace: Pace
     quota: DailyQuota
     free: int
-    _lanes: dict[Lane, OrderedDict[_Ticket, None]] = field(
-        factory=lambda: {"calls": OrderedDict(), "bulk": OrderedDict()}, init=False
-    )
+    _calls: OrderedDict[_Ticket, None] = field(factory=OrderedDict, init=False)
+    _bulk: OrderedDict[_Ticket, None] = field(factory=OrderedDict, init=False)
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return sum(map(len, self._lanes.values()))
+        return len(self._calls) + len(self._bulk)
 
     async def enter(self, lane: Lane, deadline: float) -> None:
-        """Wait for one's turn and take a slot; there is no other wait, so a free slot is taken without a checkpoint.
+        """Wait for one's turn and take a slot; where there is nothing to wait for, that is no checkpoint.
 
         Raises `RateLimitError` where nobody may leave before the deadline, or before tomorrow.
         """
-        ticket = _Ticket()
-        self._lanes[lane][ticket] = None
-        try:
-            while (seconds := self._seconds_to_wait(ticket, deadline)) > 0:
-                ticket.called = anyio.Event()
-                with anyio.move_on_after(seconds):
-                    await ticket.called.wait()
-            self.pace.release(anyio.current_time())
-            self.quota.asked(time.time())
-            self.free -= 1
-        finally:
-            del self._lanes[lane][ticket]
-            self.call_first()
+        if self.waiting or self._seconds_to_wait(deadline, is_first=True) > 0:
+            await self._queue(self._calls if lane == "calls" else self._bulk, deadline)
+        self.free -= 1
+        self.pace.release(anyio.current_time())
+        self.quota.asked(time.time())
 
     def leave(self) -> None:
         """Give the slot back."""
@@ -76,20 +67,38 @@ class Lanes:
 
     def call_first(self) -> None:
         """Let the first look again."""
-        if (first := self._first()) is not None:
-            first.called.set()
+        for ticket in self._calls or self._bulk:
+            ticket.called.set()
+            break
 
-    def _first(self) -> _Ticket | None:
-        return next((next(iter(lane)) for lane in self._lanes.values() if lane), None)
+    def call_all(self) -> None:
+        """Let everyone look again: whether it can still be in time."""
+        for ticket in (*self._calls, *self._bulk):
+            ticket.called.set()
 
-    def _seconds_to_wait(self, ticket: _Ticket, deadline: float) -> float:
-        now, held = anyio.current_time(), self.pace.held_for(anyio.current_time())
+    async def _queue(self, lane: OrderedDict[_Ticket, None], deadline: float) -> None:
+        ticket = _Ticket()
+        lane[ticket] = None
+        try:
+            while (seconds := self._seconds_to_wait(deadline, is_first=self._is_first(ticket))) > 0:
+                ticket.called = anyio.Event()
+                with anyio.move_on_after(seconds):
+                    await ticket.called.wait()
+        finally:
+            del lane[ticket]
+            self.call_first()  # who takes the slot now has taken it before the next one runs
+
+    def _is_first(self, ticket: _Ticket) -> bool:
+        return ticket is next(iter(self._calls or self._bulk))
+
+    def _seconds_to_wait(self, deadline: float, *, is_first: bool) -> float:
+        now = anyio.current_time()
+        held = self.pace.held_for(now)
         if closed := self.quota.seconds_over(time.time()):
             raise _refusal("the daily quota is used up; it is renewed at 00:00 UTC", closed, scope="day")
         if now + held > deadline:
             raise _refusal(f"all requests are held for another {held:.0f} s, longer than this call may take", held)
-        is_turn = self.free > 0 and self._first() is ticket
-        return self.pace.wait(now) if is_turn else math.inf
+        return self.pace.wait(now) if is_first and self.free else math.inf
 
 
 def _refusal(text: str, seconds: float, scope: str | None = None) -> RateLimitError:
