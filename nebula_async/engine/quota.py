@@ -40,7 +40,8 @@ class DailyQuota:
 
     def seconds_closed(self, now: float) -> float:
         """Return the seconds until 00:00 UTC where nothing more is accepted before, else 0."""
-        return DAY_SECONDS - now % DAY_SECONDS if self._is_used_up(now) or self._is_closed else 0.0
+        is_closed = self._is_used_up(now) or self._is_closed
+        return DAY_SECONDS - now % DAY_SECONDS if is_closed else 0.0
 
     def seconds_over(self, now: float) -> float:
         """Return how long nobody may ask, else 0: the API's word for it is doubted once a minute, the own count not."""
@@ -53,7 +54,8 @@ class DailyQuota:
         self._asked_at = now
 
     def _is_used_up(self, now: float) -> bool:
-        return self.per_day is not None and self.used(now) >= self.per_day
+        used = self.used(now)
+        return self.per_day is not None and used >= self.per_day
 
     def _turn_page(self, now: float) -> None:
         day = int(now // DAY_SECONDS)

@@ -48,6 +48,15 @@ def test_the_word_of_the_api_is_doubted_once_a_minute():
     assert 0.0 == quota.seconds_over(NOON + 60)
     quota.asked(NOON + 60)
     assert quota.seconds_over(NOON + 61) > 0
+    assert 0.0 == quota.seconds_closed(NOON + DAY_SECONDS / 2)
+    quota.close(NOON + DAY_SECONDS)
+    assert quota.seconds_over(NOON + DAY_SECONDS + 1) > 0
+
+
+def test_what_is_accepted_opens_the_day():
+    """An acceptance after the API's word that the day was over shows that it is not."""
+    quota = DailyQuota(200)
+    quota.close(NOON)
     quota.count(NOON + 62)
     assert (0.0, 0.0) == (quota.seconds_over(NOON + 62), quota.seconds_closed(NOON + 62))
 
