@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -19,8 +20,12 @@ INFERENCE_URL = "https://api.inference.nebulablock.com/v1"
 
 check = Checks(ConfigurationError)
 
+USER = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:%-]*")
+"""The characters of a user name and password in a URL (RFC 3986, section 3.2.1)."""
+
 ModelField: TypeAlias = Literal["model", "model_name"]
 Idempotency: TypeAlias = Literal["off", "unknown", "replay"]
+IdempotencyForm: TypeAlias = Literal["quoted", "bare"]
 ParameterRules: TypeAlias = Literal["warn", "strict", "off"]
 
 
@@ -149,6 +154,30 @@ def _is_host(given: object) -> bool:
         return False
 
 
+def _check_proxy(_config: object, attribute: Attribute[Any], url: object) -> None:
+    if url is None or (isinstance(url, str) and _is_proxy(url)):
+        return
+    form = "http://host:port or https://host:port, with user:password@ (percent-encoded) before the host if need be"
+    raise ConfigurationError(f"{attribute.name} must be {form}; what was given is not shown, it may hold a password")
+
+
+def _is_proxy(url: str) -> bool:
+    scheme, _, rest = url.partition("://")
+    user, _, place = rest.rpartition("@")
+    try:
+        parts = read_url(f"{scheme}://{place}")
+    except ValueError:
+        return False
+    return bool(USER.fullmatch(user)) and parts.path in ("", "/") and not {*"?#"} & {*place}
+
+
+def _without_user(url: str | None) -> str:
+    """Return how a proxy's URL is shown: who is let in is a secret."""
+    scheme, _, rest = (url or "").partition("://")
+    user, _, place = rest.rpartition("@")
+    return repr(f"{scheme}://***@{place}" if user else url)
+
+
 @frozen(kw_only=True)
 class Config:
     """How a client behaves. Frozen, comparable, picklable; holds no key.
@@ -159,10 +188,14 @@ class Config:
     - `tier`, `rate_limit`: the account's limit, by name or in requests a minute; without either, 429s teach it
     - `concurrency`: requests in flight; `None` derives it from the limit (8 to 256; 16 without one)
     - `idempotency`: whether an `Idempotency-Key` is sent ("off"), sent ("unknown"), sent and trusted ("replay")
+    - `idempotency_form`: the key in quotes, as the draft of the header has it, or "bare"
     - `parameter_rules`: a parameter that the model does not honour is logged ("warn"), refused ("strict"), sent ("off")
     - `choose_seed`: where a model honours `seed` and none is given, choose one, send it and record it
     - `allowed_image_hosts`: exact `host:port` pairs that pictures may be fetched from although they are not public or
       speak plain http, as an emulator's do
+    - `proxy`: `http://user:password@host:port`, or https: whatever is not on this machine is called through a tunnel of
+      it; `HTTP_PROXY` and its like are not read
+    - `accept_gzip`: ask for packed replies: on slow links it saves a quarter of the time, on others it costs some
     """
 
     base_url: str = field(default=BASE_URL, converter=_without_slash, validator=_check_url)
@@ -174,14 +207,17 @@ class Config:
     retry: RetryPolicy = field(factory=RetryPolicy, validator=check.kind(RetryPolicy))
     timeouts: Timeouts = field(factory=Timeouts, converter=_timeouts, validator=_check_timeouts)
     idempotency: Idempotency = field(default="off", validator=check.one_of(("off", "unknown", "replay")))
+    idempotency_form: IdempotencyForm = field(default="quoted", validator=check.one_of(("quoted", "bare")))
     parameter_rules: ParameterRules = field(default="warn", validator=check.one_of(("warn", "strict", "off")))
     choose_seed: bool = field(default=True, validator=check.flag())
     allowed_image_hosts: tuple[str, ...] = field(default=(), converter=_hosts, validator=_check_hosts)
+    proxy: str | None = field(default=None, validator=_check_proxy, repr=_without_user)
+    accept_gzip: bool = field(default=False, validator=check.flag())
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Config:
         """Return the defaults, changed by `NEBULA_BASE_URL`, `NEBULA_INFERENCE_URL`, `NEBULA_TIER`, `NEBULA_TIMEOUT`
-        (total, in seconds) and `NEBULA_ALLOWED_IMAGE_HOSTS` (separated by commas).
+        (total, in seconds), `NEBULA_ALLOWED_IMAGE_HOSTS` (separated by commas) and `NEBULA_PROXY`.
 
         Raises `ConfigurationError` that names the variable.
         """
@@ -243,4 +279,5 @@ _VARIABLES: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "NEBULA_TIER": lambda text: {"tier": text},
     "NEBULA_TIMEOUT": lambda text: {"timeouts": _number(text)},
     "NEBULA_ALLOWED_IMAGE_HOSTS": lambda text: {"allowed_image_hosts": _words(text)},
+    "NEBULA_PROXY": lambda text: {"proxy": text},
 }

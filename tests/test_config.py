@@ -222,6 +222,7 @@ def test_timeouts_in_range_are_kept(name, value):
         ("resend_unknown", "a whole number from 0 to 100"),
         ("longest_delay", "a number from 0 to 86400"),
         ("backoff", "a number from 0 to 100"),
+        ("budget", "a number from 0 to 1000000"),
     ],
 )
 @pytest.mark.parametrize("value", [*NO_NUMBER, 10**9])
@@ -243,6 +244,7 @@ def test_counts_are_whole(name):
         ("rate_limit", [0, -1, 1e-9, 1e7, math.nan, math.inf, True, "60"], "a number from 0.01666666667 to 1000000"),
         ("model_field", ["modelname", "", None, 1], "one of model, model_name"),
         ("idempotency", ["on", True, None], "one of off, replay, unknown"),
+        ("idempotency_form", ["plain", False, None], "one of bare, quoted"),
         ("parameter_rules", ["error", False, None], "one of off, strict, warn"),
         ("choose_seed", [1, 0, "no", None], "True or False"),
         ("retry", [3, None, {"attempts": 3}], "RetryPolicy"),

@@ -166,9 +166,10 @@ class Caller:
         return slot if call.breaker is None else call.breaker.around(slot)
 
     async def _exchange(self, call: PendingCall, read: Read[Value]) -> Completed[Value] | Verdict:
-        headers = {} if self.config.idempotency == "off" else {"Idempotency-Key": f'"{call.key}"'}
         try:
-            reply = await self.transport.exchange(call.request, call.progress, headers, self.config.timeouts)
+            reply = await self.transport.exchange(
+                call.request, call.progress, self._headers(call.key), self.config.timeouts
+            )
         except ExchangeError as error:
             return judge_failure(call.progress, error)
         except UnusableReplyError as error:
@@ -184,6 +185,11 @@ class Caller:
         return judge_reply(
             reply, now=time.time(), seconds=seconds, usual_seconds=usual_seconds, is_replayed=call.is_replayed
         )
+
+    def _headers(self, key: str) -> dict[str, str]:
+        if self.config.idempotency == "off":
+            return {}
+        return {"Idempotency-Key": key if self.config.idempotency_form == "bare" else f'"{key}"'}
 
     async def _read(self, call: PendingCall, reply: Reply, read: Read[Value]) -> Completed[Value] | Verdict:
         seconds = call.seconds_since_sent()

@@ -481,6 +481,15 @@ async def test_idempotency(replies, idempotency, sent, attempts, charges):
     assert {f'"{ended.idempotency_key}"'.encode() if sent else None} == keys
 
 
+async def test_a_bare_key(replies):
+    """For servers that do not read the draft's quotes the key goes along without them (D8)."""
+    server = replies(answer(200))
+    caller = make_caller(server.url, idempotency="unknown", idempotency_form="bare")
+    done = await end(caller, ask(server.url), keep)
+
+    assert done.key.encode() == _header(server.requests[0], b"idempotency-key")
+
+
 def _header(text: bytes, name: bytes) -> bytes | None:
     lines = dict(line.split(b": ", 1) for line in text.split(b"\r\n\r\n")[0].split(b"\r\n")[1:])
     return {key.lower(): value for key, value in lines.items()}.get(name)
