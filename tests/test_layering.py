@@ -45,7 +45,7 @@ THIRD_PARTY = {
     "cli": CORE | {"cyclopts", "rich", "textual_image"},
     "emulator": {"PIL", "attrs", "starlette", "uvicorn"},
 }
-LAZY = {"images/image.py": {"PIL", "numpy"}, "engine/connections.py": {"certifi"}}
+LAZY = {"images/image.py": {"PIL", "numpy"}, "engine/tls.py": {"certifi"}}
 """What is imported inside a function, where an extra or a slow import is wanted only by some."""
 
 OWNERS = {

@@ -15,7 +15,7 @@ import cattrs
 from attrs import evolve, frozen
 
 from nebula_async.api.envelope import is_error, is_known, read_error
-from nebula_async.api.extract import decode_base64, flat_enough, parse_json
+from nebula_async.api.extract import cut_pictures, decode_base64, flat_enough, parse_json
 from nebula_async.api.headers import read_request_id
 from nebula_async.api.messages import Reply
 from nebula_async.errors import NebulaError, UnusableReplyError
@@ -23,6 +23,9 @@ from nebula_async.images.image import Image, read_image
 
 URL_LIFETIME = timedelta(hours=1)
 """How long the inference API's URLs are documented to be valid after generation."""
+
+MOST_PICTURES = 1_000
+"""Of a reply; a hundred times as many as may be asked for."""
 
 
 def _optional(kind: type | tuple[type, ...]) -> Any:
@@ -78,11 +81,16 @@ def read_reply(reply: Reply, *, asked: int, now: float) -> Answer:
     Raises the API's own error where the body says that the request failed, else `UnusableReplyError` for a body
     without one usable picture.
     """
-    body = parsed_object(reply)
+    try:
+        cut = cut_pictures(reply.body)
+    except ValueError as error:
+        raise unusable(reply, f"the reply is no JSON that can be read: {error}") from error
+    said = evolve(reply, body=cut.json)
+    body = parsed_object(said)
     if is_error(body):
-        raise _failure(reply, now)
+        raise _failure(said, now)
     entries = sorted(picture_entries(body), key=lambda entry: -1 if entry.index is None else entry.index)
-    images, problems = _decoded(entries, expires_at=datetime.fromtimestamp(now, UTC) + URL_LIFETIME)
+    images, problems = _decoded(entries, cut.pictures, expires_at=datetime.fromtimestamp(now, UTC) + URL_LIFETIME)
     if not images:
         raise unusable(reply, f"the reply holds no usable picture: {problems[0] if problems else 'none in it'}")
     return Answer(
@@ -121,7 +129,7 @@ def picture_entries(body: Mapping[str, Any]) -> list[Entry]:
     data = body.get("data")
     found = data.get("images") if isinstance(data, Mapping) else data
     if isinstance(found, list):
-        return [replies.structure(entry, Entry) for entry in found if isinstance(entry, Mapping)]
+        return [replies.structure(entry, Entry) for entry in found[:MOST_PICTURES] if isinstance(entry, Mapping)]
     older = {
         "b64_json": data.get("image_file") if isinstance(data, Mapping) else body.get("image_b64"),
         "url": body.get("image_url"),
@@ -141,21 +149,23 @@ def parsed_object(reply: Reply) -> Mapping[str, Any]:
     return body
 
 
-def _decoded(entries: list[Entry], *, expires_at: datetime) -> tuple[list[Image], list[str]]:
+def _decoded(
+    entries: list[Entry], pictures: Mapping[str, memoryview], *, expires_at: datetime
+) -> tuple[list[Image], list[str]]:
     images, problems = [], []
     for entry in entries:
         try:
-            images.append(_image(entry, expires_at))
+            images.append(_image(entry, pictures, expires_at))
         except ValueError as error:
             problems.append(str(error))
     return images, problems
 
 
-def _image(entry: Entry, expires_at: datetime) -> Image:
+def _image(entry: Entry, pictures: Mapping[str, memoryview], expires_at: datetime) -> Image:
     problem = ValueError("it has neither b64_json nor a URL")
     if entry.b64_json:
         try:
-            return read_image(decode_base64(entry.b64_json))
+            return read_image(decode_base64(pictures.get(entry.b64_json, entry.b64_json)))
         except ValueError as error:
             problem = error
     if entry.url:

@@ -9,44 +9,39 @@ grows with the square of the connections.)
 from __future__ import annotations
 
 import ssl
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias, cast
-from weakref import ref
 
 import anyio
 import anyio.to_thread
 import httpcore
 import httpx
+from anyio.lowlevel import checkpoint
 from attrs import define, field
+
+from nebula_async.engine.idle import IdleConnections
+from nebula_async.engine.interim import ReplyHeads
+from nebula_async.engine.proxy import Proxy
+from nebula_async.engine.tls import tls_context
+from nebula_async.urls import is_loopback
 
 IDLE_SECONDS = 4.0
 """Idle connections are given up before the common limit of servers, 5 s: one that the server drops just as a request
 leaves means a request of unknown outcome.
 """
 
-
-OriginKey: TypeAlias = tuple[bytes, bytes, int]
+SMALL_BYTES = READ_BYTES = 64 * 1024
+WRITE_BYTES = 256 * 1024
+MOST_UNASKED_BYTES = 128 * 1024
+REST_SECONDS = 0.25
+"""A large request is sent in pieces, and what is said meanwhile is heard, up to so much. Of a reply the rest is waited
+for a little before the sending is ended: over TLS nothing can be read after that.
+"""
 
 FindAddresses: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """From a host name and a port to the addresses that may be connected to; raises `OSError` where none may be."""
-
-
-def tls_context() -> ssl.SSLContext:
-    """Return a verifying context over the system's certificates and certifi's.
-
-    Made by hand, because the standard library's default context writes session keys where `SSLKEYLOGFILE` says.
-    """
-    import certifi  # httpx depends on it; only a client that speaks TLS pays for loading it
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_default_certs()
-    context.load_verify_locations(certifi.where())
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 @define(eq=False)
@@ -54,78 +49,61 @@ class ConnectionStack(httpx.AsyncBaseTransport):
     """An httpx transport over connections that belong to one event loop; it closes with the loop, if not before.
 
     With `find_addresses`, a host is connected to at the addresses that it returns and at no other; the host's name
-    stays what TLS verifies and what idle connections are told apart by.
+    stays what TLS verifies and what idle connections are told apart by. With `proxy`, every host but this machine is
+    reached through a tunnel of it, even where it is called by plain http; what `find_addresses` returns is then what
+    the proxy is asked for.
     """
 
     idle_seconds: float = IDLE_SECONDS
     make_tls_context: Callable[[], ssl.SSLContext] = tls_context
     find_addresses: FindAddresses | None = None
-    _idle: dict[OriginKey, deque[_Connection]] = field(factory=dict, init=False)
+    proxy: Proxy | None = None
+    _idle: IdleConnections[_Connection] = field(factory=IdleConnections, init=False)
     _tls: ssl.SSLContext | None = field(default=None, init=False)
-    _until_closed: AsyncGenerator[None, None] | None = field(default=None, init=False)
-    _closed: bool = field(default=False, init=False)
+    _making_tls: anyio.Lock = field(factory=anyio.Lock, init=False)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request over the newest idle connection, or a new one. Cancellation closes the connection."""
-        await self._close_with_loop()
         outgoing = _as_httpcore(request)
-        connection = await self._take(outgoing.url.origin)
+        origin = outgoing.url.origin
+        key = origin.scheme, origin.host, origin.port
+        connection = await self._idle.take(key) or await self._make(origin)
         try:
             reply = await connection.http.handle_async_request(outgoing)
         except BaseException:
             await connection.aclose()
             raise
-        body = _Body(reply, connection, outgoing.url.origin, self)
+        body = _Body(reply, connection, key, self._idle)
         return httpx.Response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
 
     async def aclose(self) -> None:
         """Close all idle connections; those in use are closed when their reply ends."""
-        self._closed = True
-        if self._until_closed is not None:
-            await self._until_closed.aclose()
+        await self._idle.aclose()
 
-    async def give_back(self, connection: _Connection, origin: httpcore.Origin) -> None:
-        """Put a connection back on the stack if its reply was read to the end, else close it."""
-        if self._closed or not connection.http.is_idle():
-            await connection.aclose()
-            return
-        idle = self._idle.setdefault(_key(origin), deque())
-        idle.append(connection)
-        if idle[0].http.has_expired():  # the oldest lies at the bottom: one look for each reply keeps the stack small
-            await idle.popleft().aclose()
-
-    async def _take(self, origin: httpcore.Origin) -> _Connection:
-        idle = self._idle.get(_key(origin))
-        while idle:
-            connection = idle.pop()
-            if connection.http.is_available() and not connection.http.has_expired():
-                return connection
-            await connection.aclose()
-        wire, tls = _Wire(self.find_addresses), await self._tls_for(origin)
+    async def _make(self, origin: httpcore.Origin) -> _Connection:
+        proxy = None if is_loopback(origin.host.decode("ascii")) else self.proxy
+        proxy_tls = await self._tls_context() if proxy is not None and proxy.is_tls else None
+        tls = await self._tls_context() if origin.scheme == b"https" else None
+        wire = _Wire(self.find_addresses, proxy, proxy_tls)
         http = httpcore.AsyncHTTPConnection(
             origin, ssl_context=tls, keepalive_expiry=self.idle_seconds, network_backend=wire
         )
         return _Connection(http, wire)
 
-    async def _tls_for(self, origin: httpcore.Origin) -> ssl.SSLContext | None:
-        if origin.scheme != b"https":
-            return None
-        if self._tls is None:  # reading the certificates takes tens of milliseconds
-            self._tls = await anyio.to_thread.run_sync(self.make_tls_context)
-        return self._tls
-
-    async def _close_with_loop(self) -> None:
-        # The one thing that an ending loop waits for and that is no task: asyncio and trio close async generators.
-        if self._until_closed is None:
-            self._until_closed = _closing(self._idle, ref(self))
-            await anext(self._until_closed)
+    async def _tls_context(self) -> ssl.SSLContext:
+        async with self._making_tls:  # reading the certificates takes tens of milliseconds: once for all who wait
+            if self._tls is None:
+                self._tls = await anyio.to_thread.run_sync(self.make_tls_context, abandon_on_cancel=True)
+            return self._tls
 
 
 @define(eq=False)
 class _Wire(httpcore.AsyncNetworkBackend):
     """Opens the socket of one connection and remembers it: httpcore forgets one whose TLS handshake is cancelled."""
 
-    find_addresses: FindAddresses | None = None
+    find_addresses: FindAddresses | None
+    proxy: Proxy | None
+    proxy_tls: ssl.SSLContext | None
     _sockets: httpcore.AsyncNetworkBackend = field(factory=httpcore.AnyIOBackend, init=False)
     _socket: httpcore.AsyncNetworkStream | None = field(default=None, init=False)
 
@@ -134,31 +112,137 @@ class _Wire(httpcore.AsyncNetworkBackend):
         host: str,
         port: int,
         timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+        local_address: str | None = None,  # noqa: ARG002 - we never set it
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002 - nor this
     ) -> httpcore.AsyncNetworkStream:
-        connect = partial(
-            self._connect, port=port, timeout=timeout, local_address=local_address, socket_options=socket_options
-        )
+        connect = self._connect if self.proxy is None else partial(self._tunnel, self.proxy)
         *others, last = [host] if self.find_addresses is None else await self.find_addresses(host, port)
         for address in others:
             with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return await connect(address)
-        return await connect(last)
+                return _Stream(await connect(address, port, timeout))
+        return _Stream(await connect(last, port, timeout))
 
-    async def _connect(self, address: str, **options: Any) -> httpcore.AsyncNetworkStream:
-        self._socket = await self._sockets.connect_tcp(address, **options)
+    async def _connect(self, address: str, port: int, timeout: float | None) -> httpcore.AsyncNetworkStream:
+        self._socket = await self._sockets.connect_tcp(address, port, timeout)
         return self._socket
+
+    async def _tunnel(self, proxy: Proxy, host: str, port: int, timeout: float | None) -> httpcore.AsyncNetworkStream:
+        """Ask the proxy for a tunnel. That is no request of ours: until the tunnel is there, nothing is sent."""
+        try:
+            with anyio.fail_after(timeout):
+                stream = await self._connect(proxy.host, proxy.port, None)
+                if self.proxy_tls is not None:
+                    stream = await stream.start_tls(self.proxy_tls, proxy.host)
+                await stream.write(proxy.tunnel_to(host, port))
+                status = await _tunnel_status(stream)
+        except (TimeoutError, ValueError, httpcore.NetworkError) as error:
+            problem = "no tunnel in time" if isinstance(error, TimeoutError) else str(error) or "it broke off"
+            raise httpcore.ConnectError(f"the proxy at {proxy}: {problem}") from error
+        if not 200 <= status < 300:
+            raise httpcore.ProxyError(f"{status} from {proxy}")
+        return stream
 
     async def aclose(self) -> None:
         if self._socket is not None:
             await self._socket.aclose()
 
 
+async def _tunnel_status(stream: httpcore.AsyncNetworkStream) -> int:
+    heads, size = ReplyHeads(), 0
+    while heads.status is None and size < READ_BYTES:
+        data = await stream.read(READ_BYTES)
+        if not data:
+            raise httpcore.ReadError("it hung up")
+        size += len(data)
+        heads.feed(data)
+    if not heads.status or (heads.after and heads.status < 300):
+        raise ValueError("it does not answer as a proxy does")
+    return heads.status
+
+
+@define(eq=False)
+class _Stream(httpcore.AsyncNetworkStream):
+    """The bytes of one connection: heeds what httpcore does not, interim replies without end, a reply that comes before
+    the request is sent, and one that nobody asked for, after which the connection is not good for another request.
+    """
+
+    below: httpcore.AsyncNetworkStream
+    _heads: ReplyHeads = field(factory=ReplyHeads, init=False)
+    _heard: bytearray = field(factory=bytearray, init=False)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._heard:
+            data = bytes(self._heard[:max_bytes])
+            del self._heard[:max_bytes]
+        else:
+            data = await self.below.read(max_bytes, timeout)
+        try:
+            self._heads.feed(data)
+        except ValueError as error:
+            raise httpcore.RemoteProtocolError(str(error)) from error
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write a part of a request, each piece within `timeout`. After a `WriteError` httpcore reads the reply."""
+        if self._heads.status is not None:  # of the request before
+            self._heads = ReplyHeads()
+        if len(buffer) <= SMALL_BYTES:
+            await self.below.write(buffer, timeout)
+            return
+        is_sent, problem = False, None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._listen, group.cancel_scope)
+            await checkpoint()  # let it begin
+            try:
+                for start in range(0, len(buffer), WRITE_BYTES):
+                    while self.below.get_extra_info("is_readable"):  # asyncio would drop it if the next write failed
+                        await checkpoint()
+                    await self.below.write(buffer[start : start + WRITE_BYTES], timeout)
+                is_sent = True
+            except (httpcore.TimeoutException, httpcore.NetworkError) as error:
+                problem = error
+            group.cancel_scope.cancel()
+        if not is_sent:
+            raise problem or httpcore.WriteError("the server answered or hung up before it had the whole request")
+
+    async def _listen(self, writing: anyio.CancelScope) -> None:
+        """End the writing when a reply begins, or the connection ends; what was said is there to be read."""
+        heads, limit = ReplyHeads(), anyio.CancelScope()
+        with limit, suppress(ValueError, httpcore.NetworkError, anyio.BusyResourceError):
+            heads.feed(self._heard)
+            while not heads.is_whole and len(self._heard) < MOST_UNASKED_BYTES:
+                data = await self.below.read(READ_BYTES)
+                if not data:
+                    break
+                self._heard += data
+                heads.feed(data)
+                if heads.status is not None:
+                    limit.deadline = min(limit.deadline, anyio.current_time() + REST_SECONDS)
+        writing.cancel()
+
+    async def aclose(self) -> None:
+        await self.below.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return _Stream(await self.below.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        is_unasked = info == "is_readable" and (self._heard or self._heads.is_exceeded)
+        return bool(is_unasked) or self.below.get_extra_info(info)
+
+
 @define(eq=False)
 class _Connection:
     http: httpcore.AsyncHTTPConnection
     wire: _Wire
+
+    def is_idle(self) -> bool:
+        return self.http.is_idle()
+
+    def has_expired(self) -> bool:
+        return self.http.has_expired()
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -172,8 +256,8 @@ class _Body(httpx.AsyncByteStream):
 
     reply: httpcore.Response
     connection: _Connection
-    origin: httpcore.Origin
-    stack: ConnectionStack
+    origin: tuple[bytes, bytes, int]
+    idle: IdleConnections[_Connection]
     _closed: bool = field(default=False, init=False)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -184,30 +268,11 @@ class _Body(httpx.AsyncByteStream):
             return
         self._closed = True
         try:
-            with anyio.CancelScope(shield=True):
-                await self.reply.aclose()
-                await self.stack.give_back(self.connection, self.origin)
-        except BaseException:  # a native cancellation passes through shields
+            await self.reply.aclose()
+            await self.idle.give_back(self.origin, self.connection)
+        except BaseException:  # also where it is called under a shield: a native cancellation passes through
             await self.connection.aclose()
             raise
-
-
-async def _closing(
-    idle: dict[OriginKey, deque[_Connection]], stack_of: ref[ConnectionStack]
-) -> AsyncGenerator[None, None]:
-    try:
-        yield
-    finally:
-        if (owner := stack_of()) is not None:
-            owner._until_closed = None  # a generator holds its loop, and with it all that the loop holds
-        async with AsyncExitStack() as stack:  # closes every one, whatever happens to another
-            for connection in [connection for connections in idle.values() for connection in connections]:
-                stack.push_async_callback(connection.aclose)
-            idle.clear()
-
-
-def _key(origin: httpcore.Origin) -> OriginKey:
-    return origin.scheme, origin.host, origin.port
 
 
 def _as_httpcore(request: httpx.Request) -> httpcore.Request:

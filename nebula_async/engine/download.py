@@ -20,6 +20,7 @@ from nebula_async.engine.addresses import public_addresses
 from nebula_async.engine.connections import ConnectionStack
 from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.phase import Progress
+from nebula_async.engine.proxy import Proxy, public_name
 from nebula_async.engine.transport import ExchangeError, HttpTransport, Transport
 from nebula_async.errors import DownloadError, NotSentError, UnusableReplyError, without_frames
 from nebula_async.urls import host_and_port, read_url
@@ -60,13 +61,15 @@ class Downloader:
     """Fetches what URLs lead to, on connections of its own.
 
     `allowed_hosts` are exact `host:port` pairs that may be on any address, and may be called by plain http. Through a
-    `custom` transport of the user's own, addresses are the user's own concern.
+    `custom` transport of the user's own, addresses are the user's own concern. Through a `proxy`, which finds the
+    addresses of names by itself, names and addresses that are not public are refused all the same.
     """
 
     allowed_hosts: frozenset[str]
     random: Random
     custom: HttpTransport | None = None
     made_at: str = "an unknown place"
+    proxy: Proxy | None = None
     _transport: Transport = field(init=False)
     _slots: PerLoop[anyio.Semaphore] = field(factory=lambda: PerLoop(lambda: anyio.Semaphore(MOST_AT_ONCE)), init=False)
 
@@ -166,11 +169,13 @@ class Downloader:
         return max(failure.delay, own, SHORTEST_WAIT)
 
     def _open_stack(self) -> ConnectionStack:
-        return ConnectionStack(find_addresses=self._find_addresses)
+        return ConnectionStack(find_addresses=self._find_addresses, proxy=self.proxy)
 
     async def _find_addresses(self, host: str, port: int) -> list[str]:
         name = f"[{host}]" if ":" in host else host
-        return [host] if f"{name}:{port}" in self.allowed_hosts else await public_addresses(host, port)
+        if f"{name}:{port}" in self.allowed_hosts:
+            return [host]
+        return await public_addresses(host, port) if self.proxy is None else [public_name(host)]
 
 
 def _redirect(reply: Reply, url: str) -> str | None:

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from random import Random
 
 from attrs import define, field
 
+from nebula_async.engine.rate import FIRST_BURST, Rate
 from nebula_async.engine.retry import jittered_upward
 
 HEADROOM = 0.98
-LONGEST_BACKOFF = 30.0
+LATENESS = 0.05
+"""So many seconds, and at most half an interval, a timer may be late without losing rate."""
+
+LONGEST_BUSY = 30.0
+LONGEST_CLOSED, CLOSED_GROWTH = 12.0, 2.5
+"""While a limit stays closed it is asked again after pauses that grow by the factor, up to so many seconds."""
+
+USUAL_REFUSAL, LONGEST_PATIENCE = 0.2, 2.0
+REMEMBERED_REFUSALS = 16
+"""A request that is not refused within one and a half times the longest that a refusal took is taken for accepted."""
+
+SHORT_DELAY, SHORT_INTERVALS = 2.0, 3.0
+"""A delay beyond both, in seconds and in intervals, is the end of a window: the next token of a bucket is sooner."""
+
+UNSURE = 8.0
+"""So many seconds at most a limit is taken to have been open unseen."""
 
 FEWEST_HOLDS = 3
 """After fewer, a server that asks for long waits has not refused often enough to say that it always will."""
@@ -18,49 +35,77 @@ FEWEST_HOLDS = 3
 
 @define
 class Pace:
-    """Spreads requests evenly under a known limit, and holds everyone after a refusal.
+    """Spreads requests evenly under a known or a found limit, and holds everyone after a refusal.
 
-    One hold for each epoch: refusals of requests sent before the hold began belong to it, and lengthen it only where
-    the server names a later moment.
+    One cut and one hold for each epoch: refusals of requests sent before belong to it, and lengthen the hold only
+    where the server names a later moment. After a hold that nobody named one request goes ahead, and the others follow
+    when it was not refused. With a back-off of 0 only what is named is waited for, a limit or a delay.
     """
 
     per_minute: float | None
     backoff: float = 1.0
-    _next: float = field(default=-math.inf, init=False)
+    _rate: Rate = field(init=False)
+    _burst: int = field(default=FIRST_BURST, init=False)
+    _last: float = field(default=-math.inf, init=False)
     _held_until: float = field(default=-math.inf, init=False)
     _held_at: float = field(default=-math.inf, init=False)
+    _cut_at: float = field(default=-math.inf, init=False)
+    _seen_at: float = field(default=-math.inf, init=False)
+    _probes: bool = field(default=False, init=False)
+    _probed_at: float | None = field(default=None, init=False)
+    _open_at: float = field(default=-math.inf, init=False)
+    _closed: int = field(default=0, init=False)
+    _refused_at: float = field(default=-math.inf, init=False)
+    _opens_at: float | None = field(default=None, init=False)
+    _latencies: deque[float] = field(factory=lambda: deque(maxlen=REMEMBERED_REFUSALS), init=False)
     _holds: int = field(default=0, init=False)
     _refusing_since: float | None = field(default=None, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        self._rate = Rate(math.inf if self.per_minute is None else HEADROOM * self.per_minute / 60)
+
     def wait(self, now: float) -> float:
         """Return the seconds until a request may leave; 0 for at once."""
-        return max(0.0, self._next - now, self._held_until - now)
+        return max(0.0, self._due() - now)
 
     def release(self, now: float) -> None:
         """A request leaves now."""
-        if self.per_minute is not None:
-            self._next = max(self._next, now) + 60 / (HEADROOM * self.per_minute)
+        due = self._due()
+        self._burst -= self._burst > 0
+        self._last = due if now - due <= min(self._interval() / 2, LATENESS) else now
+        if self._open_at == math.inf:
+            self._probe(now)
+        self._rate.tally.add(now)
 
-    def accepted(self, now: float = 0.0, *, is_wanted: bool = True) -> None:  # noqa: ARG002 - the interface comes first
-        """A request was accepted: the limit has room. `is_wanted` says that somebody is waiting for the pace."""
+    def accepted(self, now: float, *, is_wanted: bool) -> None:
+        """A request was accepted: the limit has room. An unknown rate grows where somebody is waiting for it."""
         self._holds = 0
         self._refusing_since = None
+        is_open = self._open_at < math.inf
+        self._rate.accepted(now, now - max(self._seen_at, self._held_until), is_wanted=is_wanted and is_open)
+        self._seen_at = now
 
     def throttled(
         self, now: float, *, sent_at: float, delay: float | None, source: Random, is_limit: bool = True
     ) -> float:
-        """A request sent at `sent_at` was refused; return the seconds that everyone is held, 0 for no new hold."""
-        if is_limit and self._refusing_since is None:
-            self._refusing_since = now
-        is_new = sent_at >= self._held_at
+        """A request sent at `sent_at` was refused; return the seconds that everyone is held, 0 for no new hold.
+
+        `delay` is what the server named, and is never cut short. A server that is only busy says nothing of the limit.
+        """
+        is_cut = is_limit and sent_at >= self._cut_at
+        is_new = is_cut or sent_at >= self._held_at
+        if is_limit:
+            self._count_refusal(now, sent_at, is_cut=is_cut)
         if not is_new and now + (delay or 0) <= max(self._held_until, now):
             return 0.0
-        seconds = jittered_upward(delay, source) if delay else self._drawn(source)
+        if is_cut:
+            self._await_opening(now, delay)
+        if delay and is_limit and delay > max(SHORT_DELAY, SHORT_INTERVALS / self._rate.per_second):
+            self._opens_at = max(self._opens_at or now, now + delay)
         if is_new:
             self._held_at = now
             self._holds += 1
-        self._held_until = max(self._held_until, now + seconds)
-        return self._held_until - now
+        return self._hold(now, self._pause(delay, source, is_limit=is_limit))
 
     def refusing_for(self, now: float) -> float:
         """Return for how many seconds the limit has refused and accepted nothing; 0 until several holds have passed."""
@@ -69,17 +114,86 @@ class Pace:
         return now - self._refusing_since
 
     def held_for(self, now: float) -> float:
-        """Return the seconds that the hold still lasts; 0 for none."""
+        """Return the seconds that the hold still lasts; 0 for no hold."""
         return max(0.0, self._held_until - now)
 
     def learn(self, per_minute: float) -> None:
-        """A server names its limit: lower the ceiling, never raise it."""
+        """A server names its limit: it lowers the ceiling, and never raises it."""
         self.per_minute = per_minute if self.per_minute is None else min(self.per_minute, per_minute)
+        self._rate.ceiling = HEADROOM * self.per_minute / 60
 
-    def believed(self, now: float) -> float | None:  # noqa: ARG002 - the interface comes first
+    def believed(self, now: float) -> float | None:  # noqa: ARG002 - what a gate shares with others depends on the time
         """Return how many requests a minute it would let leave; `None` for no idea yet."""
-        return None if self.per_minute is None else HEADROOM * self.per_minute
+        return 60 * self._rate.per_second if self._rate.is_known else None
 
-    def _drawn(self, source: Random) -> float:
-        longest = min(LONGEST_BACKOFF, 2.0 ** min(self._holds, 10))
-        return self.backoff * longest * source.uniform(0.5, 1)
+    def _interval(self) -> float:
+        if self.backoff == 0 and self.per_minute is None:
+            return 0.0
+        return 1 / self._rate.per_second
+
+    def _patience(self) -> float:
+        """Return the seconds after which a request that was not refused is taken for accepted."""
+        usual = 1.5 * max(self._latencies, default=USUAL_REFUSAL)
+        return min(usual, LONGEST_PATIENCE) if self.backoff else 0.0
+
+    def _due(self) -> float:
+        is_free = self._burst > 0 and not self._rate.is_known
+        due = -math.inf if is_free else self._last + self._interval()
+        if self._probes and self._probed_at is not None and self._open_at == math.inf:
+            due = max(due, self._probed_at + self._patience())
+        return max(due, self._held_until)
+
+    def _probe(self, now: float) -> None:
+        if self._probed_at is None:
+            self._probed_at = now
+            return
+        if now < self._probed_at + self._patience():
+            return
+        self._open_at = now
+        if self._closed:
+            opened_at = min((self._refused_at + self._probed_at) / 2, self._refused_at + UNSURE)
+            self._rate.opened(self._refused_at, opened_at, self._probed_at)
+        elif self._opens_at is not None:
+            self._rate.opened(self._refused_at, self._opens_at, self._probed_at)
+
+    def _count_refusal(self, now: float, sent_at: float, *, is_cut: bool) -> None:
+        self._latencies.append(max(0.0, now - sent_at))
+        self._rate.tally.take_back()
+        self._burst = 0
+        if self._refusing_since is None:
+            self._refusing_since = now
+        if not is_cut:
+            return
+        self._refused_at = sent_at
+        if sent_at < self._open_at:
+            self._closed += 1
+            self._rate.closed()
+            return
+        self._closed = 0
+        self._rate.used_up(now, sent_at)
+
+    def _await_opening(self, now: float, delay: float | None) -> None:
+        self._cut_at = self._seen_at = now
+        self._open_at = math.inf
+        self._probes = not delay or self._closed > 0
+        self._probed_at = self._opens_at = None
+
+    def _pause(self, delay: float | None, source: Random, *, is_limit: bool) -> float:
+        own = self.backoff * self._drawn(source, is_limit=is_limit)
+        if not delay:
+            return own
+        named = jittered_upward(delay, source)
+        return max(named, own) if is_limit and self._closed > 1 else named
+
+    def _drawn(self, source: Random, *, is_limit: bool) -> float:
+        if not is_limit:
+            return min(LONGEST_BUSY, 2.0 ** min(self._holds - 1, 10)) * source.uniform(0.5, 1)
+        if self._closed:
+            return min(LONGEST_CLOSED, CLOSED_GROWTH ** min(self._closed, 10)) * source.uniform(0.5, 1)
+        return source.uniform(1, 1.4) / self._rate.per_second
+
+    def _hold(self, now: float, seconds: float) -> float:
+        until = max(self._held_until, now + seconds)
+        self._rate.held(until - max(self._held_until, now))
+        self._held_until = until
+        return until - now

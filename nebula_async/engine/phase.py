@@ -45,11 +45,18 @@ class Progress:
     status: int | None = None
     is_traced: bool = True
     is_cut: bool = False
+    _is_tunnelling: bool = False
 
-    async def trace(self, event: str, _info: dict[str, Any]) -> None:
-        """Take note of an event."""
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Take note of an event. What a proxy is asked for a tunnel is no part of the request."""
         self.is_traced = True
-        self.phase = max(self.phase, BEGINS.get(event.partition(".")[2], Phase.ADMITTED))
+        begun = BEGINS.get(event.partition(".")[2])
+        if begun is None:
+            return
+        if begun is Phase.SENDING:
+            self._is_tunnelling = getattr(info.get("request"), "method", None) == b"CONNECT"
+        if not self._is_tunnelling and begun > self.phase:
+            self.phase = begun
 
     @property
     def may_be_sent(self) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
 import anyio
 import httpcore
 import httpx
+from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from nebula_async.api.envelope import MAX_BODY
@@ -25,7 +28,13 @@ from nebula_async.keys import ApiKey
 
 USER_AGENT = f"nebula-async/{VERSION}"
 
-MAX_REPLY_BYTES = 64 * 2**20
+MAX_REPLY_BYTES = 48 * 2**20
+"""Of a reply for each picture that was asked for: beside the base64 lie the bytes that it is decoded to, and both have
+to fit into 96 MiB. It holds 36 MiB of a picture; 4096 x 4096 pixels of noise, which nothing packs, would be 48.
+"""
+
+MAX_DOWNLOAD_BYTES = 64 * 2**20
+PIECES_AT_ONCE = 256
 ERROR_SECONDS = 10.0
 """How long the body of an error is waited for."""
 
@@ -49,6 +58,9 @@ class ExchangeError(Exception):
     """No complete reply came; the phase says what that means, `__cause__` what happened below."""
 
 
+PROXY_AUTHENTICATION_REQUIRED = "407"
+
+
 @define(eq=False)
 class Credentials:
     """The key of an account, and the URLs whose servers are told it."""
@@ -63,11 +75,11 @@ class Credentials:
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
 
-    def headers(self, url: httpx.URL) -> dict[str, str]:
+    def header(self, url: httpx.URL) -> tuple[str, str]:
         """Return the header that a request to this URL carries the key in."""
         if _origin(url) not in self._origins:
             raise RuntimeError(f"the key is only sent to {' and '.join(self.urls)}, not to {url.host}")
-        return {"Authorization": f"Bearer {self.key().reveal()}"}
+        return "Authorization", f"Bearer {self.key().reveal()}"
 
 
 @define(eq=False)
@@ -75,12 +87,14 @@ class Transport:
     """Sends requests over connections that belong to the running event loop; the key goes along where there is one.
 
     `custom` is a user's own httpx transport, which is theirs to close; `make_stack` makes the connections of a loop.
+    With `accept_gzip` replies are asked for packed; one that comes so unasked is read as well.
     """
 
     credentials: Credentials | None = None
     custom: httpx.AsyncBaseTransport | None = None
     made_at: str = "an unknown place"
     make_stack: Callable[[], ConnectionStack] = ConnectionStack
+    accept_gzip: bool = False
     _is_open: bool = field(default=False, init=False)
     _is_closed: bool = field(default=False, init=False)
     _stacks: PerLoop[ConnectionStack] = field(init=False)
@@ -93,17 +107,17 @@ class Transport:
     ) -> Reply:
         """Send the request and return the complete reply; `progress` follows how far it came.
 
-        Raises `ExchangeError` where no complete reply came, `UnusableReplyError` for a 2xx that breaks a bound, and
-        `ValueError` for a URL that cannot be called.
+        Raises `ExchangeError` where no complete reply came, `NotSentError` where a proxy lets nothing pass,
+        `UnusableReplyError` for a 2xx that breaks a bound, and `ValueError` for a URL that cannot be called.
         Cancellation closes the connection.
         """
         outgoing, http = self._outgoing(request, progress, headers, timeouts), self._http()
         progress.is_traced = self.custom is None
+        most = MAX_REPLY_BYTES * request.pictures or MAX_DOWNLOAD_BYTES
         try:
-            with anyio.fail_after(timeouts.attempt) as limit:
-                return await _exchange(http, outgoing, progress, limit, max(request.pictures, 1))
+            return await _exchange(http, outgoing, progress, timeouts.attempt, most)
         except (httpx.ProxyError, httpcore.ProxyError) as error:
-            raise NotSentError(f"the proxy refused the connection, so nothing was sent: {error}") from error
+            raise _refused_by_proxy(error) from error
         except Exception as error:  # a transport of the user's own may raise anything
             if not isinstance(error, FAILURES) and (self.custom is None or isinstance(error, NebulaError)):
                 raise
@@ -128,16 +142,26 @@ class Transport:
         self, request: HttpRequest, progress: Progress, headers: dict[str, str], timeouts: Timeouts
     ) -> httpx.Request:
         url = _parsed(request.url)
+        fixed = [
+            ("Host", url.netloc.decode("ascii")),
+            ("Accept", request.accept),
+            ("Accept-Encoding", "gzip" if self.accept_gzip else "identity"),
+            ("User-Agent", USER_AGENT),
+        ]
+        if self.credentials:
+            fixed.append(self.credentials.header(url))
+        if request.body:
+            fixed += [("Content-Type", "application/json"), ("Content-Length", str(len(request.body)))]
         extensions: dict[str, Any] = {
             "timeout": {"connect": timeouts.connect, "write": timeouts.write, "read": timeouts.read},
             "trace": progress.trace,
         }
-        fixed = {"Accept": request.accept, "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
-        fixed |= self.credentials.headers(url) if self.credentials else {}
-        typed = {"Content-Type": "application/json"} if request.body else {}
-        return httpx.Request(
-            request.method, url, headers=fixed | typed | headers, content=request.body or None, extensions=extensions
+        stream = httpx.ByteStream(request.body)  # as `content` it would take ten times as long
+        outgoing = httpx.Request(
+            request.method, url, headers=[*fixed, *headers.items()], stream=stream, extensions=extensions
         )
+        outgoing.read()  # a transport of the user's own may look at its content
+        return outgoing
 
     def _http(self) -> httpx.AsyncBaseTransport:
         if self._is_closed:
@@ -149,28 +173,39 @@ class Transport:
 
 
 async def _exchange(
-    http: HttpTransport, outgoing: httpx.Request, progress: Progress, limit: anyio.CancelScope, pictures: int
+    http: HttpTransport, outgoing: httpx.Request, progress: Progress, seconds: float, most: int
 ) -> Reply:
-    response = await http.handle_async_request(outgoing)
-    progress.status = response.status_code
-    if not response.is_success:
-        limit.deadline = math.inf  # what it says is known; the body of an error has a limit of its own
-    async with _closing(response):
-        body = await _read(response, progress, MAX_REPLY_BYTES * pictures)
-    return Reply(status=response.status_code, headers=tuple(response.headers.raw), body=body)
+    with anyio.CancelScope(deadline=anyio.current_time() + seconds) as limit:
+        response = await http.handle_async_request(outgoing)
+        progress.status = response.status_code
+        if not response.is_success:
+            limit.deadline = math.inf  # what it says is known; the body of an error has a limit of its own
+        try:
+            body = await _read(response, progress, most)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+        return Reply(status=response.status_code, headers=tuple(response.headers.raw), body=body)
+    raise TimeoutError
 
 
-async def _read(response: httpx.Response, progress: Progress, limit: int) -> bytes:
-    coding = response.headers.get("content-encoding", "").strip().lower()
+async def _read(response: httpx.Response, progress: Progress, most: int) -> bytes:
+    coding = _coding(response.headers.raw)
     if not response.is_success:
         return await _read_error(response, coding, progress)
-    body = BoundedBody(coding, limit)
+    body = BoundedBody(coding, most)
     await _collect(response, body)
     if body.problem:
         raise UnusableReplyError(body.problem)
-    return bytes(body.data)
+    return body.data
 
 
+def _coding(headers: list[tuple[bytes, bytes]]) -> str:
+    layers = [value for name, value in headers if name.lower() == b"content-encoding"]
+    return b", ".join(layers).decode("latin-1").strip().lower()
+
+
+@lru_cache(maxsize=16)
 def _parsed(url: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
@@ -186,11 +221,16 @@ def _origin(url: httpx.URL) -> Origin:
 
 async def _collect(response: httpx.Response, body: BoundedBody) -> None:
     stream = cast("httpx.AsyncByteStream", response.stream)  # an async transport's stream is async
+    pieces = 0
     try:
         async for piece in stream:
             body.feed(piece)
+            pieces += 1
+            if pieces % PIECES_AT_ONCE == 0:  # from one read come many where a server sends chunks of a byte
+                await checkpoint()
             if body.problem:  # closed under its feet it ends by itself; `break` would leave its generators to the loop
                 await response.aclose()
+        body.finish()
     except FAILURES:
         if body.problem is None:
             raise
@@ -203,19 +243,22 @@ async def _read_error(response: httpx.Response, coding: str, progress: Progress)
     with suppress(*FAILURES), anyio.move_on_after(ERROR_SECONDS):
         await _collect(response, body)
         progress.is_cut = body.problem is not None
-    return bytes(body.data)
+    return body.data
 
 
-@asynccontextmanager
-async def _closing(response: httpx.Response) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        with anyio.CancelScope(shield=True):
-            await response.aclose()
+def _refused_by_proxy(error: Exception) -> NotSentError:
+    refused = f"the proxy refused the connection, so nothing was sent: {error}"
+    if not str(error).startswith(PROXY_AUTHENTICATION_REQUIRED):
+        return NotSentError(refused, retryable=True)
+    return NotSentError(f"{refused}; check the user name and password in the proxy's URL")
 
 
 def _describe(error: BaseException, timeouts: Timeouts) -> str:
     if type(error) is TimeoutError:
         return f"no complete reply within {timeouts.attempt:g} s"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    number = (root.errno or 0) if isinstance(root, OSError) else 0  # those of name look-ups are negative, and said
+    reason = os.strerror(number) if number > 0 else ""
+    return ": ".join(filter(None, (type(error).__name__, str(error), "" if reason in str(error) else reason)))

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
+import ssl
 import threading
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
+import httpcore
 import httpx
 import pytest
 from wire import PATIENCE, answer, ask, keep, make_caller
 
 from nebula_async.api.messages import HttpRequest
+from nebula_async.charges import Charges
+from nebula_async.config import RetryPolicy
 from nebula_async.engine.connections import ConnectionStack
-from nebula_async.errors import OutcomeUnknownError, UnusableReplyError
+from nebula_async.errors import NotSentError, OutcomeUnknownError, UnusableReplyError
 
 SLOW = b'{"slow": true}'
 
@@ -156,6 +162,35 @@ async def test_a_cancelled_handshake_closes_its_connection(serve):
 
 
 @pytest.mark.anyio
+async def test_certificates_are_read_once(serve, certified):
+    """Many first requests at once read the certificates of this machine once, and each has its own deadline."""
+    reads, go_on = [], threading.Event()
+
+    def read_certificates():
+        reads.append(True)
+        go_on.wait(PATIENCE)
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    server = serve(lambda server, connection: server.read_request(connection), tls=certified)
+    async with ConnectionStack(make_tls_context=read_certificates) as stack:
+
+        async def send() -> None:
+            with pytest.raises(httpcore.ConnectError):
+                await stack.handle_async_request(httpx.Request("GET", server.url))
+
+        with anyio.move_on_after(0.05) as limit:
+            await send()
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+            go_on.set()
+
+    assert limit.cancelled_caught
+    assert 2 == len(reads)
+
+
+@pytest.mark.anyio
 async def test_a_body_that_is_not_read_to_its_end_closes_its_connection(serve):
     """A reply that is too large is stopped: its connection is closed, and nothing of it is left behind."""
 
@@ -167,11 +202,28 @@ async def test_a_body_that_is_not_read_to_its_end_closes_its_connection(serve):
 
     server = serve(handle)
     caller = make_caller(server.url)
-    with pytest.raises(UnusableReplyError, match="larger than 67108864 bytes"):
+    with pytest.raises(UnusableReplyError, match="larger than 50331648 bytes"):
         await caller.call(ask(server.url), keep)
     await wait_for(server.gone)
     await caller.transport.aclose()
     gc.collect()
+
+
+@pytest.mark.anyio
+async def test_a_reply_that_nobody_asked_for_is_not_the_next_one(serve):
+    """A server that says more than its reply is not asked again on that connection: another's picture is no picture."""
+    both = answer(200, b"asked") + answer(200, b"unasked")
+
+    def handle(server, connection):
+        while server.read_request(connection):
+            connection.sendall(both)
+
+    server = serve(handle)
+    caller = make_caller(server.url)
+    bodies = [(await caller.call(ask(server.url), keep)).value for _ in range(3)]
+    await caller.transport.aclose()
+
+    assert ([b"asked"] * 3, 3) == (bodies, len(server.connections))
 
 
 @pytest.mark.anyio
@@ -316,3 +368,35 @@ async def test_wait_for_leaves_nothing_behind(emulator):
         await asyncio.gather(*calls, return_exceptions=True)
 
     await _churn(emulator, cancelled)
+
+
+@pytest.fixture
+def no_descriptors(serve):
+    """Start a server, then let this process open nothing more."""
+    server = serve(lambda server, connection: server.read_request(connection))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    @contextmanager
+    def exhausted():
+        lowest = os.open(os.devnull, os.O_RDONLY)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        try:
+            yield server
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    return exhausted
+
+
+@pytest.mark.anyio
+async def test_without_descriptors_nothing_is_sent(no_descriptors):
+    """F50: a process that has too many files open sends nothing, and may try again when it has fewer."""
+    with no_descriptors() as server:
+        caller = make_caller(server.url, retry=RetryPolicy(attempts=1))
+        with pytest.raises(NotSentError) as caught:
+            await caller.call(ask(server.url), keep)
+    await caller.transport.aclose()
+
+    assert (Charges(0, 0), True, []) == (caught.value.charges, caught.value.retryable, server.connections)
+    assert "Too many open files" in str(caught.value)

@@ -14,7 +14,7 @@ from wire import QUICK, a_picture, download, seeded, undelivered
 
 from nebula_async.config import Config, RetryPolicy, Timeouts
 from nebula_async.engine.download import MOST_AT_ONCE, Downloader
-from nebula_async.engine.transport import MAX_REPLY_BYTES
+from nebula_async.engine.transport import MAX_DOWNLOAD_BYTES
 from nebula_async.errors import DownloadError
 
 pytestmark = pytest.mark.anyio
@@ -199,15 +199,29 @@ async def test_a_transport_of_ones_own_may_fail_in_its_own_way(error):
 
 @VIRTUAL
 async def test_a_bomb_is_stopped():
-    """A small reply that unpacks to more than 64 MiB is refused, and believed the third time."""
-    body, headers = gzip.compress(bytes(MAX_REPLY_BYTES + 1), 1), {"Content-Encoding": "gzip"}
+    """A small reply that unpacks to many times its size is refused, and believed the third time."""
+    body, headers = gzip.compress(bytes(2**24), 1), {"Content-Encoding": "gzip"}
     storage = Storage(200)
     storage.says = [httpx.Response(200, headers=headers, stream=httpx.ByteStream(body)) for _ in range(3)] + [404]
     error = await undelivered(URL, custom=storage, seconds=20)
-    assert (f"the picture cannot be fetched: the reply is larger than {MAX_REPLY_BYTES} bytes", False) == (
+    assert ("the picture cannot be fetched: the reply unpacks to more than 20 times its size", False) == (
         str(error), error.retryable,
     )  # fmt: skip
     assert 3 == len(storage.times)
+
+
+@VIRTUAL
+@pytest.mark.parametrize(("extra", "ends"), [(0, None), (1, f"the reply is larger than {MAX_DOWNLOAD_BYTES} bytes")])
+async def test_a_picture_may_have_64_mebibytes(extra, ends):
+    """A picture of 64 MiB is fetched, and of one byte more it is said, the third time, that it is too large."""
+    assert 64 * 2**20 == MAX_DOWNLOAD_BYTES
+    data = b"picture" + bytes(MAX_DOWNLOAD_BYTES - 7 + extra)
+    storage = Storage(200)
+    storage.says = [httpx.Response(200, stream=httpx.ByteStream(data)) for _ in range(3)] + [404]
+    if ends is None:
+        assert data == await download(URL, custom=storage, seconds=20)
+    else:
+        assert f"the picture cannot be fetched: {ends}" == str(await undelivered(URL, custom=storage, seconds=20))
 
 
 async def test_no_more_than_a_few_are_fetched_at_once():

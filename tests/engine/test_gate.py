@@ -50,7 +50,7 @@ def test_a_gate_follows_its_configuration():
 @pytest.mark.anyio
 async def test_slots_are_bounded():
     """No more attempts than slots are under way at once."""
-    gate, inside, most = make_gate(3), 0, 0
+    gate, inside, most = make_gate(3, backoff=0), 0, 0
 
     async def attempt() -> None:
         nonlocal inside, most
@@ -78,7 +78,7 @@ async def _enter(
 @pytest.mark.parametrize("concurrency", [1, 4])
 async def test_first_come_first_served(concurrency):
     """Attempts are admitted in the order in which they asked."""
-    gate, order = make_gate(concurrency), []
+    gate, order = make_gate(concurrency, backoff=0), []
     async with anyio.create_task_group() as group, AsyncExitStack() as held:
         for _ in range(concurrency):
             await held.enter_async_context(gate.slot())
@@ -93,7 +93,7 @@ async def test_first_come_first_served(concurrency):
 @pytest.mark.parametrize("cancelled", [{0}, {3}, {0, 1, 2}, {9}])
 async def test_a_cancelled_waiter_leaves_no_trace(cancelled):
     """Whoever stops waiting loses no slot and changes nobody's turn."""
-    gate, order, scopes = make_gate(1), [], {}
+    gate, order, scopes = make_gate(1, backoff=0), [], {}
 
     async def wait(name: int, *, task_status=anyio.TASK_STATUS_IGNORED) -> None:
         with anyio.CancelScope() as scopes[name]:

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
+from pacing import found, gaps, refuse, send
 from wire import seeded
 
 from nebula_async.engine.pace import Pace
 
 
-def refuse(pace: Pace, now: float, *, sent_at: float, delay: float | None = None) -> float:
-    """Tell of a refusal; return for how long everyone is held."""
-    return pace.throttled(now, sent_at=sent_at, delay=delay, source=seeded(4))
+def test_a_few_leave_at_once_where_no_limit_is_known():
+    """Who asks for eight pictures without a tier does not wait; what comes after them leaves evenly."""
+    left = send(Pace(None), 5.0, 12)
+
+    assert [5.0] * 8 == left[:8]
+    assert pytest.approx([0.5] * 4) == gaps(left[7:])
 
 
-def test_nothing_waits_without_a_limit():
-    """Without a known limit and without a refusal, everything may leave at once."""
+def test_the_first_burst_comes_once():
+    """Not every pause of the caller ends in a burst."""
     pace = Pace(None)
-    for _ in range(100):
-        pace.release(5.0)
+    send(pace, 0.0, 8)
 
-        assert 0.0 == pace.wait(5.0)
+    assert pytest.approx([0.5] * 7) == gaps(send(pace, 3600.0, 8))
 
 
 def test_requests_are_spaced_evenly_under_a_limit():
     """A limit of 60 a minute means one each second and a little more: never a burst, also not at the start."""
-    pace, now, left = Pace(60), 100.0, []
-    for _ in range(60):
-        now += pace.wait(now)
-        pace.release(now)
-        left.append(now)
+    left = send(Pace(60), 100.0, 60)
 
-    gaps = [later - earlier for earlier, later in pairwise(left)]
     assert 100.0 == left[0]
-    assert pytest.approx([1 / 0.98] * 59) == gaps
+    assert pytest.approx([1 / 0.98] * 59) == gaps(left)
 
 
 def test_idle_time_is_not_saved_up():
@@ -46,24 +42,50 @@ def test_idle_time_is_not_saved_up():
     assert pytest.approx(1 / 0.98) == pace.wait(3600.0)
 
 
+def test_a_late_timer_loses_no_rate():
+    """An event loop that wakes a millisecond too late, fifty times a second, still uses the limit."""
+    pace, source, now = Pace(3_000), seeded(5), 0.0
+    for _ in range(3_000):
+        now += pace.wait(now)
+        now += source.uniform(0.0002, 0.001)
+        pace.release(now)
+
+    assert pytest.approx(3_000 / 49, abs=0.05) == now
+
+
+def test_a_long_delay_of_the_caller_is_not_made_up():
+    """A process that stood still for a second does not send what it missed: at most the next one comes earlier."""
+    pace = Pace(600)
+    [left] = send(pace, 0.0, 1)
+    left = send(pace, left + 1.0, 20)
+
+    assert pytest.approx([0.1 / 0.98] * 19) == gaps(left)
+
+
 @pytest.mark.parametrize("delay", [0.5, 7.0, 100.0])
 def test_a_refusal_holds_everyone_for_as_long_as_it_asks(delay):
-    """Nothing leaves before the moment that the server names, and all of it soon after."""
+    """Nothing leaves before the moment that the server names, and all of it soon after (F21)."""
     pace = Pace(None)
     held = refuse(pace, 10.0, sent_at=9.0, delay=delay)
 
-    assert held == pace.wait(10.0)
+    assert held == pace.wait(10.0) == pace.held_for(10.0)
     assert delay <= held <= delay + min(0.1 * delay + 0.25, 5)
-    assert 0.0 == pace.wait(10.0 + held)
+    assert 0.0 == pace.wait(10.0 + held) == pace.held_for(10.0 + held)
 
 
-def test_one_hold_for_a_burst_of_refusals():
-    """Fifty refusals of requests that were in flight together are one hold, not fifty."""
-    pace = Pace(None)
-    held = [refuse(pace, 10.0 + number / 1000, sent_at=9.0) for number in range(50)]
+def test_one_cut_and_one_hold_for_a_burst_of_refusals():
+    """Fifty refusals of requests that were in flight together are one, whenever they come (F23)."""
+    pace = Pace(3_000)
+    now = send(pace, 0.0, 200)[-1]
+    held, believed = [], []
+    for number in range(50):
+        held.append(refuse(pace, now + number / 100, sent_at=now - number / 100))
+        believed.append(pace.believed(now))
 
     assert held[0] > 0
     assert [0.0] * 49 == held[1:]
+    assert believed[0] < 0.98 * 3_000
+    assert {believed[0]} == set(believed)
 
 
 def test_a_burst_that_names_the_same_moment_is_one_hold():
@@ -76,12 +98,14 @@ def test_a_burst_that_names_the_same_moment_is_one_hold():
 
 
 def test_a_later_moment_lengthens_the_hold():
-    """Of several moments that the server names the latest counts."""
-    pace = Pace(None)
+    """Of several moments that the server names the latest counts, and nothing is cut again."""
+    pace = Pace(60)
     refuse(pace, 10.0, sent_at=9.0, delay=1.0)
+    believed = pace.believed(10.0)
 
     assert refuse(pace, 10.1, sent_at=9.0, delay=30.0) >= 30.0
     assert pace.wait(10.1) >= 30.0
+    assert believed == pace.believed(10.1)
 
 
 def test_an_earlier_moment_does_not_shorten_the_hold():
@@ -93,26 +117,59 @@ def test_an_earlier_moment_does_not_shorten_the_hold():
     assert pace.wait(10.0) >= 30.0
 
 
-def test_holds_grow_while_nothing_is_accepted():
-    """Refusal after refusal, the own back-off doubles from a second to half a minute; a success takes it back."""
-    pace, now, held = Pace(None), 0.0, []
-    for _ in range(8):
-        held.append(refuse(pace, now, sent_at=now))
-        now += held[-1] + 1
+def test_a_pause_that_nobody_named_is_short():
+    """Where requests had been accepted, one more token of a bucket is waited for, a little longer than it takes."""
+    pace = found(10)
+    interval = 60 / pace.believed(0.2)
 
-    bounds = (1, 2, 4, 8, 16, 30, 30, 30)
+    assert interval <= pace.held_for(0.2) <= 1.4 * interval
+
+
+def test_pauses_grow_while_the_limit_is_closed():
+    """Refusal after refusal with nothing accepted between, the own pauses grow to twelve seconds at most."""
+    pace, now, held = found(10), 0.2, []
+    for _ in range(7):
+        [now] = send(pace, now, 1)
+        now += 0.1
+        held.append(refuse(pace, now, sent_at=now - 0.1))
+
+    bounds = (2.5, 6.25, 12, 12, 12, 12, 12)
     assert all(0.5 * bound <= seconds <= bound for seconds, bound in zip(held, bounds, strict=True))
 
-    pace.accepted()
-    assert refuse(pace, now, sent_at=now) <= 1
+
+def test_one_request_goes_ahead_after_a_pause_that_nobody_named():
+    """Only when it has not been refused for as long as refusals take do the others follow, at their pace."""
+    pace = found(100)
+    left = send(pace, 0.2, 4)
+
+    assert gaps(left)[0] >= 1.49 * 0.2
+    assert pytest.approx([60 / pace.believed(0.0)] * 2) == gaps(left)[1:]
 
 
-def test_backoff_scales_the_own_holds_only():
+def test_a_server_that_names_its_delay_is_believed():
+    """After it, requests leave at their pace at once: nothing is tried first."""
+    pace = Pace(6_000)
+    send(pace, 0.0, 500)
+    refuse(pace, 6.0, sent_at=5.9, delay=1.0)
+
+    assert max(gaps(send(pace, 6.0, 20))) < 0.02
+
+
+def test_backoff_scales_the_own_pauses_only():
     """Tests and tools can take away the waits that we choose, not those that the server asks for."""
     pace = Pace(None, backoff=0)
 
     assert 0.0 == refuse(pace, 1.0, sent_at=0.5)
     assert refuse(pace, 2.0, sent_at=1.5, delay=3.0) >= 3.0
+
+
+def test_without_backoff_only_what_is_named_is_waited_for():
+    """With a back-off of 0 there is no slow start and no found limit; a limit that was named is kept to."""
+    pace = Pace(None, backoff=0)
+    refuse(pace, 1.0, sent_at=0.5)
+
+    assert [2.0] * 100 == send(pace, 2.0, 100)
+    assert pytest.approx(1 / 0.98) == send(Pace(60, backoff=0), 0.0, 2)[1]
 
 
 def test_refusals_alone_are_timed():
@@ -125,7 +182,7 @@ def test_refusals_alone_are_timed():
 
     assert [0.0, 0.0, 100.0, 150.0] == seen
 
-    pace.accepted()
+    pace.accepted(300.0, is_wanted=False)
     assert 0.0 == pace.refusing_for(300.0)
 
 
@@ -139,11 +196,15 @@ def test_one_long_wait_is_no_verdict_on_the_day():
     assert 0.0 == pace.refusing_for(211.0)
 
 
-def test_a_busy_server_is_no_verdict_on_the_day():
-    """Waits that a busy server asks for (503) hold everyone, and say nothing of the limit."""
-    pace = Pace(None)
-    for now in (0.0, 50.0, 100.0, 150.0):
-        pace.throttled(now, sent_at=now, delay=1.0, source=seeded(4), is_limit=False)
-    refuse(pace, 200.0, sent_at=200.0)
+def test_a_busy_server_says_nothing_of_the_limit():
+    """Its refusals hold everyone, also those that name no delay; the rate stays, and so does the verdict on the day."""
+    pace = Pace(600)
+    held = [refuse(pace, now, sent_at=now, delay=delay, is_limit=False) for now, delay in ((0.0, 1.0), (50.0, None))]
+    assert held[0] >= 1.0
+    assert 1.0 <= held[1] <= 2.0
+    assert pytest.approx(0.98 * 600) == pace.believed(50.0)
 
+    for now in (100.0, 150.0):
+        refuse(pace, now, sent_at=now, delay=1.0, is_limit=False)
+    refuse(pace, 200.0, sent_at=200.0)
     assert 0.0 == pace.refusing_for(200.0)

@@ -17,6 +17,7 @@ from scripted import REFUSED, Scripted
 from scripted import client_of as client_of_script
 
 from nebula_async import AsyncNebula, Charges, Generation
+from nebula_async.config import RetryPolicy
 from nebula_async.events import Abandoned, Generated
 
 WORKERS = 4
@@ -192,7 +193,7 @@ async def test_a_slow_consumer(ordered):
 
     server = Scripted(lambda _asked: REFUSED)
     async with (
-        client_of_script(server, concurrency=WORKERS) as nebula,
+        client_of_script(server, concurrency=WORKERS, retry=RetryPolicy(backoff=0)) as nebula,
         nebula.generate_many(prompts(), ordered=ordered, **SMALL) as results,
     ):
         for consumed in range(50):

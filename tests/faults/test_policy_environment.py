@@ -68,7 +68,7 @@ def open_descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 async def main(url, key, room):
-    config = Config(base_url=url, concurrency=24, retry=RetryPolicy(attempts=1))
+    config = Config(base_url=url, concurrency=24, retry=RetryPolicy(attempts=1, backoff=0))
     async with AsyncNebula(key, config=config) as nebula:
         await nebula.generate("warm", **SMALL)
         before = open_descriptors()
