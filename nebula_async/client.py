@@ -20,9 +20,11 @@ from nebula_async.checks import shown
 from nebula_async.config import Config, Tier, Timeouts
 from nebula_async.delivery import Delivery
 from nebula_async.engine.call import Caller
+from nebula_async.engine.connections import ConnectionStack
 from nebula_async.engine.download import Downloader
 from nebula_async.engine.fanout import FanOut
 from nebula_async.engine.gate import Gate, Limits, local_gate, shared_gate, workers_for
+from nebula_async.engine.proxy import Proxy
 from nebula_async.engine.transport import Credentials, HttpTransport, Transport
 from nebula_async.errors import ConfigurationError, RateLimitError
 from nebula_async.events import Observer, guarded, log_event
@@ -38,7 +40,8 @@ Item: TypeAlias = str | ImageRequest | InferenceRequest
 Result: TypeAlias = Generation | Failure
 Value = TypeVar("Value")
 
-SHARED = frozenset({"base_url", "inference_url", "tier", "rate_limit", "concurrency", "allowed_image_hosts"})
+ACCOUNT = {"base_url", "inference_url", "tier", "rate_limit", "concurrency"}
+SHARED = ACCOUNT | {"allowed_image_hosts", "proxy", "accept_gzip"}
 """Settings of the account, and of the connections that siblings share."""
 
 
@@ -87,8 +90,12 @@ class AsyncNebula:
         source = SystemRandom()
         place = _caller_place()
         credentials = Credentials((self.config.base_url, self.config.inference_url), find_key(api_key))
-        self._transport = Transport(credentials, transport, place)
-        self._downloader = Downloader(frozenset(self.config.allowed_image_hosts), source, transport, place)
+        if transport is not None and self.config.proxy is not None:
+            raise ConfigurationError("transport and proxy cannot both be given; give the proxy to the transport")
+        proxy = None if self.config.proxy is None else Proxy.at(self.config.proxy)
+        make_stack = partial(ConnectionStack, proxy=proxy)
+        self._transport = Transport(credentials, transport, place, make_stack, self.config.accept_gzip)
+        self._downloader = Downloader(frozenset(self.config.allowed_image_hosts), source, transport, place, proxy)
         self._caller = Caller(
             self._transport,
             gate or self._open_gate(api_key, source, is_shared=transport is None),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import re
 import struct
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
 from zlib import crc32
 
 from attrs import frozen
@@ -26,6 +27,11 @@ SUFFIXES = tuple(suffix for suffixes in EXTENSIONS.values() for suffix in suffix
 
 MAX_PIXELS = 64 * 2**20
 """Larger pictures are refused: a few kilobytes of PNG can ask a decoder for gigabytes."""
+
+MOST_PARTS, MOST_GIF_PARTS = 100_000, 1_000_000
+"""Many small parts take long to read. Real pictures have some thousands; those of a GIF have 255 bytes at most."""
+
+Part = TypeVar("Part")
 
 
 @frozen
@@ -55,6 +61,12 @@ def read_media(data: bytes) -> Media:
         limit = f"more than {MAX_PIXELS >> 20} megapixels" if width * height else "which shows nothing"
         raise ValueError(f"it is {width} × {height} pixels, {limit}")  # noqa: RUF001 - a real ×
     return Media(form.media_type, EXTENSIONS[form.media_type][0], width, height)
+
+
+def _limited(parts: Iterator[Part], most: int = MOST_PARTS) -> Iterator[Part]:
+    yield from islice(parts, most)
+    for _ in parts:
+        raise ValueError(f"it is made of more than {most} parts")
 
 
 def _describe(data: bytes) -> str:
@@ -87,7 +99,7 @@ _LONG = struct.Struct(">I")
 def _png_size(data: bytes) -> tuple[int, int]:
     if data[8:16] != b"\x00\x00\x00\rIHDR" and len(data) >= 16:
         raise ValueError("it is a PNG without a header chunk")
-    if b"IDAT" not in set(_png_chunks(data)):
+    if not sum(kind == b"IDAT" for kind in _limited(_png_chunks(data))):
         raise ValueError("it is a PNG without picture data")
     width, height = _TWO_LONGS.unpack_from(data, 16)
     return width, height
@@ -120,7 +132,7 @@ _JPEG_FRAME = struct.Struct(">3xHH")
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     size, scanned = None, False
-    for marker, at in _jpeg_segments(data):
+    for marker, at in _limited(_jpeg_segments(data)):
         if marker in _JPEG_FRAMES and size is None:
             height, width = _JPEG_FRAME.unpack_from(data, at)
             size = width, height
@@ -157,7 +169,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     _, length = _RIFF_CHUNK.unpack_from(data)
     if 8 + length > len(data):
         raise IndexError
-    if not _WEBP_PICTURES & set(_webp_chunks(data, 8 + length)):
+    if not sum(kind in _WEBP_PICTURES for kind in _limited(_webp_chunks(data, 8 + length))):
         raise ValueError("it is a WebP without picture data")
     return _WEBP_SIZES.get(data[12:16], _webp_unknown)(data)
 
@@ -205,27 +217,29 @@ _GIF_END, _GIF_EXTENSION, _GIF_PICTURE = b";!,"
 
 
 def _gif_size(data: bytes) -> tuple[int, int]:
-    width, height, flags = struct.unpack_from("<HHB", data, 6)
-    at, pictures = 13 + _gif_colours_bytes(flags), 0
-    while (block := data[at]) != _GIF_END:
-        if block not in (_GIF_EXTENSION, _GIF_PICTURE):
-            raise ValueError("it is a GIF with a damaged block")
-        pictures += block == _GIF_PICTURE
-        # an extension has a label, a picture its place, its colours and a code size before the sub-blocks
-        at = _gif_after_blocks(data, at + 2 if block == _GIF_EXTENSION else at + 11 + _gif_colours_bytes(data[at + 9]))
-    if not pictures:
+    width, height, _ = struct.unpack_from("<HHB", data, 6)
+    if not sum(_limited(_gif_parts(data), MOST_GIF_PARTS)):
         raise ValueError("it is a GIF without picture data")
     return width, height
 
 
+def _gif_parts(data: bytes) -> Iterator[bool]:
+    """Yield for each block whether it is a picture, and something for each of its sub-blocks."""
+    at = 13 + _gif_colours_bytes(data[10])
+    while (block := data[at]) != _GIF_END:
+        if block not in (_GIF_EXTENSION, _GIF_PICTURE):
+            raise ValueError("it is a GIF with a damaged block")
+        yield block == _GIF_PICTURE
+        # an extension has a label, a picture its place, its colours and a code size before the sub-blocks
+        at += 2 if block == _GIF_EXTENSION else 11 + _gif_colours_bytes(data[at + 9])
+        while length := data[at]:
+            yield False
+            at += length + 1
+        at += 1
+
+
 def _gif_colours_bytes(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-
-def _gif_after_blocks(data: bytes, at: int) -> int:
-    while length := data[at]:
-        at += length + 1
-    return at + 1
 
 
 # AVIF: the boxes of ISO/IEC 14496-12, and the size property (ispe) of ISO/IEC 23008-12.
@@ -235,8 +249,8 @@ _AVIF_LONG_SIZE = struct.Struct(">Q")
 
 
 def _avif_size(data: bytes) -> tuple[int, int]:
-    boxes = {kind: (start, end) for kind, start, end in _avif_boxes(data, 0, len(data))}
-    if b"meta" not in boxes or b"mdat" not in boxes:
+    boxes = {kind: place for kind, *place in _limited(_avif_boxes(data, 0, len(data))) if kind in (b"meta", b"mdat")}
+    if len(boxes) < 2:
         raise IndexError
     # the tiles, thumbnail and alpha of a picture have sizes too, and none is larger
     return max(_avif_sizes(data, *boxes[b"meta"]), key=lambda size: size[0] * size[1], default=(0, 0))
@@ -251,7 +265,7 @@ def _avif_sizes(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _avif_find(data: bytes, start: int, end: int, wanted: bytes) -> Iterator[tuple[int, int]]:
-    return ((first, last) for kind, first, last in _avif_boxes(data, start, end) if kind == wanted)
+    return ((first, last) for kind, first, last in _limited(_avif_boxes(data, start, end)) if kind == wanted)
 
 
 def _avif_boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:

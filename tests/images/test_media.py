@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from PIL import features
 
-from nebula_async.images.media import EXTENSIONS, MAX_PIXELS, Media, read_media
+from nebula_async.images.media import EXTENSIONS, MAX_PIXELS, MOST_PARTS, Media, read_media
 
 SIZE = (19, 7)
 
@@ -249,3 +249,18 @@ def test_extensions_are_told_apart():
     extensions = [extension for group in EXTENSIONS.values() for extension in group]
 
     assert sorted(set(extensions)) == sorted(extensions)
+
+
+MANY = MOST_PARTS + 1
+COUNTLESS = {
+    "png": picture("PNG")[:33] + chunk(b"teXt", b"") * MANY,
+    "webp": b"RIFF" + struct.pack("<I", 4 + 8 * MANY) + b"WEBP" + b"JUNK\0\0\0\0" * MANY,
+    "jpeg": b"\xff\xd8" + b"\xff\xfe\x00\x02" * MANY,
+}
+
+
+@pytest.mark.parametrize("kind", COUNTLESS)
+def test_a_picture_of_countless_parts_is_refused(kind):
+    """A large file of nothing but tiny parts is no picture, and is not read to its end (B35)."""
+    with pytest.raises(ValueError, match=f"more than {MOST_PARTS} parts"):
+        read_media(COUNTLESS[kind])
