@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
@@ -25,19 +25,24 @@ class Breaker:
     _is_over: bool = field(default=False, init=False)
 
     @asynccontextmanager
-    async def around(self, slot: AbstractAsyncContextManager[None]) -> AsyncIterator[bool]:
-        """Wait for the outage to end, or for one's turn to probe it, then for the slot; says whether it is a probe.
+    async def around(self, slot: Callable[[], AbstractAsyncContextManager[None]]) -> AsyncIterator[bool]:
+        """Wait for the outage to end, or for one's turn to probe it, then for a slot; says whether it is a probe.
+
+        Where the outage begins meanwhile, the slot is given back.
 
         Raises `NotSentError` for who would still wait once the job is over, or the outage hopeless.
         """
-        is_probe = await self._admitted()
-        try:
-            async with slot:
-                yield is_probe
-        finally:
-            if is_probe:
-                self.outage.end_probe()
-                self._tell()
+        while True:
+            is_probe = await self._admitted()
+            try:
+                async with slot():
+                    if is_probe or not self.outage.is_open:
+                        yield is_probe
+                        return
+            finally:
+                if is_probe:
+                    self.outage.end_probe()
+                    self._tell()
 
     def learn(self, verdict: Verdict | None, *, is_probe: bool) -> bool:
         """Learn what became of an attempt, `None` for a success; return whether the outage begins or ends with it."""
@@ -45,7 +50,7 @@ class Breaker:
         if verdict is not None and verdict.known in SAYS_NOTHING:
             return False
         if verdict is None or verdict.known in ANSWERS:
-            has_changed = self.outage.succeeded(now)
+            has_changed = self.outage.succeeded(now, is_probe=is_probe)
         else:
             has_changed = self.outage.failed(now, is_probe=is_probe)
         self._tell()

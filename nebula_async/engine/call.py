@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from random import Random
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -133,7 +134,7 @@ class Caller:
                     outcome = await self._attempt(call, read, journal)
                     if isinstance(outcome, Completed):
                         return outcome
-                    await anyio.sleep(await self._delay(call, outcome))
+                    await anyio.sleep(self._delay(call, outcome))
             call.stop()
             raise DeadlineError(f"the call did not end within its {total:g} s", retryable=True)
         except NebulaError as error:
@@ -154,16 +155,17 @@ class Caller:
             await journal.sending()
             self.notify(Sent(call=call.key, attempt=call.begin()))
             outcome = await self._exchange(call, read)
-            await self._learn(call, outcome, is_probe=bool(is_probe))
-            await journal.ended(call.history.charges)
+            with anyio.CancelScope(shield=isinstance(outcome, Completed)):  # it is here and paid for
+                await self._learn(call, outcome, is_probe=bool(is_probe))
+                await journal.ended(call.history.charges)
         return outcome
 
     def _slot(self, call: PendingCall) -> Slot:
         if not call.request.pictures:
             return self._free_slots.get()
         lane: Lane = "bulk" if call.is_patient else "calls"
-        slot = self.gate.slot(lane, deadline=call.clock.deadline)
-        return slot if call.breaker is None else call.breaker.around(slot)
+        slot = partial(self.gate.slot, lane, deadline=call.clock.deadline)
+        return slot() if call.breaker is None else call.breaker.around(slot)
 
     async def _exchange(self, call: PendingCall, read: Read[Value]) -> Completed[Value] | Verdict:
         try:
@@ -177,7 +179,8 @@ class Caller:
         except NebulaError as error:  # the key: a callable may return a bad one at any attempt
             return Verdict(Known.NOT_SENT, without_frames(error))
         if call.request.pictures and (policy := read_policy(reply.headers)):
-            await self.gate.learn(policy)
+            with anyio.CancelScope(shield=reply.is_success):
+                await self.gate.learn(policy)
         if reply.is_success:
             return await self._read(call, reply, read)
         seconds = math.inf if call.progress.is_cut else call.seconds_since_sent()
@@ -213,14 +216,15 @@ class Caller:
             self._tell_outage(call, call.breaker, outcome)
         if verdict is not None:
             call.learn(verdict)
+            await self._hold_everyone(call, verdict)
         if call.request.pictures and (verdict is None or verdict.known in PASSED_THE_LIMIT):
             await self.gate.accepted()
             if anyio.current_time() - self._looked_at >= LOOKED_AT_EVERY:
                 self._tell_limit()
 
-    async def _delay(self, call: PendingCall, verdict: Verdict) -> float:
+    def _delay(self, call: PendingCall, verdict: Verdict) -> float:
         """Return the seconds before the next attempt, or raise what the call ends with."""
-        delay = await self._decide(call, verdict)
+        delay = self._decide(call, verdict)
         if delay is None or delay > call.seconds_left():
             raise call.ending(verdict.error)
         self.notify(
@@ -229,18 +233,16 @@ class Caller:
         call.last_error = verdict.error
         return delay
 
-    async def _decide(self, call: PendingCall, verdict: Verdict) -> float | None:
-        asked = (verdict.error.retry_after if isinstance(verdict.error, APIStatusError) else None) or 0
-        is_throttled = verdict.known is Known.THROTTLED and call.request.pictures > 0
-        if is_throttled:
-            if await self._hold_everyone(call, verdict.error, asked):
-                return None
-            if call.waits_for(verdict) and call.history.attempts < MOST_REFUSALS:
-                return 0.0
-        if asked > call.seconds_left():
+    def _decide(self, call: PendingCall, verdict: Verdict) -> float | None:
+        if isinstance(verdict.error, RateLimitError) and verdict.error.is_daily:
+            return None
+        if call.waits_for(verdict):
+            return 0.0 if call.history.attempts < MOST_REFUSALS else None
+        if _asked(verdict) > call.seconds_left():
             return None
         delay = delay_before_next(verdict, call.history, self.config.retry, self.config.idempotency, self.random)
-        return delay if delay is None or is_throttled else self._within_budget(call, verdict, delay)
+        is_paced = verdict.known is Known.THROTTLED and call.request.pictures > 0
+        return delay if delay is None or is_paced else self._within_budget(call, verdict, delay)
 
     def _within_budget(self, call: PendingCall, verdict: Verdict, delay: float) -> float | None:
         """Return the delay if the client may repeat one more; with a breaker it waits until it may."""
@@ -255,10 +257,13 @@ class Caller:
             self._tell_outage(call, breaker, verdict)
         return 0.0
 
-    async def _hold_everyone(self, call: PendingCall, error: NebulaError, asked: float) -> bool:
-        """Hold everyone for a refusal; return whether the day is over."""
+    async def _hold_everyone(self, call: PendingCall, verdict: Verdict) -> None:
+        """Hold everyone where the attempt was refused as one too many."""
+        if verdict.known is not Known.THROTTLED or not call.request.pictures:
+            return
+        error = verdict.error
         is_limit = isinstance(error, RateLimitError)
-        hold = await self.gate.throttled(sent_at=call.sent_at, delay=asked or None, is_limit=is_limit)
+        hold = await self.gate.throttled(sent_at=call.sent_at, delay=_asked(verdict) or None, is_limit=is_limit)
         if isinstance(error, RateLimitError) and hold.is_daily:
             error.scope = "day"
             error.message = f"the daily quota is used up; it is renewed at 00:00 UTC ({error.message})"
@@ -266,7 +271,6 @@ class Caller:
             self._held_since = self._held_since or anyio.current_time()
             self.notify(Held(call=call.key, seconds=hold.seconds))
         self._tell_limit()
-        return hold.is_daily
 
     def _tell_resumed(self, call: PendingCall) -> None:
         if self._held_since is not None and call.request.pictures:
@@ -287,3 +291,8 @@ class Caller:
             self.notify(OutageBegan(call=call.key, reason=str(outcome.error) if is_ours else outcome.known.value))
         else:
             self.notify(OutageEnded(call=call.key))
+
+
+def _asked(verdict: Verdict) -> float:
+    """Return the seconds that the API asked to wait, 0 where it named none."""
+    return (verdict.error.retry_after if isinstance(verdict.error, APIStatusError) else None) or 0.0

@@ -6,9 +6,9 @@ import math
 import time
 from collections.abc import AsyncIterator, Hashable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import lru_cache
 from random import Random
 from typing import Protocol
-from weakref import WeakValueDictionary
 
 import anyio
 from attrs import define, evolve, field, frozen
@@ -36,7 +36,7 @@ class Limits:
       `known_per_minute` is the limit that was given, by tier or by number
     - `held_seconds`: how long everyone still waits after a refusal
     - `per_day`, `used_today`: the day's limit where it is known, and what this process used of it; `closed_seconds`:
-      how long until 00:00 UTC, where nothing is accepted before
+      for how long nothing more is accepted, 0 where the day is not over
     - `concurrency`, `in_flight`, `waiting`: requests at a time, now under way, and queueing
     """
 
@@ -70,7 +70,8 @@ class Gate(Protocol):
     def slot(self, lane: Lane, *, deadline: float) -> AbstractAsyncContextManager[None]:
         """Wait for the pace and a free slot, first come first served in each lane; the slot is held inside the block.
 
-        Raises `RateLimitError` at once where the day is over (`is_daily`), or everyone is held beyond the deadline.
+        Raises `RateLimitError` at once where the day is over (`is_daily`), or nobody may leave before the deadline.
+        Who leaves the block may hold a picture that was paid for: leaving must not be interrupted.
         """
         ...
 
@@ -90,19 +91,44 @@ class Gate(Protocol):
         ...
 
 
+@define(eq=False)
+class Account:
+    """What is known of an account: its limits, how many requests of the day are left, and in each event loop its pace.
+
+    Clients share it, each with slots of its own.
+    """
+
+    per_minute: float | None
+    per_day: int | None
+    backoff: float
+    quota: DailyQuota = field(init=False)
+    paces: PerLoop[Pace] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.quota = DailyQuota(self.per_day)
+        self.paces = PerLoop(self.begin)
+
+    def begin(self) -> Pace:
+        """Return the pace of an account of which no more is known than its limit."""
+        return Pace(self.per_minute, self.backoff)
+
+
 def local_gate(config: Config, source: Random) -> LocalGate:
-    """Return the gate that a configuration asks for."""
-    return LocalGate(workers_for(config), config.per_minute, config.per_day, config.retry.backoff, source)
+    """Return a gate that nobody shares."""
+    return LocalGate(workers_for(config), Account(config.per_minute, config.per_day, config.retry.backoff), source)
 
 
-_GATES: WeakValueDictionary[Hashable, LocalGate] = WeakValueDictionary()
+def shared_gate(config: Config, name: Hashable, source: Random) -> LocalGate:
+    """Return a gate for an account that all clients of this process share that were given the same limits for it."""
+    key = (name, config.base_url, config.inference_url)
+    return LocalGate(
+        workers_for(config), _account(key, config.per_minute, config.per_day, config.retry.backoff), source
+    )
 
 
-def shared_gate(config: Config, account: Hashable, source: Random) -> LocalGate:
-    """Return the gate of an account in this process: one for all clients that were given the same limits for it."""
-    gate = local_gate(config, source)
-    settings = (gate.concurrency, gate.per_minute, gate.per_day, gate.backoff)
-    return _GATES.setdefault((account, config.base_url, config.inference_url, settings), gate)
+@lru_cache(maxsize=64)
+def _account(_key: Hashable, per_minute: float | None, per_day: int | None, backoff: float) -> Account:
+    return Account(per_minute, per_day, backoff)
 
 
 def workers_for(config: Config, concurrency: int | None = None) -> int:
@@ -123,33 +149,29 @@ def slots_for(per_minute: float | None) -> int:
 
 @define(eq=False)
 class LocalGate:
-    """The gate of one process. Its clients share the object; each event loop has a queue of its own."""
+    """The gate of one process: so many slots, and the pace of an account; in each event loop a queue of its own."""
 
     concurrency: int
-    per_minute: float | None
-    per_day: int | None
-    backoff: float
+    account: Account
     random: Random
-    _quota: DailyQuota = field(init=False)
     _lanes: PerLoop[Lanes] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._quota = DailyQuota(self.per_day)
-        self._lanes = PerLoop(self._open)
+        self._lanes = PerLoop(lambda: self._open(self.account.paces.get()))
 
     @property
     def limits(self) -> Limits:
         """What it believes now; outside of an event loop, what it would begin with."""
         lanes, today = self._lanes.find(), time.time()
         now = 0.0 if lanes is None else anyio.current_time()
-        lanes = lanes or self._open()
+        lanes = lanes or self._open(self.account.paces.find() or self.account.begin())
         return Limits(
             per_minute=lanes.pace.believed(now),
-            known_per_minute=self.per_minute,
+            known_per_minute=self.account.per_minute,
             held_seconds=lanes.pace.held_for(now),
-            per_day=self.per_day,
-            used_today=self._quota.used(today),
-            closed_seconds=self._quota.seconds_closed(today),
+            per_day=self.account.per_day,
+            used_today=self.account.quota.used(today),
+            closed_seconds=self.account.quota.seconds_closed(today),
             concurrency=self.concurrency,
             in_flight=self.concurrency - lanes.free,
             waiting=lanes.waiting,
@@ -167,16 +189,17 @@ class LocalGate:
 
     async def accepted(self) -> None:
         """An attempt was accepted."""
-        self._quota.count(time.time())
+        self.account.quota.count(time.time())
         self._lanes.get().accepted()
 
     async def throttled(self, *, sent_at: float, delay: float | None, is_limit: bool) -> Hold:
         """Hold everyone, or close the day."""
         lanes, now = self._lanes.get(), anyio.current_time()
-        is_over = is_limit and ((delay or 0) > LONGEST_HOLD or lanes.pace.refusing_for(now) > CLOSED_SECONDS)
+        named = delay if (delay or 0) > LONGEST_HOLD else None
+        is_over = is_limit and (named is not None or lanes.pace.refusing_for(now) > CLOSED_SECONDS)
         seconds = 0.0
         if is_over:
-            self._quota.close(time.time())
+            self.account.quota.close(time.time(), named)
         else:
             seconds = lanes.pace.throttled(now, sent_at=sent_at, delay=delay, source=self.random, is_limit=is_limit)
         if seconds or is_over:
@@ -187,5 +210,5 @@ class LocalGate:
         """Let no more leave than that."""
         self._lanes.get().pace.learn(per_minute)
 
-    def _open(self) -> Lanes:
-        return Lanes(Pace(self.per_minute, self.backoff), self._quota, self.concurrency)
+    def _open(self, pace: Pace) -> Lanes:
+        return Lanes(pace, self.account.quota, self.concurrency)

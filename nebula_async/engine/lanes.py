@@ -95,7 +95,7 @@ class Lanes:
         now = anyio.current_time()
         held = self.pace.held_for(now)
         if closed := self.quota.seconds_over(time.time()):
-            raise _refusal("the daily quota is used up; it is renewed at 00:00 UTC", closed, scope="day")
+            raise _refusal(f"the daily quota is used up for another {closed:.0f} s", closed, scope="day")
         if now + held > deadline:
             raise _refusal(f"all requests are held for another {held:.0f} s, longer than this call may take", held)
         return self.pace.wait(now) if is_first and self.free else math.inf

@@ -53,13 +53,15 @@ class Outage:
         """The probe has ended, whatever became of it."""
         self._is_probing = False
 
-    def succeeded(self, now: float) -> bool:
+    def succeeded(self, now: float, *, is_probe: bool) -> bool:
         """The service answered; return whether that ends the outage."""
         self._failed_at.clear()
         self._succeeded_at = now
-        self._successes += 1
-        was_open, self.is_open = self.is_open, self.is_open and self._successes < FEWEST_SUCCESSES
-        return was_open and not self.is_open
+        self._successes += is_probe  # what was sent before it began says nothing of its end
+        if not self.is_open or self._successes < FEWEST_SUCCESSES:
+            return False
+        self.is_open = False
+        return True
 
     def failed(self, now: float, *, is_probe: bool) -> bool:
         """The service did not answer; return whether the outage begins with that."""

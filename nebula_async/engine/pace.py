@@ -8,7 +8,7 @@ from random import Random
 
 from attrs import define, field
 
-from nebula_async.engine.rate import FIRST_BURST, Rate
+from nebula_async.engine.rate import FIRST_BURST, Rate, clamp
 from nebula_async.engine.retry import jittered_upward
 
 HEADROOM = 0.98
@@ -118,9 +118,9 @@ class Pace:
         return max(0.0, self._held_until - now)
 
     def learn(self, per_minute: float) -> None:
-        """A server names its limit: it lowers the ceiling, and never raises it."""
-        self.per_minute = per_minute if self.per_minute is None else min(self.per_minute, per_minute)
-        self._rate.ceiling = HEADROOM * self.per_minute / 60
+        """A server names its limit of this moment: the ceiling, unless the one that was given is lower."""
+        given = math.inf if self.per_minute is None else self.per_minute
+        self._rate.ceiling = HEADROOM * min(given, per_minute) / 60
 
     def believed(self, now: float) -> float | None:  # noqa: ARG002 - what a gate shares with others depends on the time
         """Return how many requests a minute it would let leave; `None` for no idea yet."""
@@ -179,18 +179,18 @@ class Pace:
         self._probed_at = self._opens_at = None
 
     def _pause(self, delay: float | None, source: Random, *, is_limit: bool) -> float:
-        own = self.backoff * self._drawn(source, is_limit=is_limit)
-        if not delay:
-            return own
-        named = jittered_upward(delay, source)
-        return max(named, own) if is_limit and self._closed > 1 else named
-
-    def _drawn(self, source: Random, *, is_limit: bool) -> float:
+        if delay:
+            named = jittered_upward(delay, source)
+            return max(named, self.backoff * self._longer(named)) if is_limit else named
         if not is_limit:
-            return min(LONGEST_BUSY, 2.0 ** min(self._holds - 1, 10)) * source.uniform(0.5, 1)
+            return self.backoff * min(LONGEST_BUSY, 2.0 ** min(self._holds - 1, 10)) * source.uniform(0.5, 1)
         if self._closed:
-            return min(LONGEST_CLOSED, CLOSED_GROWTH ** min(self._closed, 10)) * source.uniform(0.5, 1)
-        return source.uniform(1, 1.4) / self._rate.per_second
+            return self.backoff * self._longer(CLOSED_GROWTH) * source.uniform(0.5, 1)
+        return self.backoff * source.uniform(1, 1.4) / self._rate.per_second
+
+    def _longer(self, seconds: float) -> float:
+        """Return a pause that grows while the limit stays closed: a delay that was named had not been long enough."""
+        return min(LONGEST_CLOSED, seconds * math.pow(CLOSED_GROWTH, clamp(self._closed - 1, 0, 10)))
 
     def _hold(self, now: float, seconds: float) -> float:
         until = max(self._held_until, now + seconds)

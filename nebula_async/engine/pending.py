@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from uuid import uuid4
+import os
 
 import anyio
 from attrs import define, field
@@ -13,7 +13,7 @@ from nebula_async.engine.breaker import Breaker
 from nebula_async.engine.phase import Progress
 from nebula_async.engine.retry import History
 from nebula_async.engine.verdict import CERTAINLY_FREE, Known, Verdict, charges_if_stopped
-from nebula_async.errors import APIStatusError, NebulaError, RateLimitError
+from nebula_async.errors import APIStatusError, NebulaError
 
 
 @define(eq=False)
@@ -30,7 +30,7 @@ class PendingCall:
     is_patient: bool = False
     breaker: Breaker | None = None
     history: History = field(init=False)
-    key: str = field(factory=lambda: uuid4().hex)
+    key: str = field(factory=lambda: os.urandom(16).hex())
     progress: Progress = field(factory=Progress)
     sent_at: float = 0.0
     last_error: NebulaError | None = None
@@ -56,8 +56,9 @@ class PendingCall:
         self.history.charge(charges_if_stopped(self.progress))
 
     def waits_for(self, verdict: Verdict) -> bool:
-        """Whether this call waits for the rate limit as long as it takes, and the verdict says that it must."""
-        return self.is_patient and isinstance(verdict.error, RateLimitError) and verdict.error.retryable
+        """Whether this call waits as long as it takes to be admitted, and the verdict says that it must."""
+        is_asked = verdict.known is Known.THROTTLED and self.request.pictures > 0
+        return self.is_patient and is_asked and verdict.error.retryable
 
     def ending(self, error: NebulaError) -> NebulaError:
         """Return what the call ends with. A refusal of the key as used before only says that an earlier attempt

@@ -19,35 +19,37 @@ class DailyQuota:
     per_day: int | None = None
     _used: int = field(default=0, init=False)
     _day: int = field(default=0, init=False)
-    _is_closed: bool = field(default=False, init=False)
+    _closed_until: float = field(default=0.0, init=False)
+    _is_named: bool = field(default=False, init=False)
     _asked_at: float = field(default=0.0, init=False)
 
     def used(self, now: float) -> int:
         """Return how many were accepted today."""
-        self._turn_page(now)
+        day = int(now // DAY_SECONDS)
+        if day > self._day:  # a clock that is set back gives nothing twice
+            self._day, self._used = day, 0
         return self._used
 
     def count(self, now: float) -> None:
         """One more was accepted, so the day is not over."""
-        self._turn_page(now)
-        self._used += 1
-        self._is_closed = False
+        self._used = self.used(now) + 1
+        self._closed_until = 0.0
 
-    def close(self, now: float) -> None:
-        """Nothing more is accepted today."""
-        self._turn_page(now)
-        self._is_closed, self._asked_at = True, now
+    def close(self, now: float, seconds: float | None) -> None:
+        """Nothing more is accepted: for so many seconds as the API said, else until 00:00 UTC, as it seems."""
+        self._closed_until = now + (_seconds_left(now) if seconds is None else seconds)
+        self._is_named, self._asked_at = seconds is not None, now
 
     def seconds_closed(self, now: float) -> float:
-        """Return the seconds until 00:00 UTC where nothing more is accepted before, else 0."""
-        is_closed = self._is_used_up(now) or self._is_closed
-        return DAY_SECONDS - now % DAY_SECONDS if is_closed else 0.0
+        """Return the seconds for which nothing more is accepted, else 0."""
+        if self._is_used_up(now):
+            return _seconds_left(now)
+        return min(max(0.0, self._closed_until - now), DAY_SECONDS)
 
     def seconds_over(self, now: float) -> float:
-        """Return how long nobody may ask, else 0: the API's word for it is doubted once a minute, the own count not."""
-        seconds = self.seconds_closed(now)
-        is_doubted = not self._is_used_up(now) and not 0 <= now - self._asked_at < PROBE_SECONDS
-        return 0.0 if is_doubted else seconds
+        """Return how long nobody may ask, else 0: what only seems so is doubted once a minute."""
+        is_certain = self._is_used_up(now) or self._is_named or 0 <= now - self._asked_at < PROBE_SECONDS
+        return self.seconds_closed(now) if is_certain else 0.0
 
     def asked(self, now: float) -> None:
         """A request leaves."""
@@ -57,7 +59,6 @@ class DailyQuota:
         used = self.used(now)
         return self.per_day is not None and used >= self.per_day
 
-    def _turn_page(self, now: float) -> None:
-        day = int(now // DAY_SECONDS)
-        if day > self._day:  # a clock that is set back gives nothing twice
-            self._day, self._used, self._is_closed = day, 0, False
+
+def _seconds_left(now: float) -> float:
+    return DAY_SECONDS - now % DAY_SECONDS

@@ -25,10 +25,10 @@ one later so far above. From then on it doubles with each unit.
 """
 
 SHORTEST_CALM, CALM_REQUESTS, QUICK_CALM = 8.0, 20.0, 30.0
-LONGEST_CALM, LONG_CALM_REQUESTS = 40.0, 100.0
-CALMER, CALMEST = 1.5, 5
-"""The first unit. A limit that is seen again is tried less often, by this factor each time, until it is tried once in
-so many seconds or requests. The limit of a window is known so well at once.
+LONGEST_CALM, LONG_CALM_REQUESTS = 45.0, 100.0
+CALMEST = 3
+"""The first unit. Each time that a limit is seen again the unit doubles, until the limit is tried no more often than
+once in so many seconds or requests. The limit of a window is known that well at once.
 """
 
 RISE_SECONDS, RISE_REQUESTS = 20.0, 64.0
@@ -168,13 +168,13 @@ class Rate:
     def _shape(self) -> float:
         if self._grown < 1:
             return 1 - DIP * (1 - self._grown) ** 3
-        return (1 + RISE * min(self._grown - 1, 1) ** 3) * 2 ** clamp(self._grown - 2, 0, 20)
+        return (1 + RISE * min(self._grown - 1, 1) ** 3) * math.exp2(clamp(self._grown - 2, 0, 20))
 
     def _unit(self, per_second: float) -> float:
         """Return the seconds that a unit of growth takes."""
         if self._grown >= 1:
             return max(RISE_SECONDS, RISE_REQUESTS / per_second)
-        calm = clamp(CALM_REQUESTS / per_second, SHORTEST_CALM, QUICK_CALM) * CALMER**self._confirmed
+        calm = clamp(CALM_REQUESTS / per_second, SHORTEST_CALM, QUICK_CALM) * math.exp2(self._confirmed)
         return min(calm, max(LONGEST_CALM, LONG_CALM_REQUESTS / per_second))
 
     def _seen(self, now: float, sent_at: float) -> float:

@@ -182,9 +182,11 @@ async def _exchange(
             limit.deadline = math.inf  # what it says is known; the body of an error has a limit of its own
         try:
             body = await _read(response, progress, most)
-        finally:
+            await response.aclose()
+        except BaseException:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
+            raise
         return Reply(status=response.status_code, headers=tuple(response.headers.raw), body=body)
     raise TimeoutError
 

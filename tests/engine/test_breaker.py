@@ -139,7 +139,7 @@ async def test_without_others_that_are_answered_a_failure_is_not_counted():
 
     events: list = []
     caller, breaker = make(Service(lambda _now: False), events, budget=1000)
-    caller.notify = lambda event: (events.append(event), breaker.outage.succeeded(anyio.current_time()))
+    caller.notify = lambda event: (events.append(event), breaker.outage.succeeded(anyio.current_time(), is_probe=False))
     with pytest.raises(NotSentError) as caught:
         await caller.call(ask(URL), keep, is_patient=True, breaker=breaker)
     assert 3 == caught.value.attempts

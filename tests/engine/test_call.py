@@ -632,13 +632,16 @@ def assert_hides_the_key(error: BaseException) -> None:
 
 @pytest.mark.parametrize(("status", "headers"), [(408, {}), (425, {}), (503, {"Retry-After": "1"})])
 @VIRTUAL
-async def test_patience_is_for_the_rate_limit_alone(status, headers):
-    """What else asks to come again later is tried as often as the policy allows, by a patient call too."""
-    transport = httpx.MockTransport(lambda _request: httpx.Response(status, headers=headers))
+async def test_a_busy_server_is_waited_for(status, headers):
+    """What asks to come again later, unsent, is waited for by a patient call; a single one has its attempts."""
+    waiting = [httpx.Response(status, headers=headers)] * 20
+    transport = httpx.MockTransport(lambda _request: waiting.pop() if waiting else httpx.Response(200))
     caller = make_caller("http://localhost", custom=transport, retry=RetryPolicy(attempts=4))
-    ended = await end(caller, ask("http://localhost"), keep, is_patient=True)
-
+    ended = await outcome(caller, ask("http://localhost"), keep)
     assert (status, 4, Charges(0, 0)) == (ended.status, ended.attempts, ended.charges)
+
+    done = await end(caller, ask("http://localhost"), keep, is_patient=True)
+    assert (17, Charges(1, 1)) == (done.attempts, done.charges)
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])

@@ -14,7 +14,7 @@ from wire import seeded
 
 from nebula_async.client import AsyncNebula
 from nebula_async.config import TIERS, Config, RetryPolicy
-from nebula_async.engine.gate import LocalGate, local_gate, slots_for
+from nebula_async.engine.gate import Account, LocalGate, local_gate, slots_for
 from nebula_async.errors import RateLimitError
 
 VIRTUAL = pytest.mark.parametrize("anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})])
@@ -27,7 +27,7 @@ def make_gate(
     concurrency: int = 16, per_minute: float | None = None, backoff: float = 1.0, per_day: int | None = None
 ) -> LocalGate:
     """Return a gate with a source of chance that is always the same."""
-    return LocalGate(concurrency, per_minute, per_day, backoff, seeded(8))
+    return LocalGate(concurrency, Account(per_minute, per_day, backoff), seeded(8))
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,10 @@ def test_a_gate_follows_its_configuration():
     gate = local_gate(Config(tier="engineer-2", retry=RetryPolicy(backoff=0.5)), seeded(1))
     other = local_gate(Config(tier=TIERS["engineer-2"], rate_limit=30, concurrency=3), seeded(1))
 
-    assert (39, 300, 1_000, 0.5) == (gate.concurrency, gate.per_minute, gate.per_day, gate.backoff)
-    assert (3, 30, 1_000) == (other.concurrency, other.per_minute, other.per_day)
+    assert (39, 300, 1_000, 0.5) == (
+        gate.concurrency, gate.account.per_minute, gate.account.per_day, gate.account.backoff,
+    )  # fmt: skip
+    assert (3, 30, 1_000) == (other.concurrency, other.account.per_minute, other.account.per_day)
 
 
 @pytest.mark.anyio
@@ -249,7 +251,7 @@ async def test_the_quota_of_the_day_is_counted(monkeypatch):
 @pytest.mark.anyio
 @VIRTUAL
 async def test_a_day_that_the_server_closed_is_probed_once_a_minute(monkeypatch):
-    """Where a server asks for hours of waiting one request a minute goes out; the first that is accepted ends it."""
+    """Where a server refuses for minutes one request a minute goes out; the first that is accepted ends it."""
     clock = [NOON]
     monkeypatch.setattr("time.time", lambda: clock[0])
     gate = make_gate()
@@ -261,7 +263,9 @@ async def test_a_day_that_the_server_closed_is_probed_once_a_minute(monkeypatch)
         except RateLimitError:
             return False
 
-    hold = await gate.throttled(sent_at=0.0, delay=7200.0, is_limit=True)
+    for _ in range(100):
+        hold = await gate.throttled(sent_at=anyio.current_time(), delay=None, is_limit=True)
+        await anyio.sleep(hold.seconds)
     assert (0.0, True) == (hold.seconds, hold.is_daily)
     assert not await may_enter()
     clock[0] += 60
@@ -270,6 +274,25 @@ async def test_a_day_that_the_server_closed_is_probed_once_a_minute(monkeypatch)
     assert await may_enter()
     await gate.accepted()
     assert [True, True] == [await may_enter() for _ in range(2)]
+
+
+@pytest.mark.anyio
+@VIRTUAL
+async def test_hours_that_the_server_names_are_waited_out(monkeypatch):
+    """Where a server asks for hours of waiting nothing is sent before, whatever the date."""
+    clock = [NOON]
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    gate = make_gate()
+    assert (await gate.throttled(sent_at=0.0, delay=50_000.0, is_limit=True)).is_daily
+    for passed in (0, 60, 43_200, 49_999):
+        clock[0] = NOON + passed
+        with pytest.raises(RateLimitError) as caught:
+            async with gate.slot():
+                pytest.fail("too early")
+        assert 50_000 - passed == caught.value.retry_after
+    clock[0] = NOON + 50_000
+    async with gate.slot():
+        pass
 
 
 @pytest.mark.anyio
@@ -327,14 +350,33 @@ async def test_a_limit_that_the_server_names_is_kept():
     assert pytest.approx([1 / 0.98] * 9) == [later - earlier for earlier, later in pairwise(left[-10:])]
 
 
-def test_clients_of_one_account_share_a_gate():
-    """In one process an account has one gate, however many clients are made; other keys and limits have their own."""
-    first = AsyncNebula("sk-1", base_url="http://localhost")
-    gate = first._caller.gate
-    assert gate is AsyncNebula("sk-1", base_url="http://localhost")._caller.gate
-    for options in ({"api_key": "sk-2"}, {"rate_limit": 60}, {"base_url": "http://localhost:81"}, {"concurrency": 3}):
-        other = AsyncNebula(**{"api_key": "sk-1", "base_url": "http://localhost"} | options)
-        assert gate is not other._caller.gate
+def account_of(**options) -> Account:
+    """Return what a client made with these options knows of its account; the client itself is gone."""
+    return AsyncNebula(**{"api_key": "sk-1", "base_url": "http://localhost"} | options)._caller.gate.account
+
+
+def test_clients_of_one_account_share_its_limit():
+    """In one process an account has one limit, however many clients come and go; other keys and limits have another."""
+    account = account_of()
+    assert account is account_of()
+    assert account is account_of(concurrency=3)
+    for options in ({"api_key": "sk-2"}, {"rate_limit": 60}, {"base_url": "http://localhost:81"}):
+        assert account is not account_of(**options)
+
+
+@pytest.mark.anyio
+@VIRTUAL
+async def test_a_hold_is_for_all_clients_of_an_account():
+    """Clients that share an account share its pace and its holds, each with slots of its own."""
+    account = Account(600, None, 1.0)
+    one, other = LocalGate(1, account, seeded(1)), LocalGate(1, account, seeded(2))
+    async with one.slot():
+        begun = anyio.current_time()
+        async with other.slot():
+            assert pytest.approx(0.1 / 0.98) == anyio.current_time() - begun
+        await other.throttled(sent_at=begun, delay=30.0, is_limit=True)
+    async with one.slot():
+        assert anyio.current_time() - begun >= 30
 
 
 def test_each_loop_has_a_queue_of_its_own():

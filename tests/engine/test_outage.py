@@ -46,7 +46,7 @@ def test_a_success_in_between_starts_the_count_again():
     for number in range(200):
         outage.failed(number / 100, is_probe=False)
         if number % 15 == 0:
-            outage.succeeded(number / 100)
+            outage.succeeded(number / 100, is_probe=False)
     assert not outage.is_open
 
 
@@ -70,7 +70,7 @@ def test_while_open_one_probe_at_a_time_is_sent():
 def test_waits_between_probes_grow_to_a_minute():
     """An outage of an hour is probed every minute or so, and its end is seen within one."""
     outage, now, waits = opened(), 0.0, []
-    outage.succeeded(0.0)
+    outage.succeeded(0.0, is_probe=False)
     for _ in range(12):
         waits.append(outage.wait(now))
         now = probe(outage, now)
@@ -81,20 +81,21 @@ def test_waits_between_probes_grow_to_a_minute():
 def test_three_answers_end_it():
     """After three answers in a row everyone is sent again; a failure in between starts their count anew."""
     outage = opened()
-    assert not outage.succeeded(1.0)
-    assert not outage.succeeded(2.0)
+    assert not outage.succeeded(1.0, is_probe=True)
+    assert not outage.succeeded(2.0, is_probe=True)
     outage.failed(3.0, is_probe=True)
-    assert [False, False, True] == [outage.succeeded(moment) for moment in (4.0, 5.0, 6.0)]
+    assert [False, False, True] == [outage.succeeded(moment, is_probe=True) for moment in (4.0, 5.0, 6.0)]
     assert (False, 0.0) == (outage.is_open, outage.wait(6.0))
 
 
 def test_what_was_in_flight_is_no_probe():
-    """The failures of what had been sent before the outage began do not count as probes of it."""
+    """What had been sent before the outage began says nothing of it, neither by failing nor by being answered late."""
     outage = opened()
     before = outage.wait(1.0)
     for _ in range(500):
         outage.failed(1.0, is_probe=False)
-    assert (before, False) == (outage.wait(1.0), outage.is_hopeless)
+        assert not outage.succeeded(1.0, is_probe=False)
+    assert (before, False, True) == (outage.wait(1.0), outage.is_hopeless, outage.is_open)
 
 
 @pytest.mark.parametrize(("has_worked", "most"), [(True, MOST_PROBES), (False, MOST_PROBES_UNPROVEN)])
@@ -102,7 +103,7 @@ def test_it_is_hopeless_in_the_end(has_worked, most):
     """After about an hour it is given up; after half a minute, where nothing has ever been answered."""
     outage, now = make_outage(), 0.0
     if has_worked:
-        outage.succeeded(0.0)
+        outage.succeeded(0.0, is_probe=False)
     outage.open(0.0)
     for number in range(most):
         assert not outage.is_hopeless, number

@@ -43,20 +43,20 @@ def test_without_a_limit_it_is_never_over():
 def test_the_word_of_the_api_is_doubted_once_a_minute():
     """When the API closed the day, one request a minute may ask again; what is accepted opens it."""
     quota = DailyQuota(200)
-    quota.close(NOON)
+    quota.close(NOON, None)
     assert DAY_SECONDS / 2 == quota.seconds_over(NOON)
     assert 0.0 == quota.seconds_over(NOON + 60)
     quota.asked(NOON + 60)
     assert quota.seconds_over(NOON + 61) > 0
     assert 0.0 == quota.seconds_closed(NOON + DAY_SECONDS / 2)
-    quota.close(NOON + DAY_SECONDS)
+    quota.close(NOON + DAY_SECONDS, None)
     assert quota.seconds_over(NOON + DAY_SECONDS + 1) > 0
 
 
 def test_what_is_accepted_opens_the_day():
     """An acceptance after the API's word that the day was over shows that it is not."""
     quota = DailyQuota(200)
-    quota.close(NOON)
+    quota.close(NOON, None)
     quota.count(NOON + 62)
     assert (0.0, 0.0) == (quota.seconds_over(NOON + 62), quota.seconds_closed(NOON + 62))
 
@@ -69,10 +69,11 @@ def test_a_clock_that_is_set_back_gives_nothing_twice():
     assert 0.0 == quota.seconds_over(NOON + DAY_SECONDS)
 
 
-@given(st.lists(st.tuples(moments, st.sampled_from(["count", "close", "asked"])), max_size=20), moments)
+@given(st.lists(st.tuples(moments, st.sampled_from(["count", "asked", "close", "named"])), max_size=20), moments)
 def test_its_numbers_are_always_possible(steps, now):
     """Whatever the clock says, the wait ends within a day."""
     quota = DailyQuota(5)
     for moment, step in steps:
-        getattr(quota, step)(moment)
+        quota.close(moment, 7200) if step == "named" else quota.close(moment, None) if step == "close" else None
+        quota.count(moment) if step == "count" else quota.asked(moment) if step == "asked" else None
     assert 0 <= quota.seconds_over(now) <= quota.seconds_closed(now) <= DAY_SECONDS

@@ -75,8 +75,9 @@ def test_a_known_limit_is_never_exceeded():
 
 @pytest.mark.parametrize(("known", "named", "believed"), [(None, 60, 58.8), (600, 60, 58.8), (60, 600, 58.8)])
 def test_a_named_limit_lowers_the_rate_and_never_raises_it(known, named, believed):
-    """What a server's policy names holds at once, but a limit that was given stays the highest."""
+    """What a server's policy names holds at once, until it names another; a limit that was given stays the highest."""
     pace = Pace(known)
+    pace.learn(1)
     pace.learn(named)
 
     assert pytest.approx(believed) == pace.believed(0.0)
@@ -130,7 +131,7 @@ def test_whatever_happens(happenings, per_minute, backoff):
             pace.accepted(now, is_wanted=facts[0])
         elif what == "learned":
             pace.learn(facts[0])
-            ceiling = min(ceiling, 0.98 * facts[0])
+            ceiling = 0.98 * min(facts[0], math.inf if per_minute is None else per_minute)
         else:
             ago, delay, is_limit = facts
             held = refuse(pace, now, sent_at=now - ago, delay=delay, is_limit=is_limit)
