@@ -16,7 +16,7 @@ LATENESS = 0.05
 """So many seconds, and at most half an interval, a timer may be late without losing rate."""
 
 LONGEST_BUSY = 30.0
-LONGEST_CLOSED, CLOSED_GROWTH = 12.0, 2.5
+LONGEST_CLOSED, CLOSED_GROWTH = 10.0, 3.0
 """While a limit stays closed it is asked again after pauses that grow by the factor, up to so many seconds."""
 
 USUAL_REFUSAL, LONGEST_PATIENCE = 0.2, 2.0

@@ -126,14 +126,14 @@ def test_a_pause_that_nobody_named_is_short():
 
 
 def test_pauses_grow_while_the_limit_is_closed():
-    """Refusal after refusal with nothing accepted between, the own pauses grow to twelve seconds at most."""
+    """Refusal after refusal with nothing accepted between, the own pauses grow to ten seconds at most."""
     pace, now, held = found(10), 0.2, []
     for _ in range(7):
         [now] = send(pace, now, 1)
         now += 0.1
         held.append(refuse(pace, now, sent_at=now - 0.1))
 
-    bounds = (2.5, 6.25, 12, 12, 12, 12, 12)
+    bounds = (3, 9, 10, 10, 10, 10, 10)
     assert all(0.5 * bound <= seconds <= bound for seconds, bound in zip(held, bounds, strict=True))
 
 
