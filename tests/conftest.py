@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from nebula_async.emulator import Emulator
+from nebula_async.engine.gate import known_account
 
 LOOP_MARKS = {"anyio", "asyncio"}
 
@@ -64,3 +65,9 @@ def _no_settings_from_outside(monkeypatch):
     """Tests see no key and no setting of the machine they run on."""
     for name in [name for name in os.environ if name.startswith("NEBULA_")]:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_account_from_before():
+    """Servers of tests come and go on the same ports: what one said of the day is no word of the next."""
+    known_account.cache_clear()

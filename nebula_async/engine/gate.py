@@ -122,12 +122,13 @@ def shared_gate(config: Config, name: Hashable, source: Random) -> LocalGate:
     """Return a gate for an account that all clients of this process share that were given the same limits for it."""
     key = (name, config.base_url, config.inference_url)
     return LocalGate(
-        workers_for(config), _account(key, config.per_minute, config.per_day, config.retry.backoff), source
+        workers_for(config), known_account(key, config.per_minute, config.per_day, config.retry.backoff), source
     )
 
 
 @lru_cache(maxsize=64)
-def _account(_key: Hashable, per_minute: float | None, per_day: int | None, backoff: float) -> Account:
+def known_account(_key: Hashable, per_minute: float | None, per_day: int | None, backoff: float) -> Account:
+    """Return the account of this key, made when it is first asked for; the 64 used last are remembered."""
     return Account(per_minute, per_day, backoff)
 
 

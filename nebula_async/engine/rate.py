@@ -25,7 +25,7 @@ one later so far above. From then on it doubles with each unit.
 """
 
 SHORTEST_CALM, CALM_REQUESTS, QUICK_CALM = 8.0, 20.0, 30.0
-LONGEST_CALM, LONG_CALM_REQUESTS = 45.0, 100.0
+LONGEST_CALM, LONG_CALM_REQUESTS = 40.0, 100.0
 CALMEST = 3
 """The first unit. Each time that a limit is seen again the unit doubles, until the limit is tried no more often than
 once in so many seconds or requests. The limit of a window is known that well at once.
