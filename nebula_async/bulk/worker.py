@@ -53,10 +53,12 @@ class ItemCall:
         self.name = await self.begin()
 
     async def ended(self, charges: Charges) -> None:
-        """Note that the item waits again, if nothing can have been charged."""
+        """Note that the item waits again, if nothing can have been charged; give the call up where the job ends."""
         if charges.at_most == 0:
             await self.put_back()
             self.is_at_stake = False
+            if self.is_ending():
+                self.scope.cancel()
 
     def give_up(self) -> None:
         """End the call, unless it may have been paid for."""
