@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pacing import found, refuse, send, use
 
@@ -115,6 +115,7 @@ HAPPENINGS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(happenings=HAPPENINGS, per_minute=st.none() | st.floats(1 / 60, 1e6), backoff=st.sampled_from([0, 0.5, 1, 100]))
 def test_whatever_happens(happenings, per_minute, backoff):
     """In any order of events, and though the clock goes back a little: waits are finite, a hold is kept, a limit that
