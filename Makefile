@@ -10,9 +10,11 @@ PACKAGES := $(JAVASCRIPT)/node_modules/.package-lock.json
 NPM_INSTALL := npm install --silent --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-timeout=10000
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check -c constraints.txt
 
-BENCHES := pace limit charges calls cancellations hostile
+BENCHES := pace limit charges calls cancellations hostile extract loop_lag
+PEERS := $(VENV)/.peers
+TIME ?= 60
 
-.PHONY: demo test test-httpx2 lint wheel bench-imports $(BENCHES:%=bench-%) clean
+.PHONY: demo test test-httpx2 lint fuzz wheel bench-imports bench-peers $(BENCHES:%=bench-%) clean
 
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
@@ -29,11 +31,17 @@ lint: $(VENV)/.dev ## style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+fuzz: $(VENV)/.fuzz ## a search for replies that are read wrongly, for TIME=60 seconds
+	$(BIN)/python tests/fuzz/extract.py $(VENV)/fuzz/extract -max_total_time=$(TIME)
+
 wheel: $(VENV)/.dev ## dist/*.whl
 	$(PYTHON) -m pip --python $(BIN)/python wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 bench-imports: ## import time beside openai's, in an environment of its own
 	$(PYTHON) benchmarks/imports.py
+
+bench-peers: $(PEERS)/.installed ## pictures from the same server beside other clients, in an environment of their own
+	$(PEERS)/bin/python benchmarks/peers.py
 
 $(BENCHES:%=bench-%): bench-%: $(VENV)/.dev ## what benchmarks/README.md promises: prints its figures, fails when they are missed
 	$(BIN)/python benchmarks/$*.py
@@ -53,6 +61,18 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e '.[cli,emulator,images,dev]'
 	@touch $@ $(VENV)/.demo
+
+# Without the constraints: one peer's command line needs an older library of command lines than ours.
+$(PEERS)/.installed: pyproject.toml benchmarks/peers-requirements.txt | $(BIN)/python
+	$(PYTHON) -m venv --without-pip $(PEERS)
+	$(PYTHON) -m pip --python $(PEERS)/bin/python install --quiet --disable-pip-version-check \
+		-r benchmarks/peers-requirements.txt -e .
+	@touch $@
+
+# Atheris has wheels for Linux only, so it is no part of the development extra.
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(INSTALL) atheris
+	@touch $@
 
 # Only the JavaScript sample's test needs npm, and is skipped without it: that must not keep anyone from the others.
 $(PACKAGES): $(JAVASCRIPT)/package.json $(JAVASCRIPT)/.npmrc

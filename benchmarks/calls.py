@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from random import Random
 from typing import TypeAlias
 
@@ -30,6 +31,7 @@ from nebula_async.engine.call import Caller
 from nebula_async.engine.connections import ConnectionStack
 from nebula_async.engine.fanout import FanOut
 from nebula_async.engine.gate import local_gate
+from nebula_async.engine.reading import WholeReply
 from nebula_async.engine.transport import USER_AGENT, Credentials, Transport
 from nebula_async.events import guarded, log_event
 from nebula_async.keys import find_key
@@ -172,7 +174,7 @@ def engine_run(url: str, caller: Caller) -> Run:
     request = HttpRequest(method="POST", url=url, body=BODY, pictures=1)
 
     async def work(_index: int, _item: int) -> bytes:
-        return (await caller.call(request, keep, is_patient=True)).value
+        return (await caller.call(request, partial(WholeReply, body_of), is_patient=True)).value
 
     async def run(calls: int) -> None:
         async with FanOut(work, range(calls), IN_FLIGHT) as results:
@@ -182,7 +184,7 @@ def engine_run(url: str, caller: Caller) -> Run:
     return run
 
 
-async def keep(reply: Reply) -> bytes:
+async def body_of(reply: Reply) -> bytes:
     """Read a reply as it is."""
     return reply.body
 

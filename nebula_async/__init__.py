@@ -1,5 +1,6 @@
 """The async client and bulk engine for the Nebula Block image API."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nebula_async.charges import Charges
@@ -28,11 +29,15 @@ from nebula_async.errors import (
 )
 from nebula_async.events import Observer
 from nebula_async.images.image import Image
+from nebula_async.images.provenance import Provenance, read_provenance
 from nebula_async.requests import ImageRequest, InferenceRequest
 from nebula_async.results import Failure, Generation, RateLimit
+from nebula_async.sinks.sink import Sink, Writer
 
 if TYPE_CHECKING:
     from nebula_async.bulk.job import BulkJob
+    from nebula_async.sinks.directory import DirectorySink
+    from nebula_async.sinks.memory import MemorySink
 
 __version__ = VERSION
 
@@ -47,6 +52,7 @@ __all__ = [
     "ConfigurationError",
     "ContentPolicyError",
     "DeadlineError",
+    "DirectorySink",
     "DownloadError",
     "Failure",
     "Gate",
@@ -57,27 +63,33 @@ __all__ = [
     "InvalidRequestError",
     "JobError",
     "Limits",
+    "MemorySink",
     "NebulaError",
     "NotFoundError",
     "NotSentError",
     "Observer",
     "OutcomeUnknownError",
     "PermissionDeniedError",
+    "Provenance",
     "QuotaExhaustedError",
     "RateLimit",
     "RateLimitError",
     "RetryPolicy",
     "ServerError",
+    "Sink",
     "Tier",
     "Timeouts",
     "UnusableReplyError",
+    "Writer",
+    "read_provenance",
 ]
+
+_FOR_SOME = {"BulkJob": "bulk.job", "DirectorySink": "sinks.directory", "MemorySink": "sinks.memory"}
+"""What only those need who run jobs or stream into a sink, and where it is."""
 
 
 def __getattr__(name: str) -> Any:
-    """Load what only those need who run jobs, when they first name it."""
-    if name != "BulkJob":
+    """Import what only some need when they first name it."""
+    if name not in _FOR_SOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from nebula_async.bulk.job import BulkJob
-
-    return BulkJob
+    return getattr(import_module(f"{__name__}.{_FOR_SOME[name]}"), name)

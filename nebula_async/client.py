@@ -25,6 +25,7 @@ from nebula_async.engine.download import Downloader
 from nebula_async.engine.fanout import FanOut
 from nebula_async.engine.gate import Gate, Limits, local_gate, shared_gate, workers_for
 from nebula_async.engine.proxy import Proxy
+from nebula_async.engine.reading import WholeReply
 from nebula_async.engine.transport import Credentials, HttpTransport, Transport
 from nebula_async.errors import ConfigurationError, RateLimitError
 from nebula_async.events import Observer, guarded, log_event
@@ -35,6 +36,7 @@ from nebula_async.keys import KeySource, account_of, find_key, hide
 from nebula_async.offload import offload
 from nebula_async.requests import ImageRequest, InferenceRequest, Request
 from nebula_async.results import Failure, Generation
+from nebula_async.sinks.sink import Sink
 
 Item: TypeAlias = str | ImageRequest | InferenceRequest
 Result: TypeAlias = Generation | Failure
@@ -155,7 +157,7 @@ class AsyncNebula:
         return sibling
 
     @overload
-    async def generate(self, prompt: Request, /, *, download: bool = True) -> Generation: ...
+    async def generate(self, prompt: Request, /, *, download: bool = True, sink: Sink | None = None) -> Generation: ...
 
     @overload
     async def generate(
@@ -172,6 +174,7 @@ class AsyncNebula:
         image: PictureSource | None = None,
         mask: PictureSource | None = None,
         download: bool = True,
+        sink: Sink | None = None,
     ) -> Generation: ...
 
     async def generate(
@@ -188,14 +191,17 @@ class AsyncNebula:
         image: PictureSource | None = None,
         mask: PictureSource | None = None,
         download: bool = True,
+        sink: Sink | None = None,
     ) -> Generation:
         """Generate a picture and return it, decoded: from a prompt and the parameters of `ImageRequest`, or from an
         `ImageRequest` or `InferenceRequest`.
 
         A picture that comes as a URL is fetched, with `download=False` it is left there: `download(image)` fetches it
-        within the hour. Raises `InvalidRequestError` before anything is sent, else the `NebulaError` that the call
-        ended with; both say what it may have cost (`charges`) and whether trying again can help (`retryable`).
-        Cancelling the call closes its connection; what was sent by then may have been paid for.
+        within the hour. With a `sink` the picture is streamed into it while it arrives, under the words of its `id`
+        or prompt: `image.stored` says where, and it takes no memory. Raises `InvalidRequestError` before anything
+        is sent, else the `NebulaError` that the call ended with; both say what it may have cost (`charges`) and whether
+        trying again can help (`retryable`). Cancelling the call closes its connection; what was sent by then may have
+        been paid for.
         """
         parameters = {
             "model": model,
@@ -212,7 +218,7 @@ class AsyncNebula:
             value is not None for value in parameters.values()
         ):
             raise TypeError("generate takes a request alone; attrs.evolve(request, …) changes one")
-        return await self.generator.generate(fill_in(prompt, parameters), download=download)
+        return await self.generator.generate(fill_in(prompt, parameters), download=download, sink=sink)
 
     def generate_many(
         self,
@@ -221,6 +227,7 @@ class AsyncNebula:
         concurrency: int | None = None,
         ordered: bool = False,
         download: bool = True,
+        sink: Sink | None = None,
         **shared: Any,
     ) -> FanOut[Item, Result]:
         """Generate many pictures: `async with nebula.generate_many(…) as results`, then `async for result in results`.
@@ -230,12 +237,14 @@ class AsyncNebula:
         the client's own, not raise it. Yields a `Generation` or `Failure` for each, as they finish, or in the order of
         the items; both carry `index` and `request`. One item never raises: throttling is waited out, and only the daily
         quota ends the iteration, after the results of what was taken, with one `RateLimitError` (`is_daily`) and the
-        rest untaken. Leaving the block cancels what is in flight; what was sent by then may have been paid for.
+        rest untaken. With a `sink` pictures are streamed into it, under their index and the words of `id` or prompt:
+        `image.stored` says where. Leaving the block cancels what is in flight; what was sent by then may have been paid
+        for.
         """
         _refuse_one(prompts_or_requests)
         check_shared(shared)
         workers = workers_for(self.config, concurrency)
-        work = partial(self.generator.result, shared, download=download)
+        work = partial(self.generator.result, shared, download=download, sink=sink)
         return FanOut(work, prompts_or_requests, workers, ordered, end_of_day)
 
     async def generate_all(
@@ -244,6 +253,7 @@ class AsyncNebula:
         *,
         concurrency: int | None = None,
         download: bool = True,
+        sink: Sink | None = None,
         **shared: Any,
     ) -> list[Result]:
         """Generate many pictures and return all results in the order of the items, however they end.
@@ -253,7 +263,9 @@ class AsyncNebula:
         """
         items = await _listed(prompts_or_requests)
         found: dict[int, Result] = {}
-        async with self.generate_many(items, concurrency=concurrency, download=download, **shared) as results:
+        async with self.generate_many(
+            items, concurrency=concurrency, download=download, sink=sink, **shared
+        ) as results:
             try:
                 async for result in results:
                     found[result.index] = result
@@ -297,7 +309,7 @@ class AsyncNebula:
         async def parse(reply: Reply) -> Value:
             return await offload(read, reply)
 
-        return (await self._caller.call(request, parse)).value
+        return (await self._caller.call(request, partial(WholeReply, parse))).value
 
 
 def _timeouts(config: Config, given: float | Timeouts | None) -> Timeouts | None:

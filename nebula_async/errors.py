@@ -6,6 +6,7 @@ NebulaError
 ├── NotSentError                the request never left: no connection
 ├── OutcomeUnknownError         it left, and no complete answer came back
 ├── UnusableReplyError          paid for, and the answer cannot be used
+├── SinkError                   paid for, and the sink did not keep it
 ├── DownloadError               paid for, and the picture's URL does not give it
 ├── DeadlineError               (also a TimeoutError) the total time of the call is over
 ├── APIStatusError              the API answered with an error
@@ -71,6 +72,14 @@ class OutcomeUnknownError(NebulaError):
 
 class UnusableReplyError(NebulaError):
     """The API answered with success, and the answer holds no usable picture: it was paid for, and is not repeated."""
+
+
+class SinkError(NebulaError):
+    """The picture was made and paid for, and the sink that should have kept it failed: `__cause__` is its own error.
+
+    Nothing of the picture is left, but for those of the same reply that were stored before. The request
+    is not repeated.
+    """
 
 
 @define(slots=False)

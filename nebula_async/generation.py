@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import partial
 from os import PathLike
 from typing import Any, TypeAlias
 
 import anyio
-import anyio.to_thread
-import pybase64
 from attrs import evolve, field, frozen
 
 from nebula_async.api import inference, serverless
 from nebula_async.api.catalog import Model, find_conflict, find_problems, price_of, with_seed
 from nebula_async.api.headers import read_rate_limit, read_request_id
-from nebula_async.api.messages import HttpRequest, Reply
-from nebula_async.api.replies import Answer, read_reply
+from nebula_async.api.messages import HttpRequest
+from nebula_async.api.replies import Answer
+from nebula_async.arrival import AnswerArrival
 from nebula_async.charges import Charges
 from nebula_async.checks import shown
 from nebula_async.config import Config
@@ -32,11 +31,12 @@ from nebula_async.errors import (
     InvalidRequestError,
     NebulaError,
     RateLimitError,
+    SinkError,
     without_frames,
 )
 from nebula_async.events import Abandoned, Failed, Generated, ParameterIgnored
 from nebula_async.images.sources import read_sources
-from nebula_async.offload import offload
+from nebula_async.images.uploads import Held, Picture
 from nebula_async.requests import (
     DIALECTS,
     ImageRequest,
@@ -45,10 +45,13 @@ from nebula_async.requests import (
     field_names,
     read_request,
 )
-from nebula_async.results import Failure, Generation
+from nebula_async.results import Failure, Generation, with_provenance
+from nebula_async.sinks.keeping import Backlog, InMemory, IntoSink, Keeping, in_memory
+from nebula_async.sinks.names import key_of, relative_key
+from nebula_async.sinks.sink import Sink
 
-Pictures: TypeAlias = dict[str, bytes]
-"""The pictures of a request by field, as they were given."""
+Pictures: TypeAlias = tuple[Picture, ...]
+"""The pictures of a request, checked and ready to be sent."""
 
 MOST_TOLD = 1_000
 """A job of a hundred thousand requests says each problem once."""
@@ -62,6 +65,7 @@ class Generator:
     delivery: Delivery
     told: set[str] = field(factory=set)
     prices: dict[str, Decimal] = field(factory=dict)
+    backlog: Backlog = field(factory=Backlog)
 
     async def generate(
         self,
@@ -69,24 +73,35 @@ class Generator:
         *,
         index: int = 0,
         download: bool = True,
+        sink: Sink | None = None,
         is_patient: bool = False,
         journal: AttemptJournal = NO_JOURNAL,
         breaker: Breaker | None = None,
     ) -> Generation:
-        """Generate the pictures of a request; observers hear how it ended. Raises the `NebulaError` of the call."""
+        """Generate the pictures of a request; observers hear how it ended. Raises the `NebulaError` of the call.
+
+        With a `sink` they are streamed into it: those of one of many under its index, of another under its words.
+        """
+        key = relative_key(index, request.prompt, request.id) if is_patient else key_of(request.prompt, request.id)
+        keep = partial(self._keeping, sink, key)
         started, total = anyio.current_time(), self.caller.config.timeouts.total
         try:
             prepared = self._prepare(request)
             pictures = await self._read_pictures(prepared)
-            outgoing = await self._encode(prepared, pictures)
+            outgoing = _encode(prepared, self.caller.config, pictures)
             left = started + total - anyio.current_time()
             done = await self.caller.call(
-                outgoing, _reader(outgoing), seconds=left, is_patient=is_patient, journal=journal, breaker=breaker
+                outgoing,
+                lambda: AnswerArrival(outgoing.pictures, keep()),
+                seconds=left,
+                is_patient=is_patient,
+                journal=journal,
+                breaker=breaker,
             )
             generation = self._generation(_with_bytes(prepared, pictures), index, done)
             if download:
                 left = started + total - anyio.current_time()
-                generation = await self.deliver(generation, seconds=total if is_patient else left)
+                generation = await self.deliver(generation, seconds=total if is_patient else left, keep=keep)
         except NebulaError as error:
             self.caller.notify(_failed(request, error, anyio.current_time() - started))
             raise
@@ -102,12 +117,19 @@ class Generator:
         *,
         breaker: Breaker | None = None,
         download: bool = True,
+        sink: Sink | None = None,
     ) -> Generation | Failure:
         """Generate the pictures of one item of many: it waits for the rate limit, and its failure is a value."""
         try:
             request = fill_in(item, parameters)
             return await self.generate(
-                request, index=index, download=download, is_patient=True, journal=journal, breaker=breaker
+                request,
+                index=index,
+                download=download,
+                sink=sink,
+                is_patient=True,
+                journal=journal,
+                breaker=breaker,
             )
         except NebulaError as error:
             return Failure(request=likeness(item, parameters), error=without_frames(error), index=index)
@@ -144,19 +166,18 @@ class Generator:
 
     async def _read_pictures(self, request: Request) -> Pictures:
         if isinstance(request, InferenceRequest) or request.image is None:
-            return {}
+            return ()
         total = self.caller.config.timeouts.total
         with anyio.move_on_after(total):  # the thread of a source that never ends is left to itself
-            return await anyio.to_thread.run_sync(read_sources, request.image, request.mask, abandon_on_cancel=True)
+            return await read_sources(request.image, request.mask)
         raise DeadlineError(f"the given pictures could not be read within {total:g} s; nothing was sent")
 
-    async def _encode(self, request: Request, pictures: Pictures) -> HttpRequest:
-        config = self.caller.config
-        return await offload(_encode, request, config, pictures) if pictures else _encode(request, config, {})
+    def _keeping(self, sink: Sink | None, key: str, number: int = 0) -> Keeping:
+        return InMemory() if sink is None else IntoSink(sink, f"{key}-{number}" if number else key, self.backlog)
 
     def _generation(self, request: Request, index: int, done: Completed[Answer]) -> Generation:
         answer, price = done.value, self.price_of(request.model)
-        return Generation(
+        generation = Generation(
             request=request,
             images=answer.images,
             index=index,
@@ -172,24 +193,28 @@ class Generator:
             rate_limit=read_rate_limit(done.headers, now=time.time()),
             missing=answer.missing,
         )
+        return with_provenance(generation)
 
-    async def deliver(self, generation: Generation, *, seconds: float) -> Generation:
-        """Return a generation with the bytes of its pictures; those that cannot be fetched count as missing.
+    async def deliver(
+        self, generation: Generation, *, seconds: float, keep: Callable[[int], Keeping] = in_memory
+    ) -> Generation:
+        """Return a generation with the bytes of its pictures, kept where `keep` says; those that cannot be fetched
+        count as missing.
 
-        Raises `DownloadError`, with what the call cost, where no picture has bytes.
+        Raises `DownloadError`, with what the call cost, where no picture is here, and `SinkError`.
         """
-        if all(image.data is not None for image in generation.images):
+        if all(image.is_here for image in generation.images):
             return generation
         sums: dict[str, Any] = {"attempts": generation.attempts, "charges": generation.charges}
         try:
-            images = await self.delivery.fetch_all(generation.images, self.caller.config, seconds=seconds)
-        except DownloadError as error:
+            images = await self.delivery.fetch_all(generation.images, self.caller.config, seconds=seconds, keep=keep)
+        except (DownloadError, SinkError) as error:
             key, request_id = generation.idempotency_key, generation.request_id
             raise evolve(error, **sums, idempotency_key=key, request_id=request_id) from error.__cause__
         except anyio.get_cancelled_exc_class():
             self.caller.notify(Abandoned(call=generation.idempotency_key or "", **sums))
             raise
-        lost = sum(image.data is None for image in images)
+        lost = sum(not image.is_here for image in images)
         return evolve(generation, images=images, missing=generation.missing + lost)
 
 
@@ -237,23 +262,17 @@ def _encode(request: Request, config: Config, pictures: Pictures) -> HttpRequest
     url = config.url_of(request.dialect)
     if isinstance(request, InferenceRequest):
         return inference.encode_request(request, inference_url=url)
-    texts = {name: pybase64.b64encode_as_string(data) for name, data in pictures.items()}
-    return serverless.encode_request(request, base_url=url, model_field=config.model_field, pictures=texts)
+    return serverless.encode_request(request, base_url=url, model_field=config.model_field, pictures=pictures)
 
 
 def _with_bytes(request: Request, pictures: Pictures) -> Request:
     """Return the request with the bytes that were sent in place of open files and the like, which do not keep."""
     sent: dict[str, Any] = {
-        name: data for name, data in pictures.items() if not isinstance(getattr(request, name), (str, PathLike, bytes))
+        picture.name: picture.content.data
+        for picture in pictures
+        if isinstance(picture.content, Held) and not isinstance(getattr(request, picture.name), (str, PathLike, bytes))
     }
     return evolve(request, **sent)
-
-
-def _reader(outgoing: HttpRequest) -> Callable[[Reply], Awaitable[Answer]]:
-    async def read(reply: Reply) -> Answer:
-        return await offload(partial(read_reply, reply, asked=outgoing.pictures, now=time.time()))
-
-    return read
 
 
 def _generated(generation: Generation, seconds: float) -> Generated:

@@ -1,4 +1,4 @@
-"""CPU work beside the event loop, on at most two threads for each loop."""
+"""Work beside the event loop: for the CPU and for disks, each on at most two threads for each loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ Arguments = TypeVarTuple("Arguments")
 
 THREADS = 2
 
-_limiters: RunVar[anyio.CapacityLimiter] = RunVar("nebula_async_offload")
+_cpu: RunVar[anyio.CapacityLimiter] = RunVar("nebula_async_cpu")
+_disk: RunVar[anyio.CapacityLimiter] = RunVar("nebula_async_disk")
 
 
 async def offload(work: Callable[[*Arguments], Value], *arguments: *Arguments) -> Value:
@@ -21,13 +22,22 @@ async def offload(work: Callable[[*Arguments], Value], *arguments: *Arguments) -
 
     A cancelled caller waits for the work to end: it cannot be interrupted, and takes milliseconds.
     """
-    return await anyio.to_thread.run_sync(work, *arguments, limiter=_limiter())
+    return await anyio.to_thread.run_sync(work, *arguments, limiter=_limiter(_cpu))
 
 
-def _limiter() -> anyio.CapacityLimiter:
+async def on_disk(work: Callable[[*Arguments], Value], *arguments: *Arguments) -> Value:
+    """Run `work(*arguments)`, which may wait for a disk, in a thread, and return what it returns.
+
+    The threads are not those of `offload`: a disk that hangs holds up nothing that does without it. A caller whose
+    scope is cancelled waits for the work to end; a native cancellation of asyncio leaves it working.
+    """
+    return await anyio.to_thread.run_sync(work, *arguments, limiter=_limiter(_disk))
+
+
+def _limiter(limiters: RunVar[anyio.CapacityLimiter]) -> anyio.CapacityLimiter:
     try:
-        return _limiters.get()
+        return limiters.get()
     except LookupError:
         limiter = anyio.CapacityLimiter(THREADS)
-        _limiters.set(limiter)
+        limiters.set(limiter)
         return limiter

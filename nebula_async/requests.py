@@ -11,7 +11,7 @@ from attrs import Attribute, asdict, field, fields, frozen
 
 from nebula_async.checks import MAX_SHOWN, Checks, shown
 from nebula_async.errors import InvalidRequestError
-from nebula_async.images.sources import PictureSource, as_text, is_source
+from nebula_async.images.sources import KINDS, PictureSource, as_text, is_source
 
 check = Checks(InvalidRequestError)
 
@@ -33,8 +33,7 @@ ResponseFormat: TypeAlias = Literal["url", "b64_json"]
 
 def _check_source(_request: object, attribute: Attribute[Any], value: object) -> None:
     if value is not None and not is_source(value):
-        allowed = "a path, bytes, a binary file or a PIL image"
-        raise InvalidRequestError(f"{attribute.name} must be {allowed}; got {shown(value)}")
+        raise InvalidRequestError(f"{attribute.name} must be {KINDS}; got {shown(value)}")
 
 
 def _check_mask(request: ImageRequest, _attribute: Attribute[Any], mask: object) -> None:
@@ -86,9 +85,9 @@ class ImageRequest:
     """One picture of the serverless API: `ImageRequest("a flying cat", model="black-forest-labs/FLUX.1-schnell")`.
 
     `None` leaves a field out. Sizes are in pixels. `image` (and `mask`: white is repainted, black is kept) is a path,
-    bytes, a binary file or a PIL image. `id` names the request in results and is not sent; `extra` passes fields that
-    this library does not know. Raises `InvalidRequestError` naming the field, what was given and what is allowed. The
-    API documents no ranges: those here only catch what cannot be meant.
+    bytes, a binary file, a PIL image or an async iterator of bytes. `id` names the request in results and is not sent;
+    `extra` passes fields that this library does not know. Raises `InvalidRequestError` naming the field, what was given
+    and what is allowed. The API documents no ranges: those here only catch what cannot be meant.
     """
 
     dialect: ClassVar[str] = "serverless"

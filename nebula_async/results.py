@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from nebula_async.charges import Charges
 from nebula_async.errors import NebulaError
 from nebula_async.images.image import Image
-from nebula_async.requests import Request
+from nebula_async.images.provenance import Provenance
+from nebula_async.requests import InferenceRequest, Request
 
 
 @frozen(kw_only=True)
@@ -64,3 +66,26 @@ class Failure:
     request: Request
     error: NebulaError
     index: int = 0
+
+
+def with_provenance(generation: Generation) -> Generation:
+    """Return a generation made just now, whose pictures know how they were made; no file says so before it is asked."""
+    cost = None if generation.cost is None else generation.cost / len(generation.images)
+    provenance = Provenance(
+        **describe_request(generation.request),
+        model=generation.model,
+        inference_seconds=generation.inference_seconds,
+        request_id=generation.request_id,
+        cost=None if cost is None else f"{cost:f}",
+        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+    return evolve(generation, images=tuple(evolve(image, provenance=provenance) for image in generation.images))
+
+
+def describe_request(request: Request) -> dict[str, Any]:
+    """Return what a `Provenance` says of a request: its plain fields, and apart from them the pictures handed in."""
+    if isinstance(request, InferenceRequest) or request.image is None:
+        return {"request": request.to_dict(), "inputs": {}}
+    handed = {"image": request.image} | ({} if request.mask is None else {"mask": request.mask})
+    inputs = {name: source.content if isinstance(source, Image) else source for name, source in handed.items()}
+    return {"request": evolve(request, image=None, mask=None).to_dict(), "inputs": inputs}

@@ -304,9 +304,11 @@ class NebulaClient:
         sibling._nebula = self._nebula.with_options(**changes)
         return sibling
 
-    def save(self, image: Image, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+    def save(
+        self, image: Image, path: str | PathLike[str], *, overwrite: bool = False, provenance: bool = False
+    ) -> Path:
         """Write a picture to a file and return its path, as `Image.save` does."""
-        return self._run(partial(image.save, path, overwrite=overwrite))
+        return self._run(partial(image.save, path, overwrite=overwrite, provenance=provenance))
 
     def _run(self, work: Callable[[], Awaitable[Value]]) -> Value:
         return self._loop.thread().run(work)

@@ -345,9 +345,9 @@ def test_the_keywords_of_generate_are_the_fields_of_a_request():
     ]
 
     assert 3 == len(forms)
-    assert fields == forms[0].keys() - {"self", "download"}
-    assert {"prompt"} == forms[1].keys() - {"self", "download"}
-    assert fields == forms[2].keys() - {"self", "download"}
+    assert fields == forms[0].keys() - {"self", "download", "sink"}
+    assert {"prompt"} == forms[1].keys() - {"self", "download", "sink"}
+    assert fields == forms[2].keys() - {"self", "download", "sink"}
     for name in fields - {"prompt"}:
         assert inspect.Parameter.KEYWORD_ONLY is forms[0][name].kind is forms[2][name].kind
         assert attrs.fields_dict(ImageRequest)[name].default in (forms[0][name].default, attrs.NOTHING)

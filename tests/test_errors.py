@@ -11,8 +11,9 @@ import pytest
 from nebula_async import errors
 from nebula_async.api.envelope import read_error
 from nebula_async.api.messages import Reply
-from nebula_async.api.replies import read_reply
+from nebula_async.api.replies import AnswerReader
 from nebula_async.charges import Charges
+from nebula_async.images.arriving import ArrivingPicture
 from nebula_async.images.image import Image
 
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
@@ -109,6 +110,13 @@ def test_errors_keep_their_identity(kind):
     assert len({kind("x"), kind("x")}) == 2
 
 
+def read(reply: Reply) -> None:
+    """Read a reply that came in one piece."""
+    reader = AnswerReader(ArrivingPicture)
+    reader.feed(reply.body)
+    reader.finish(reply, asked=1, now=0)
+
+
 @pytest.mark.parametrize(
     "body", [b"\x89PNG\r\n\x1a\n\x00", b'{"detail": [{"msg": "x"}]}', b'{"data": [{"b64_json": "QQ=="}]}']
 )
@@ -116,7 +124,7 @@ def test_no_error_holds_bytes(body):
     """What a reply was made of never travels in its error: only text, numbers and decoded JSON do."""
     broken = Reply(status=500, body=body)
     with pytest.raises(errors.UnusableReplyError) as unusable:
-        read_reply(Reply(status=200, body=body), asked=1, now=0)
+        read(Reply(status=200, body=body))
     for error in (read_error(broken, now=0), unusable.value):
         assert "\\x" not in repr(error)
         assert not any(isinstance(value, bytes) for value in attrs.asdict(error).values())

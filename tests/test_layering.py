@@ -28,6 +28,7 @@ FLOORS = {
     "api": 3,
     "engine": 4,
     "sinks": 5,
+    "arrival": 6,
     "generation": 6,
     "delivery": 6,
     "client": 6,
@@ -50,8 +51,13 @@ LAZY = {"images/image.py": {"PIL", "numpy"}, "engine/tls.py": {"certifi"}}
 
 OWNERS = {
     "httpx": {"engine/transport.py", "engine/connections.py"},
-    "httpcore": {"engine/transport.py", "engine/connections.py"},
-    "asyncio": {"engine/connections.py"},
+    "httpcore": {
+        "engine/transport.py",
+        "engine/connections.py",
+        "engine/wire_stream.py",
+        "engine/asyncio_sockets.py",
+    },
+    "asyncio": {"engine/asyncio_sockets.py"},
     "sqlite3": {"bulk/ledger.py"},
 }
 

@@ -19,10 +19,10 @@ ROOT = Path(__file__).parent.parent
 
 PUBLIC = """
     APIStatusError AsyncNebula AuthenticationError BadRequestError BulkJob Charges Config ConfigurationError
-    ContentPolicyError DeadlineError DownloadError Failure Gate Generation Image ImageRequest InferenceRequest
-    InvalidRequestError JobError Limits NebulaError NotFoundError NotSentError Observer OutcomeUnknownError
-    PermissionDeniedError QuotaExhaustedError RateLimit RateLimitError RetryPolicy ServerError Tier Timeouts
-    UnusableReplyError
+    ContentPolicyError DeadlineError DirectorySink DownloadError Failure Gate Generation Image ImageRequest
+    InferenceRequest InvalidRequestError JobError Limits MemorySink NebulaError NotFoundError NotSentError Observer
+    OutcomeUnknownError PermissionDeniedError Provenance QuotaExhaustedError RateLimit RateLimitError RetryPolicy ServerError Sink
+    Tier Timeouts UnusableReplyError Writer read_provenance
 """
 
 

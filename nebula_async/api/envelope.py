@@ -9,7 +9,6 @@ from typing import Any
 
 from attrs import frozen
 
-from nebula_async.api.extract import flat_enough, parse_json
 from nebula_async.api.headers import read_delay, read_request_id
 from nebula_async.api.messages import Reply
 from nebula_async.errors import (
@@ -86,7 +85,11 @@ class ErrorBody:
 
 def read_error(reply: Reply, *, now: float) -> APIStatusError:
     """Return the exception for an error reply; `now` is the wall clock in seconds, for dates in headers."""
-    body = read_body(reply.body)
+    return error_of(read_body(reply.body), reply, now=now)
+
+
+def error_of(body: ErrorBody, reply: Reply, *, now: float) -> APIStatusError:
+    """Return the exception for a reply whose body says this."""
     kind = kind_of(body.code, reply.status)
     delay = read_delay(reply.headers, now=now)
     return kind(
@@ -126,10 +129,18 @@ def is_error(parsed: object) -> bool:
 
 def read_body(body: bytes) -> ErrorBody:
     """Read any of the known envelopes; anything else is an `ErrorBody` that knows nothing."""
+    from nebula_async.api.extract import parse_json  # its patterns take milliseconds to compile
+
     try:
-        parsed = parse_json(body[:MAX_BODY])
+        return read_envelope(parse_json(body[:MAX_BODY]))
     except ValueError:
         return ErrorBody()
+
+
+def read_envelope(parsed: object) -> ErrorBody:
+    """Read any of the known envelopes from the JSON of a body."""
+    from nebula_async.api.extract import flat_enough  # as above
+
     if not isinstance(parsed, Mapping):
         return ErrorBody()
     error = parsed.get("error")

@@ -164,13 +164,13 @@ _MONTHS = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep
 _MONTH = rb"(?P<month>(?i:" + b"|".join(_MONTHS) + rb"))"
 _TIME = rb"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
 _DATES = (
-    re.compile(rb"[A-Za-z]{3,9}, (?P<day>\d\d?)[ -]" + _MONTH + rb"[ -](?P<year>\d{4}|\d\d) " + _TIME + rb"( GMT)?"),
-    re.compile(rb"[A-Za-z]{3} " + _MONTH + rb" (?P<day>[ \d]\d) " + _TIME + rb" (?P<year>\d{4})( GMT)?"),
+    rb"[A-Za-z]{3,9}, (?P<day>\d\d?)[ -]" + _MONTH + rb"[ -](?P<year>\d{4}|\d\d) " + _TIME + rb"( GMT)?",
+    rb"[A-Za-z]{3} " + _MONTH + rb" (?P<day>[ \d]\d) " + _TIME + rb" (?P<year>\d{4})( GMT)?",
 )
 
 
 def _date(value: bytes) -> float | None:
-    found = next((match for form in _DATES if (match := form.fullmatch(value))), None)
+    found = next((match for form in _DATES if (match := re.fullmatch(form, value))), None)
     if found is None:
         return None
     day, hour, minute, second = map(int, found.group("day", "hour", "minute", "second"))
@@ -188,15 +188,15 @@ def _year(digits: bytes) -> int:
     return year + (1900 if year >= 70 else 2000)  # RFC 850 gave two digits
 
 
-# RateLimit lists: a list with any error counts as not there.
+# RateLimit lists: a list with any error counts as not there. (`re` compiles these and the dates at their first use.)
 
 _STRING = rb'"(?:[ !#-\[\]-~]|\\["\\])*"'
 _TOKEN = rb"[A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*"
 _BARE = rb"-?[0-9]{1,15}(?:\.[0-9]{1,3})?|\?[01]|:[A-Za-z0-9+/=]*:|" + _STRING + rb"|" + _TOKEN
-_PARAMETER = re.compile(rb"; *([a-z*][a-z0-9_.*-]*)(?:=(" + _BARE + rb"))?")
-_ITEM = re.compile(
+_PARAMETER = rb"; *([a-z*][a-z0-9_.*-]*)(?:=(" + _BARE + rb"))?"
+_ITEM = (
     rb"(?P<name>" + _STRING + rb"|" + _TOKEN + rb")"
-    rb"(?P<parameters>(?:" + _PARAMETER.pattern + rb")*)"
+    rb"(?P<parameters>(?:" + _PARAMETER + rb")*)"
     rb"(?:[ \t]*,[ \t]*(?!\Z)|\Z)"
 )
 
@@ -236,10 +236,10 @@ def _list(values: _Values, name: bytes) -> Sequence[tuple[bytes, Mapping[bytes, 
 
 
 def _items(text: bytes) -> Iterator[tuple[bytes, Mapping[bytes, bytes]]]:
-    at = 0
+    at, form = 0, re.compile(_ITEM)
     while at < len(text):
-        item = _ITEM.match(text, at)
+        item = form.match(text, at)
         if item is None:
             raise ValueError
-        yield item["name"], dict(_PARAMETER.findall(item["parameters"]))
+        yield item["name"], dict(re.findall(_PARAMETER, item["parameters"]))
         at = item.end()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import cattrs
@@ -12,23 +13,33 @@ from cattrs.gen import make_dict_unstructure_fn, override
 
 from nebula_async.api.messages import HttpRequest
 from nebula_async.errors import InvalidRequestError
+from nebula_async.images.uploads import Picture, Upload
 from nebula_async.requests import DIALECTS, PICTURE_FIELDS, Request, field_names
 
 MAX_REQUEST_BYTES = 64 * 2**20
 
 
-def post(
-    url: str, request: Request, model_field: str = "model", pictures: Mapping[str, str] | None = None
-) -> HttpRequest:
-    """Return the POST of a request's fields; `pictures` holds the base64 of its pictures.
+def post(url: str, request: Request, model_field: str = "model", pictures: Sequence[Picture] = ()) -> HttpRequest:
+    """Return the POST of a request's fields, and of these pictures as base64, which are read while they are sent.
 
     Raises `InvalidRequestError` for a body over 64 MiB.
     """
-    given = {**_fields(request.dialect, model_field)(request), **(pictures or {}), **(request.extra or {})}
-    body = json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    if len(body) > MAX_REQUEST_BYTES:
-        raise InvalidRequestError(f"the request has {len(body)} bytes; at most {MAX_REQUEST_BYTES} are sent")
-    return HttpRequest(method="POST", url=url, body=body, pictures=request.pictures)
+    opening = b"{" + _members(_fields(request.dialect, model_field)(request))
+    closing = b"".join(b"," + _members({name: value}) for name, value in (request.extra or {}).items()) + b"}"
+    body = Upload((opening, *chain.from_iterable(map(_member, pictures)), closing)) if pictures else opening + closing
+    sent = HttpRequest(method="POST", url=url, body=body, pictures=request.pictures)
+    if sent.size > MAX_REQUEST_BYTES:
+        raise InvalidRequestError(f"the request has {sent.size} bytes; at most {MAX_REQUEST_BYTES} are sent")
+    return sent
+
+
+def _members(given: Mapping[str, Any]) -> bytes:
+    """Return the JSON of an object without its braces."""
+    return json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()[1:-1]
+
+
+def _member(picture: Picture) -> tuple[bytes | Picture, ...]:
+    return b',"%s":"' % picture.name.encode(), picture, b'"'
 
 
 @cache

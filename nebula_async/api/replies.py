@@ -7,19 +7,22 @@ shapes of older servers (the vendor's pages "Generate Serverless Images" and "Im
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import cattrs
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 
-from nebula_async.api.envelope import is_error, is_known, read_error
-from nebula_async.api.extract import cut_pictures, decode_base64, flat_enough, parse_json
+from nebula_async.api.base64_stream import PictureWriter
+from nebula_async.api.envelope import error_of, is_error, is_known, read_envelope
+from nebula_async.api.extract import Cut, Extractor, flat_enough, parse_json
 from nebula_async.api.headers import read_request_id
 from nebula_async.api.messages import Reply
 from nebula_async.errors import NebulaError, UnusableReplyError
-from nebula_async.images.image import Image, read_image
+from nebula_async.images.image import Image
+
+P = TypeVar("P", bound="Picture")
 
 URL_LIFETIME = timedelta(hours=1)
 """How long the inference API's URLs are documented to be valid after generation."""
@@ -75,30 +78,59 @@ class Answer:
     missing: int = 0
 
 
-def read_reply(reply: Reply, *, asked: int, now: float) -> Answer:
-    """Read a 2xx reply of any documented or observed shape, decoding its pictures. Blocks: call it beside the loop.
+class Picture(PictureWriter, Protocol):
+    """Takes the bytes of one picture of a reply."""
 
-    Raises the API's own error where the body says that the request failed, else `UnusableReplyError` for a body
-    without one usable picture.
+    def image(self) -> Image:
+        """Return the picture, at its end. Raises `ValueError` for what is no whole picture."""
+        ...
+
+
+@define(eq=False)
+class AnswerReader(Generic[P]):
+    """Reads a 2xx reply of any documented or observed shape while it arrives; `open_picture` makes what each of its
+    pictures is decoded into.
     """
-    try:
-        cut = cut_pictures(reply.body)
-    except ValueError as error:
-        raise unusable(reply, f"the reply is no JSON that can be read: {error}") from error
-    said = evolve(reply, body=cut.json)
-    body = parsed_object(said)
-    if is_error(body):
-        raise _failure(said, now)
-    entries = sorted(picture_entries(body), key=lambda entry: -1 if entry.index is None else entry.index)
-    images, problems = _decoded(entries, cut.pictures, expires_at=datetime.fromtimestamp(now, UTC) + URL_LIFETIME)
-    if not images:
-        raise unusable(reply, f"the reply holds no usable picture: {problems[0] if problems else 'none in it'}")
-    return Answer(
-        facts=_facts(body),
-        images=tuple(images),
-        inference_seconds=_finite((entries[0].timings or {}).get("inference")),
-        missing=max(asked - len(images), 0),
-    )
+
+    open_picture: Callable[[], P]
+    _extractor: Extractor[P] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._extractor = Extractor(self.open_picture)
+
+    def feed(self, piece: bytes | memoryview, /) -> None:
+        """Take the next piece of the body. Never raises: `finish` tells what is wrong."""
+        self._extractor.feed(piece)
+
+    @property
+    def json_bytes(self) -> int:
+        """How much JSON there is beside the pictures."""
+        return self._extractor.json_bytes
+
+    def finish(self, reply: Reply, *, asked: int, now: float) -> Answer:
+        """Return what the reply says; its body was fed. Blocks where there is much JSON beside the pictures.
+
+        Raises the API's own error where the body says that the request failed, else `UnusableReplyError` for a body
+        without one usable picture.
+        """
+        try:
+            extracted = self._extractor.finish()
+        except ValueError as error:
+            raise unusable(reply, f"the reply is no JSON that can be read: {error}") from error
+        body = _object(reply, extracted.value)
+        if is_error(body):
+            raise _failure(reply, body, now)
+        entries = sorted(picture_entries(body), key=lambda entry: -1 if entry.index is None else entry.index)
+        until = datetime.fromtimestamp(now, UTC) + URL_LIFETIME
+        images, problems = _images(entries, extracted.pictures, expires_at=until)
+        if not images:
+            raise unusable(reply, f"the reply holds no usable picture: {problems[0] if problems else 'none in it'}")
+        return Answer(
+            facts=_facts(body),
+            images=tuple(images),
+            inference_seconds=_finite((entries[0].timings or {}).get("inference")),
+            missing=max(asked - len(images), 0),
+        )
 
 
 def _facts(body: Mapping[str, Any]) -> Facts:
@@ -109,9 +141,9 @@ def _facts(body: Mapping[str, Any]) -> Facts:
     return evolve(facts, usage=flat_enough(facts.usage))
 
 
-def _failure(reply: Reply, now: float) -> NebulaError:
+def _failure(reply: Reply, body: Mapping[str, Any], now: float) -> NebulaError:
     """Return the API's own error where its code is known; with any other, the picture counts as paid for."""
-    error = read_error(reply, now=now)
+    error = error_of(read_envelope(body), reply, now=now)
     if is_known(error.code):
         return error
     return unusable(reply, f"success in the status, failure in the body: {error}", error.details)
@@ -141,16 +173,19 @@ def picture_entries(body: Mapping[str, Any]) -> list[Entry]:
 def parsed_object(reply: Reply) -> Mapping[str, Any]:
     """Return the JSON object that a reply is. Raises `UnusableReplyError`."""
     try:
-        body = parse_json(reply.body)
+        return _object(reply, parse_json(reply.body))
     except ValueError as error:
         raise unusable(reply, f"the reply is no JSON: {error}") from error
-    if not isinstance(body, Mapping):
-        raise unusable(reply, f"the reply is no JSON object but a {type(body).__name__}")
-    return body
 
 
-def _decoded(
-    entries: list[Entry], pictures: Mapping[str, memoryview], *, expires_at: datetime
+def _object(reply: Reply, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise unusable(reply, f"the reply is no JSON object but a {type(value).__name__}")
+    return value
+
+
+def _images(
+    entries: list[Entry], pictures: Mapping[str, Cut[P]], *, expires_at: datetime
 ) -> tuple[list[Image], list[str]]:
     images, problems = [], []
     for entry in entries:
@@ -161,13 +196,19 @@ def _decoded(
     return images, problems
 
 
-def _image(entry: Entry, pictures: Mapping[str, memoryview], expires_at: datetime) -> Image:
+def _image(entry: Entry, pictures: Mapping[str, Cut[P]], expires_at: datetime) -> Image:
     problem = ValueError("it has neither b64_json nor a URL")
     if entry.b64_json:
         try:
-            return read_image(decode_base64(pictures.get(entry.b64_json, entry.b64_json)))
+            return _cut_image(pictures[entry.b64_json])
         except ValueError as error:
             problem = error
     if entry.url:
         return Image(url=entry.url, expires_at=expires_at)
     raise problem
+
+
+def _cut_image(cut: Cut[P]) -> Image:
+    if cut.problem is not None or cut.writer is None:
+        raise ValueError(cut.problem)
+    return cut.writer.image()

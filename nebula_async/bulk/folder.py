@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -91,16 +91,25 @@ class JobFolder:
         """Return how many pictures were stored for an item, under the name and those made of it."""
         return sum(1 for _ in itertools.takewhile(lambda copy: any(self._files(copy)), _copies(name)))
 
-    async def store(self, name: str, images: tuple[Image, ...]) -> str:
-        """Store the pictures of an item, the first one last under the name itself; return its path.
+    def file_name(self, path: str) -> str:
+        """Return the path of a picture relative to the folder of all pictures, as the metadata name it."""
+        return path.removeprefix("images/")
+
+    def pictures_of(self, path: str, pictures: int) -> list[str]:
+        """Return the paths of an item's pictures, of which `path` is the first; the file names of others follow it."""
+        name = path.rpartition(".")[0]
+        others = (next(self._files(f"{name}-{copy}"), None) for copy in range(1, pictures))
+        return [path, *(other.relative_to(self.path).as_posix() for other in others if other is not None)]
+
+    async def store(self, name: str, images: Sequence[Image]) -> list[str]:
+        """Store the pictures of an item, the first one last under the name itself; return the path of each.
 
         No other file is replaced: where one has come to the name, the next free one is taken. Raises `OSError`.
         """
         self._check()
-        for copy, image in enumerate(images[1:], 1):
-            await self._store(_copies(f"{name}-{copy}"), image)
-        path = await self._store(_copies(name), images[0])
-        return path.relative_to(self.path).as_posix()
+        others = [await self._store(_copies(f"{name}-{copy}"), image) for copy, image in enumerate(images[1:], 1)]
+        first = await self._store(_copies(name), images[0])
+        return [path.relative_to(self.path).as_posix() for path in (first, *others)]
 
     async def _store(self, names: Iterator[str], image: Image) -> Path:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import SystemRandom
@@ -16,7 +16,9 @@ from attrs import define, field
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger, State
 from nebula_async.bulk.manifest import Item
-from nebula_async.bulk.recovery import Recovery, Source, check_unchanged, recover
+from nebula_async.bulk.metadata import Metadata, PictureRow
+from nebula_async.bulk.outcome import about_missing, lost, pictures_of, reason, settled, where
+from nebula_async.bulk.recovery import Recovery, Source, check_unchanged, describe_stored, recover
 from nebula_async.bulk.report import Report, Spending
 from nebula_async.bulk.worker import ItemCall, at_stake, state_after, stops_job
 from nebula_async.charges import Charges
@@ -28,6 +30,7 @@ from nebula_async.engine.gate import workers_for
 from nebula_async.engine.outage import Outage
 from nebula_async.errors import DownloadError, JobError, NebulaError
 from nebula_async.images.image import Image
+from nebula_async.offload import offload
 from nebula_async.results import Failure, Generation
 
 FEWEST_UNFETCHED = 3
@@ -49,9 +52,10 @@ class BulkJob:
     `defaults` are parameters for the rows that leave them out. `retry_failed` puts back what failed, `resend_unknown`
     what may have been paid for. `on_result` is told of each result once it is stored; its `index` is the item's number.
     An exception there ends the run, once what is in flight is stored. `server` names where the pictures come from; else
-    the URLs of the two APIs do. Entering raises `JobError` for a manifest with bad lines, for lines that changed since
-    the folder was begun, and for a folder that was begun with another server, cannot be written or is in use; nothing
-    was sent.
+    the URLs of the two APIs do. `images/metadata.jsonl` tells how each picture was made; with `provenance`, so does the
+    picture itself, if its type has a place for it. Entering raises `JobError` for a manifest with bad lines, for lines
+    that changed since the folder was begun, and for a folder that was begun with another server, cannot be written or
+    is in use; nothing was sent.
     """
 
     manifest: Path = field(converter=Path)
@@ -63,6 +67,7 @@ class BulkJob:
     resend_unknown: bool = False
     on_result: Callable[[Result], None] = _ignore
     server: str | None = None
+    provenance: bool = False
     total: int = field(default=0, init=False)
     recovery: Recovery = field(factory=Recovery, init=False)
     is_draining: bool = field(default=False, init=False)
@@ -72,6 +77,7 @@ class BulkJob:
     _source: Source = field(init=False)
     _folder: JobFolder = field(init=False)
     _ledger: Ledger = field(init=False)
+    _metadata: Metadata = field(init=False)
     _workers: int = field(init=False)
     _breaker: Breaker = field(init=False)
     _in_order: anyio.CapacityLimiter = field(init=False)
@@ -189,13 +195,13 @@ class BulkJob:
             self._folder.check_room(sum(call.pictures for call in self._calls))
             name = self._folder.free_name(item.number, item.request)
         except OSError as error:
-            raise JobError(f"no more pictures can be stored: {_reason(error)} ({self.out})") from error
+            raise JobError(f"no more pictures can be stored: {reason(error)} ({self.out})") from error
         self._note_sending(item, name, at_stake=at_stake(item.request, self._nebula.config))
         return name
 
     async def _settle(self, item: Item, name: str | None, result: Result) -> Result:
         """Store what came back, note it, and return what became of it."""
-        stored, images = None, _images(result)
+        stored, images = None, pictures_of(result)
         if isinstance(result, Generation) and name is not None:
             result, stored = await self._store(name, result)
         self._unfetched = 0 if isinstance(result, Generation) else self._unfetched
@@ -203,24 +209,39 @@ class BulkJob:
         if isinstance(result, Generation):
             state = State.BAD if result.missing else State.DONE
             here = sum(image.data is not None for image in result.images)
-            await self._end(item, state, result.charges, name=stored, pictures=here, error=_about_missing(result))
+            await self._end(item, state, result.charges, name=stored, pictures=here, error=about_missing(result))
         else:
             await self._note_failure(item, name, result.error, images)
         return result
 
     async def _store(self, name: str, generation: Generation) -> tuple[Result, str | None]:
-        here = tuple(image for image in generation.images if image.data is not None)  # one at least: else it had failed
+        here = [image for image in generation.images if image.data is not None]  # one at least: else it had failed
+        images = await offload(settled, here, self.provenance)
         try:
-            return generation, await self._folder.store(name, here)
+            paths = await self._folder.store(name, images)
         except OSError as error:
-            text = f"a picture that was paid for cannot be stored: {_reason(error)}"
-            return _lost(generation, JobError(text)), None
+            text = f"a picture that was paid for cannot be stored: {reason(error)}"
+            return lost(generation, JobError(text)), None
+        await self._describe(paths, images, generation)
+        return generation, paths[0]
+
+    async def _describe(self, paths: Sequence[str], images: Sequence[Image], generation: Generation) -> None:
+        """Add what was stored to the metadata. Where that fails, the job ends, and the next run adds it."""
+        names = map(self._folder.file_name, paths)
+        rows = [
+            PictureRow(name, image, generation.index, generation.charges)
+            for name, image in zip(names, images, strict=True)
+        ]
+        try:
+            await self._beside_the_loop(self._metadata.add, rows)
+        except OSError as error:
+            self._stop(JobError(f"{self._metadata.path} cannot be written: {reason(error)}; make room, then repeat"))
 
     async def _note_failure(self, item: Item, name: str | None, error: NebulaError, images: Sequence[Image]) -> None:
         state = state_after(error)
         if name is None and state is not State.PENDING:  # refused before anything was sent: the ledger has no row yet
             await self._beside_the_loop(lambda: self._note_sending(item, "", at_stake=0))
-        await self._end(item, state, error.charges, error=f"{error}{_where(images)}")
+        await self._end(item, state, error.charges, error=f"{error}{where(images)}")
 
     def _note_sending(self, item: Item, name: str, *, at_stake: int) -> None:
         self._ledger.sending(item.number, self._source.body_sha(item), name, at_stake=at_stake)
@@ -251,6 +272,8 @@ class BulkJob:
             check_unchanged(self._source, self._folder, self._ledger, self.server or _servers(self._nebula.config))
             resends = self._nebula.config.retry.resend_unknown
             self.recovery = recover(self._folder, self._ledger, total=self.total, resends=resends)
+            self._metadata = Metadata(self._folder.images)
+            describe_stored(self._metadata, self._source, self._folder, self._ledger)
             self._put_back()
         except BaseException:
             self._ledger.close()
@@ -267,33 +290,5 @@ def _waits_again(result: Result) -> bool:
     return isinstance(result, Failure) and state_after(result.error) is State.PENDING
 
 
-def _about_missing(generation: Generation) -> str | None:
-    if not generation.missing:
-        return None
-    text = f"{generation.missing} of {generation.request.pictures} pictures are missing"
-    return text + _where(image for image in generation.images if image.data is None)
-
-
-def _images(result: Result) -> Sequence[Image]:
-    """Return the pictures that a result is about, also those that were not fetched."""
-    if isinstance(result, Generation):
-        return result.images
-    return result.error.images if isinstance(result.error, DownloadError) else ()
-
-
-def _where(images: Iterable[Image]) -> str:
-    """Return the URLs of pictures that were paid for and are not here, for the ledger: only its owner may read it."""
-    return "".join(f"; {image.url}" for image in images if image.url is not None)
-
-
 def _servers(config: Config) -> str:
     return f"{config.base_url} and {config.inference_url}"
-
-
-def _lost(generation: Generation, error: NebulaError) -> Failure:
-    error.attempts, error.charges = generation.attempts, generation.charges
-    return Failure(request=generation.request, error=error, index=generation.index)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

@@ -6,18 +6,23 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger, Row, State
 from nebula_async.bulk.manifest import Item, check_manifest, read_manifest
+from nebula_async.bulk.metadata import Metadata, PictureRow
 from nebula_async.charges import Charges
 from nebula_async.errors import JobError
+from nebula_async.images.image import read_image
+from nebula_async.images.provenance import Provenance, read_provenance
+from nebula_async.results import describe_request
 
 MOST_SHOWN = 20
 
@@ -104,6 +109,47 @@ def recover(folder: JobFolder, ledger: Ledger, *, total: int, resends: int) -> R
         removed=ledger.count_beyond(total),
         gone=len(gone),
     )
+
+
+def describe_stored(metadata: Metadata, source: Source, folder: JobFolder, ledger: Ledger) -> None:
+    """Mend the metadata of a job, so that each item that is done has its rows: also one that was adopted just now.
+
+    Of those it is not known what the reply said, nor a seed that was chosen, unless the picture itself says so. Raises
+    `JobError` where the file cannot be written.
+    """
+    try:
+        metadata.mend()
+        if all(metadata.has(folder.file_name(row.name or "")) for row in ledger.stored()):
+            return
+        for item in source.items():
+            row = ledger.find(item.number)
+            if row is not None and row.state is State.DONE and row.name is not None:
+                paths = folder.pictures_of(row.name, item.request.pictures)
+                metadata.add(_rows([path for path in paths if not metadata.has(folder.file_name(path))], item, folder))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise JobError(f"{metadata.path} cannot be written: {reason}; make room, or move it away") from error
+
+
+def _rows(paths: Iterable[str], item: Item, folder: JobFolder) -> Iterator[PictureRow]:
+    for path in paths:
+        with suppress(ValueError):  # what is no picture any more is not described
+            data = (folder.path / path).read_bytes()
+            image = evolve(read_image(data), provenance=_provenance(data, item))
+            yield PictureRow(folder.file_name(path), image, item.number)
+
+
+def _provenance(data: bytes, item: Item) -> Provenance:
+    """Return what the picture says, if it is about this very request but for a seed that was chosen; else the request.
+
+    A server may have sent a picture that says something else.
+    """
+    asked = Provenance(**describe_request(item.request)).settled(data)
+    with suppress(ValueError):
+        told = read_provenance(data)
+        if told is not None and {**told.request, "seed": 0} == {**asked.request, "seed": 0}:
+            return told
+    return asked
 
 
 def _changed(source: Source, ledger: Ledger) -> Iterator[Item]:

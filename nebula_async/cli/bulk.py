@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio
 from anyio.abc import TaskStatus
@@ -32,6 +33,7 @@ def bulk(
     concurrency: Whole = None,
     retry_failed: Annotated[bool, Switch] = False,
     resend_unknown: Annotated[bool, Switch] = False,
+    provenance: Annotated[bool, Switch] = False,
     parameters: Annotated[PictureParameters, Parameter(name="*")] = PictureParameters(),  # noqa: B008 - frozen
     connection: Annotated[Connection, Parameter(name="*")] = Connection(),  # noqa: B008 - frozen
 ) -> int:
@@ -53,18 +55,18 @@ def bulk(
         Send again what was refused or came back unusable.
     resend_unknown
         Send again what may have been paid for already.
+    provenance
+        Write into each picture how it was made: prompt, parameters, model, seed, time and cost.
     """
-    return run(
-        _bulk, manifest, out or Path(manifest.stem), concurrency, retry_failed, resend_unknown, parameters, connection
-    )
+    switches = {"retry_failed": retry_failed, "resend_unknown": resend_unknown, "provenance": provenance}
+    return run(_bulk, manifest, out or Path(manifest.stem), concurrency, switches, parameters, connection)
 
 
 async def _bulk(
     manifest: Path,
     out: Path,
     concurrency: int | None,
-    retry_failed: bool,
-    resend_unknown: bool,
+    switches: Mapping[str, Any],
     parameters: PictureParameters,
     connection: Connection,
 ) -> int:
@@ -75,9 +77,8 @@ async def _bulk(
             out,
             nebula,
             defaults=parameters.given(),
-            retry_failed=retry_failed,
-            resend_unknown=resend_unknown,
             server=EMULATOR if connection.emulator else None,
+            **switches,
         ) as job,
     ):
         if (await job.report()).waiting:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from nebula_async.cli.connection import Connection, Switch, connected, run, say, tell
 from nebula_async.cli.parameters import PictureParameters
 from nebula_async.cli.prices import learn_prices
-from nebula_async.cli.saving import choose_target, save_pictures
+from nebula_async.cli.saving import choose_target, save_pictures, with_provenance
 from nebula_async.client import AsyncNebula
 from nebula_async.errors import JobError
 from nebula_async.images.image import Image
@@ -27,6 +27,7 @@ def generate(
     output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
     overwrite: Annotated[bool, Switch] = False,
     preview: Annotated[bool, Switch] = False,
+    provenance: Annotated[bool, Switch] = False,
     parameters: Annotated[PictureParameters, Parameter(name="*")] = PictureParameters(),  # noqa: B008 - frozen
     connection: Annotated[Connection, Parameter(name="*")] = Connection(),  # noqa: B008 - frozen
 ) -> int:
@@ -43,8 +44,10 @@ def generate(
         Replace a file of that name; of several pictures, the others get names that are free.
     preview
         Show the picture in the terminal too.
+    provenance
+        Write into the picture how it was made: prompt, parameters, model, seed, time and cost.
     """
-    return run(_generate, prompt, output, overwrite, preview, parameters, connection)
+    return run(_generate, prompt, output, overwrite, preview, provenance, parameters, connection)
 
 
 async def _generate(
@@ -52,6 +55,7 @@ async def _generate(
     output: Path | None,
     overwrite: bool,
     preview: bool,
+    provenance: bool,
     parameters: PictureParameters,
     connection: Connection,
 ) -> int:
@@ -59,14 +63,24 @@ async def _generate(
     target = choose_target(prompt, output, overwrite=overwrite)
     async with connected(connection) as nebula:
         await learn_prices(nebula)
-        generation = await _generated(nebula, request)
-        here = [image for image in generation.images if image.data is not None]
-        places = await save_pictures(here, target, overwrite=overwrite)
-    for image, place in zip(here, places, strict=True):
-        _tell(place, image, generation)
+        generation, places = await make(nebula, request, target, overwrite=overwrite, provenance=provenance)
     if preview:
         _show([place for place in places if place is not None])
-    return _ended(generation, places)
+    return ended(generation, places)
+
+
+async def make(
+    nebula: AsyncNebula, request: Request, target: Path, *, overwrite: bool, provenance: bool
+) -> tuple[Generation, list[Path | None]]:
+    """Generate the pictures of a request, save and tell each; return the result, and where those are that came."""
+    generation = await _generated(nebula, request)
+    here = [image for image in generation.images if image.data is not None]
+    if provenance:
+        here = await with_provenance(here)
+    places = await save_pictures(here, target, overwrite=overwrite)
+    for image, place in zip(here, places, strict=True):
+        _tell(place, image, generation)
+    return generation, places
 
 
 async def _generated(nebula: AsyncNebula, request: Request) -> Generation:
@@ -97,7 +111,7 @@ def _show(paths: Sequence[Path]) -> None:
         Console(stderr=True).print(Preview(path))
 
 
-def _ended(generation: Generation, places: Sequence[Path | None]) -> int:
+def ended(generation: Generation, places: Sequence[Path | None]) -> int:
     """Say what is not as it was asked for, and return the exit code. Raises `JobError` for a picture not saved."""
     if not generation.charges.settled:
         say(f"pictures that may have been paid for, earlier attempts included: {generation.charges}")

@@ -11,10 +11,13 @@ from nebula_async.cli.connection import say
 from nebula_async.errors import JobError
 from nebula_async.images.image import Image
 from nebula_async.images.media import EXTENSIONS, SUFFIXES
+from nebula_async.offload import offload
 from nebula_async.sinks.names import slug
 
 
-def choose_target(prompt: str, output: Path | None, *, overwrite: bool) -> Path:
+def choose_target(
+    prompt: str, output: Path | None, *, overwrite: bool, remedy: str = "give another --output, or --overwrite"
+) -> Path:
     """Return the file to save into, without extension where none was asked for.
 
     Without an output, or into a folder, the prompt's words are the name. Refuses what could not be saved, before a
@@ -26,7 +29,7 @@ def choose_target(prompt: str, output: Path | None, *, overwrite: bool) -> Path:
         target = output
     existing = _existing(target)
     if existing and not overwrite:
-        raise JobError(f"{existing[0]} exists; give another --output, or --overwrite")
+        raise JobError(f"{existing[0]} exists; {remedy}")
     _try_folder(target.parent)
     return target
 
@@ -40,6 +43,19 @@ async def save_pictures(images: Sequence[Image], target: Path, *, overwrite: boo
     first, *others = images
     places = [await _save(first, target, overwrite=overwrite)]
     return places + [await _save(image, _free_name(_without_suffix(target)), overwrite=False) for image in others]
+
+
+async def with_provenance(images: Sequence[Image]) -> list[Image]:
+    """Return pictures that say how they were made; one that has no place for it stays as it came, which is told."""
+    return [await _with_provenance(image) for image in images]
+
+
+async def _with_provenance(image: Image) -> Image:
+    try:
+        return await offload(image.with_provenance)
+    except ValueError as error:
+        say(f"note: {error}")
+        return image
 
 
 async def _save(image: Image, target: Path, *, overwrite: bool) -> Path | None:

@@ -1,11 +1,13 @@
-"""A reply's body, collected within a bound, unpacked where it is gzip."""
+"""A reply's body on its way to its reader: within a bound, unpacked where it is gzip."""
 
 from __future__ import annotations
 
 import zlib
-from io import BytesIO
 
 from attrs import define, field
+
+from nebula_async.engine.reading import BodyReader
+from nebula_async.errors import UnusableReplyError
 
 GZIP = zlib.MAX_WBITS | 16
 
@@ -18,19 +20,21 @@ this, is made to fill memory.
 STEP_BYTES = 256 * 1024
 
 
-@define
+@define(eq=False)
 class BoundedBody:
-    """Collects the pieces of a body: neither what came nor what it unpacks to grows over `limit` bytes.
+    """Hands a body on to a reader: neither what came nor what it unpacks to grows over `limit` bytes.
 
     A kilobyte on the wire can unpack to gigabytes, so unpacking stops at the limit, and where it goes out of all
-    proportion. Codings other than one layer of gzip are not unpacked. `problem` says why no more is taken.
+    proportion. Codings other than one layer of gzip are not unpacked. `problem` says why no more is taken; it is full
+    then, and `drain` and `finish` raise an `UnusableReplyError` that says so.
     """
 
     coding: str
     limit: int
+    reader: BodyReader
     problem: str | None = field(default=None, init=False)
-    _data: BytesIO = field(factory=BytesIO, init=False)
     _came: int = field(default=0, init=False)
+    _handed_on: int = field(default=0, init=False)
     _gzip: zlib._Decompress | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -40,38 +44,49 @@ class BoundedBody:
             self.problem = f"the reply is packed as {self.coding!r}; only gzip is read"
 
     @property
-    def data(self) -> bytes:
-        """What has been collected, without a copy."""
-        return self._data.getvalue()
+    def is_full(self) -> bool:
+        """Whether the reader is, or nothing more is taken at all."""
+        return self.problem is not None or self.reader.is_full
 
-    def feed(self, piece: bytes) -> None:
-        """Add a piece as it came, until there is a problem."""
+    def feed(self, piece: bytes | memoryview, /) -> None:
+        """Hand on a piece as it came, until there is a problem."""
         if self.problem is not None:
             return
         self._came += len(piece)
         if self._gzip is None:
-            self._add(piece)
+            self._hand_on(piece)
         else:
             self._unpack(self._gzip, piece)
         if self._came > self.limit:
             self.problem = self._too_large
 
+    async def drain(self) -> None:
+        """Let the reader make room. Raises `UnusableReplyError`."""
+        self._check()
+        await self.reader.drain()
+
     def finish(self) -> None:
-        """Note that there is no more to come."""
+        """Note that there is no more to come. Raises `UnusableReplyError`."""
         if self._gzip is not None and self._came and not self._gzip.eof and self.problem is None:
             self.problem = "the reply is gzip that ends too early"
+        self._check()
 
     @property
     def _too_large(self) -> str:
         return f"the reply is larger than {self.limit} bytes"
 
-    def _add(self, data: bytes) -> None:
-        room = self.limit - self._data.tell()
-        self._data.write(data[:room])
+    def _check(self) -> None:
+        if self.problem is not None:
+            raise UnusableReplyError(self.problem)
+
+    def _hand_on(self, data: bytes | memoryview) -> None:
+        room = self.limit - self._handed_on
+        self._handed_on += len(data)
+        self.reader.feed(data if len(data) <= room else data[:room])
         if len(data) > room:
             self.problem = self._too_large
 
-    def _unpack(self, gzip: zlib._Decompress, piece: bytes) -> None:
+    def _unpack(self, gzip: zlib._Decompress, piece: bytes | memoryview) -> None:
         is_full = True
         while (piece or is_full) and self.problem is None and not gzip.eof:  # what follows the end is not part of it
             try:
@@ -79,7 +94,7 @@ class BoundedBody:
             except zlib.error as error:
                 self.problem = f"the reply says that it is gzip, and is not: {error}"
                 return
-            self._add(data)
+            self._hand_on(data)
             piece, is_full = gzip.unconsumed_tail, len(data) == STEP_BYTES
-            if self._data.tell() > MOST_RATIO * self._came + FREE_BYTES:
+            if self._handed_on > MOST_RATIO * self._came + FREE_BYTES:
                 self.problem = f"the reply unpacks to more than {MOST_RATIO} times its size"

@@ -16,7 +16,7 @@ ANSWERS = frozenset({Known.PAID_UNUSABLE, Known.REFUSED, Known.FATAL})
 SAYS_NOTHING = frozenset({Known.THROTTLED, Known.PAID_LOST})
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Breaker:
     """The outage breaker of one job; handed to each of its calls."""
 

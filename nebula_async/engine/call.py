@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from random import Random
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import anyio
 from attrs import define, field, frozen
@@ -19,13 +18,13 @@ from nebula_async.api.headers import read_policy
 from nebula_async.api.messages import HttpRequest, RawHeaders, Reply
 from nebula_async.charges import Charges
 from nebula_async.config import Config
-from nebula_async.engine.breaker import Breaker
 from nebula_async.engine.gate import Gate
 from nebula_async.engine.journal import AttemptJournal, NoJournal
 from nebula_async.engine.lanes import Lane
 from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.pending import PendingCall
 from nebula_async.engine.phase import Progress
+from nebula_async.engine.reading import ReplyReader
 from nebula_async.engine.retry import RetryBudget, delay_before_next
 from nebula_async.engine.transport import ExchangeError, Transport
 from nebula_async.engine.verdict import (
@@ -41,6 +40,7 @@ from nebula_async.errors import (
     DeadlineError,
     NebulaError,
     RateLimitError,
+    SinkError,
     UnusableReplyError,
     without_frames,
 )
@@ -56,8 +56,11 @@ from nebula_async.events import (
     Sent,
 )
 
+if TYPE_CHECKING:
+    from nebula_async.engine.breaker import Breaker  # jobs alone have one
+
 Value = TypeVar("Value")
-Read: TypeAlias = Callable[[Reply], Awaitable[Value]]
+OpenReader: TypeAlias = Callable[[], ReplyReader[Value]]
 Slot: TypeAlias = AbstractAsyncContextManager[Any]
 
 MOST_REFUSALS = 1_000
@@ -86,7 +89,7 @@ class Completed(Generic[Value]):
     charges: Charges
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Caller:
     """Makes calls: one gate, one transport, one policy. Each call runs in its caller's task."""
 
@@ -110,14 +113,15 @@ class Caller:
     async def call(
         self,
         request: HttpRequest,
-        read: Read[Value],
+        open_reader: OpenReader[Value],
         *,
         seconds: float | None = None,
         is_patient: bool = False,
         journal: AttemptJournal = NO_JOURNAL,
         breaker: Breaker | None = None,
     ) -> Completed[Value]:
-        """Send a request until it is answered, refused, or not worth repeating; return what `read` makes of the reply.
+        """Send a request until it is answered, refused, or not worth repeating; return what a reader of its
+        own makes of the reply.
 
         The call may take so many `seconds`, else the configured total. A patient call queues behind those that are not,
         and waits for the rate limit as long as it takes: neither its deadline nor its attempts count the waiting. With
@@ -131,7 +135,7 @@ class Caller:
         try:
             with clock:
                 while True:
-                    outcome = await self._attempt(call, read, journal)
+                    outcome = await self._attempt(call, open_reader(), journal)
                     if isinstance(outcome, Completed):
                         return outcome
                     await anyio.sleep(self._delay(call, outcome))
@@ -146,7 +150,7 @@ class Caller:
             raise
 
     async def _attempt(
-        self, call: PendingCall, read: Read[Value], journal: AttemptJournal
+        self, call: PendingCall, reader: ReplyReader[Value], journal: AttemptJournal
     ) -> Completed[Value] | Verdict:
         call.stop_clock()
         async with self._slot(call) as is_probe:
@@ -154,7 +158,7 @@ class Caller:
             self._tell_resumed(call)
             await journal.sending()
             self.notify(Sent(call=call.key, attempt=call.begin()))
-            outcome = await self._exchange(call, read)
+            outcome = await self._exchange(call, reader)
             with anyio.CancelScope(shield=isinstance(outcome, Completed)):  # it is here and paid for
                 await self._learn(call, outcome, is_probe=bool(is_probe))
                 await journal.ended(call.history.charges)
@@ -167,14 +171,21 @@ class Caller:
         slot = partial(self.gate.slot, lane, deadline=call.clock.deadline)
         return slot() if call.breaker is None else call.breaker.around(slot)
 
-    async def _exchange(self, call: PendingCall, read: Read[Value]) -> Completed[Value] | Verdict:
+    async def _exchange(self, call: PendingCall, reader: ReplyReader[Value]) -> Completed[Value] | Verdict:
+        try:
+            return await self._judged(call, reader)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await reader.discard()
+
+    async def _judged(self, call: PendingCall, reader: ReplyReader[Value]) -> Completed[Value] | Verdict:
         try:
             reply = await self.transport.exchange(
-                call.request, call.progress, self._headers(call.key), self.config.timeouts
+                call.request, call.progress, self._headers(call.key), self.config.timeouts, reader
             )
         except ExchangeError as error:
             return judge_failure(call.progress, error)
-        except UnusableReplyError as error:
+        except (UnusableReplyError, SinkError) as error:
             return judge_unusable(error)
         except NebulaError as error:  # the key: a callable may return a bad one at any attempt
             return Verdict(Known.NOT_SENT, without_frames(error))
@@ -182,9 +193,9 @@ class Caller:
             with anyio.CancelScope(shield=reply.is_success):
                 await self.gate.learn(policy)
         if reply.is_success:
-            return await self._read(call, reply, read)
+            return await self._read(call, reply, reader)
         seconds = math.inf if call.progress.is_cut else call.seconds_since_sent()
-        usual_seconds = statistics.median(self.durations) if self.durations else None
+        usual_seconds = _median(self.durations) if self.durations else None
         return judge_reply(
             reply, now=time.time(), seconds=seconds, usual_seconds=usual_seconds, is_replayed=call.is_replayed
         )
@@ -194,11 +205,11 @@ class Caller:
             return {}
         return {"Idempotency-Key": key if self.config.idempotency_form == "bare" else f'"{key}"'}
 
-    async def _read(self, call: PendingCall, reply: Reply, read: Read[Value]) -> Completed[Value] | Verdict:
+    async def _read(self, call: PendingCall, reply: Reply, reader: ReplyReader[Value]) -> Completed[Value] | Verdict:
         seconds = call.seconds_since_sent()
         try:
             with anyio.CancelScope(shield=True):  # it is here and paid for: no deadline comes between
-                value = await read(reply)
+                value = await reader.finish(reply)
         except NebulaError as error:
             return judge_unusable(error)
         call.history.charge(Charges(1, 1))
@@ -296,3 +307,8 @@ class Caller:
 def _asked(verdict: Verdict) -> float:
     """Return the seconds that the API asked to wait, 0 where it named none."""
     return (verdict.error.retry_after if isinstance(verdict.error, APIStatusError) else None) or 0.0
+
+
+def _median(numbers: Collection[float]) -> float:  # `statistics` imports `fractions` and more, for this one line
+    ordered = sorted(numbers)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2

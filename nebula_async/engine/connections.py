@@ -12,19 +12,21 @@ import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import anyio
 import anyio.to_thread
 import httpcore
 import httpx
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import current_token
 from attrs import define, field
 
 from nebula_async.engine.idle import IdleConnections
 from nebula_async.engine.interim import ReplyHeads
 from nebula_async.engine.proxy import Proxy
+from nebula_async.engine.reading import BodyReader, WholeBody, feed_all
 from nebula_async.engine.tls import tls_context
+from nebula_async.engine.wire_stream import WireStream
 from nebula_async.urls import is_loopback
 
 IDLE_SECONDS = 4.0
@@ -32,13 +34,7 @@ IDLE_SECONDS = 4.0
 leaves means a request of unknown outcome.
 """
 
-SMALL_BYTES = READ_BYTES = 64 * 1024
-WRITE_BYTES = 256 * 1024
-MOST_UNASKED_BYTES = 128 * 1024
-REST_SECONDS = 0.25
-"""A large request is sent in pieces, and what is said meanwhile is heard, up to so much. Of a reply the rest is waited
-for a little before the sending is ended: over TLS nothing can be read after that.
-"""
+READ_BYTES = 64 * 1024
 
 FindAddresses: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """From a host name and a port to the addresses that may be connected to; raises `OSError` where none may be."""
@@ -64,7 +60,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request over the newest idle connection, or a new one. Cancellation closes the connection."""
-        outgoing = _as_httpcore(request)
+        outgoing = await _as_httpcore(request)
         origin = outgoing.url.origin
         key = origin.scheme, origin.host, origin.port
         connection = await self._idle.take(key) or await self._make(origin)
@@ -73,8 +69,10 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         except BaseException:
             await connection.aclose()
             raise
-        body = _Body(reply, connection, key, self._idle)
-        return httpx.Response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
+        finally:
+            await cast("httpx.AsyncByteStream", request.stream).aclose()  # it may not have been sent to its end
+        body = ReplyBody(reply, outgoing, connection, key, self._idle)
+        return httpx.Response(reply.status, headers=body.headers, stream=body, extensions=reply.extensions)
 
     async def aclose(self) -> None:
         """Close all idle connections; those in use are closed when their reply ends."""
@@ -104,7 +102,6 @@ class _Wire(httpcore.AsyncNetworkBackend):
     find_addresses: FindAddresses | None
     proxy: Proxy | None
     proxy_tls: ssl.SSLContext | None
-    _sockets: httpcore.AsyncNetworkBackend = field(factory=httpcore.AnyIOBackend, init=False)
     _socket: httpcore.AsyncNetworkStream | None = field(default=None, init=False)
 
     async def connect_tcp(
@@ -119,11 +116,12 @@ class _Wire(httpcore.AsyncNetworkBackend):
         *others, last = [host] if self.find_addresses is None else await self.find_addresses(host, port)
         for address in others:
             with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return _Stream(await connect(address, port, timeout))
-        return _Stream(await connect(last, port, timeout))
+                return WireStream(await connect(address, port, timeout))
+        return WireStream(await connect(last, port, timeout))
 
     async def _connect(self, address: str, port: int, timeout: float | None) -> httpcore.AsyncNetworkStream:
-        self._socket = await self._sockets.connect_tcp(address, port, timeout)
+        sockets = httpcore.AnyIOBackend() if self.proxy_tls is not None else _sockets_of_loop()
+        self._socket = await sockets.connect_tcp(address, port, timeout)  # asyncio's cannot abort TLS within TLS
         return self._socket
 
     async def _tunnel(self, proxy: Proxy, host: str, port: int, timeout: float | None) -> httpcore.AsyncNetworkStream:
@@ -161,79 +159,6 @@ async def _tunnel_status(stream: httpcore.AsyncNetworkStream) -> int:
 
 
 @define(eq=False)
-class _Stream(httpcore.AsyncNetworkStream):
-    """The bytes of one connection: heeds what httpcore does not, interim replies without end, a reply that comes before
-    the request is sent, and one that nobody asked for, after which the connection is not good for another request.
-    """
-
-    below: httpcore.AsyncNetworkStream
-    _heads: ReplyHeads = field(factory=ReplyHeads, init=False)
-    _heard: bytearray = field(factory=bytearray, init=False)
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._heard:
-            data = bytes(self._heard[:max_bytes])
-            del self._heard[:max_bytes]
-        else:
-            data = await self.below.read(max_bytes, timeout)
-        try:
-            self._heads.feed(data)
-        except ValueError as error:
-            raise httpcore.RemoteProtocolError(str(error)) from error
-        return data
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write a part of a request, each piece within `timeout`. After a `WriteError` httpcore reads the reply."""
-        if self._heads.status is not None:  # of the request before
-            self._heads = ReplyHeads()
-        if len(buffer) <= SMALL_BYTES:
-            await self.below.write(buffer, timeout)
-            return
-        is_sent, problem = False, None
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._listen, group.cancel_scope)
-            await checkpoint()  # let it begin
-            try:
-                for start in range(0, len(buffer), WRITE_BYTES):
-                    while self.below.get_extra_info("is_readable"):  # asyncio would drop it if the next write failed
-                        await checkpoint()
-                    await self.below.write(buffer[start : start + WRITE_BYTES], timeout)
-                is_sent = True
-            except (httpcore.TimeoutException, httpcore.NetworkError) as error:
-                problem = error
-            group.cancel_scope.cancel()
-        if not is_sent:
-            raise problem or httpcore.WriteError("the server answered or hung up before it had the whole request")
-
-    async def _listen(self, writing: anyio.CancelScope) -> None:
-        """End the writing when a reply begins, or the connection ends; what was said is there to be read."""
-        heads, limit = ReplyHeads(), anyio.CancelScope()
-        with limit, suppress(ValueError, httpcore.NetworkError, anyio.BusyResourceError):
-            heads.feed(self._heard)
-            while not heads.is_whole and len(self._heard) < MOST_UNASKED_BYTES:
-                data = await self.below.read(READ_BYTES)
-                if not data:
-                    break
-                self._heard += data
-                heads.feed(data)
-                if heads.status is not None:
-                    limit.deadline = min(limit.deadline, anyio.current_time() + REST_SECONDS)
-        writing.cancel()
-
-    async def aclose(self) -> None:
-        await self.below.aclose()
-
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        return _Stream(await self.below.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:
-        is_unasked = info == "is_readable" and (self._heard or self._heads.is_exceeded)
-        return bool(is_unasked) or self.below.get_extra_info(info)
-
-
-@define(eq=False)
 class _Connection:
     http: httpcore.AsyncHTTPConnection
     wire: _Wire
@@ -251,35 +176,78 @@ class _Connection:
 
 
 @define(eq=False)
-class _Body(httpx.AsyncByteStream):
+class ReplyBody(httpx.AsyncByteStream):
     """A reply's body, which gives its connection back when it is closed."""
 
     reply: httpcore.Response
+    request: httpcore.Request
     connection: _Connection
     origin: tuple[bytes, bytes, int]
     idle: IdleConnections[_Connection]
     _closed: bool = field(default=False, init=False)
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return cast("AsyncIterable[bytes]", self.reply.stream).__aiter__()  # an async connection's stream is async
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers as they came, with the size of a body that httpcore does not know of."""
+        size = self._stream.large
+        if size is None:
+            return self.reply.headers
+        return [
+            (name, b"%d" % size if name.lower() == b"content-length" else value) for name, value in self.reply.headers
+        ]
+
+    async def receive(self, reader: BodyReader) -> None:
+        """Feed the body to a reader as it arrives; a large one passes httpcore by."""
+        if self._stream.large is not None:
+            extensions = self.request.extensions
+            if trace := extensions.get("trace"):
+                await trace("http11.receive_response_body.started", {})
+            await self._stream.receive(reader, extensions.get("timeout", {}).get("read"))
+        pieces = cast("AsyncIterable[bytes]", self.reply.stream)  # an async connection's stream is async
+        await feed_all(pieces, reader, self.aclose)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        whole = WholeBody()
+        await self.receive(whole)
+        yield bytes(whole.data)
 
     async def aclose(self) -> None:
+        """Give the connection back, or close it where it cannot be used again."""
         if self._closed:
             return
         self._closed = True
         try:
             await self.reply.aclose()
-            await self.idle.give_back(self.origin, self.connection)
+            if self._stream.large is not None:  # it was not read to its end, which httpcore does not know
+                await self.connection.aclose()
+            else:
+                await self.idle.give_back(self.origin, self.connection)
         except BaseException:  # also where it is called under a shield: a native cancellation passes through
             await self.connection.aclose()
             raise
 
+    @property
+    def _stream(self) -> WireStream:
+        return cast("WireStream", self.reply.extensions["network_stream"])
 
-def _as_httpcore(request: httpx.Request) -> httpcore.Request:
+
+def _sockets_of_loop() -> httpcore.AsyncNetworkBackend:
+    """Return what opens sockets on the running loop: httpcore's own on trio, ours on asyncio's and those like it."""
+    if not hasattr(current_token().native_token, "create_connection"):
+        return httpcore.AnyIOBackend()
+    from nebula_async.engine.asyncio_sockets import AsyncioBackend  # asyncio is only loaded where it runs
+
+    return AsyncioBackend()
+
+
+async def _as_httpcore(request: httpx.Request) -> httpcore.Request:
     url = httpcore.URL(
         scheme=request.url.raw_scheme, host=request.url.raw_host, port=request.url.port, target=request.url.raw_path
     )
-    content = _Content([request.content] if request.content else [])
+    content = cast("httpx.AsyncByteStream | _Content", request.stream)
+    if isinstance(content, httpx.ByteStream):
+        data = await request.aread()
+        content = _Content([data] if data else [])
     return httpcore.Request(
         request.method, url, headers=request.headers.raw, content=content, extensions=request.extensions
     )
@@ -287,7 +255,7 @@ def _as_httpcore(request: httpx.Request) -> httpcore.Request:
 
 @define(eq=False)
 class _Content:
-    """A request's body, once. httpx's is an async generator, which a write that fails leaves for the loop to find."""
+    """A body of one piece, once. httpx's is a generator, which a write that fails leaves for the loop to find."""
 
     pieces: list[bytes]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from random import Random
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urldefrag, urljoin
 
 import anyio
@@ -17,13 +17,16 @@ from nebula_async.api.headers import read_delay
 from nebula_async.api.messages import HttpRequest, Reply
 from nebula_async.config import Config
 from nebula_async.engine.addresses import public_addresses
-from nebula_async.engine.connections import ConnectionStack
 from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.phase import Progress
-from nebula_async.engine.proxy import Proxy, public_name
+from nebula_async.engine.reading import ReplyReader
 from nebula_async.engine.transport import ExchangeError, HttpTransport, Transport
 from nebula_async.errors import DownloadError, NotSentError, UnusableReplyError, without_frames
 from nebula_async.urls import host_and_port, read_url
+
+if TYPE_CHECKING:
+    from nebula_async.engine.connections import ConnectionStack
+    from nebula_async.engine.proxy import Proxy
 
 Value = TypeVar("Value")
 
@@ -56,7 +59,7 @@ class Forbidden(Unfetched):
         super().__init__(problem, tries=1)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Downloader:
     """Fetches what URLs lead to, on connections of its own.
 
@@ -83,13 +86,13 @@ class Downloader:
     async def fetch(
         self,
         url: str,
-        read: Callable[[bytes], Awaitable[Value]],
+        open_reader: Callable[[], ReplyReader[Value]],
         config: Config,
         *,
         seconds: float,
         most_tries: float = math.inf,
     ) -> Value:
-        """Fetch a URL and return what `read` makes of the bytes; a `ValueError` of it means that they are damaged.
+        """Fetch a URL and return what a reader makes of it; a `ValueError` of its means that what came is damaged.
 
         Repeats what may pass for `seconds`, what the storage itself says three times, and anything `most_tries` times.
         Raises `DownloadError`, which is `retryable` where a later try may succeed; the URL, which may be a secret, is
@@ -99,7 +102,7 @@ class Downloader:
         with anyio.move_on_after(seconds) as limit:
             for tries in itertools.count(1):
                 try:
-                    return await self._try(url, read, config)
+                    return await self._try(url, open_reader(), config)
                 except Unfetched as error:
                     failure, problem = without_frames(error), str(error)
                 lasting += math.isfinite(failure.tries)
@@ -112,9 +115,16 @@ class Downloader:
                 await anyio.sleep(self._delay(failure, lasting if failure.is_missing else tries, config))
         raise DownloadError(f"the picture could not be fetched within {seconds:.3g} s: {problem}", retryable=True)
 
-    async def _try(self, url: str, read: Callable[[bytes], Awaitable[Value]], config: Config) -> Value:
-        async with self._slots.get():
-            reply = await self._follow(url, config)
+    async def _try(self, url: str, reader: ReplyReader[Value], config: Config) -> Value:
+        try:
+            async with self._slots.get():
+                reply = await self._follow(url, config, reader)
+            return await self._read(reply, reader)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await reader.discard()
+
+    async def _read(self, reply: Reply, reader: ReplyReader[Value]) -> Value:
         if not reply.is_success:
             delay = read_delay(reply.headers, now=time.time())
             raise Unfetched(
@@ -124,24 +134,24 @@ class Downloader:
                 is_missing=reply.status in (403, 404, 410),
             )
         try:
-            return await read(reply.body)
+            return await reader.finish(reply)
         except ValueError as error:
             raise Unfetched(f"what its storage sent cannot be used: {error}") from error
 
-    async def _follow(self, url: str, config: Config) -> Reply:
+    async def _follow(self, url: str, config: Config, reader: ReplyReader[object]) -> Reply:
         for _ in range(1 + MOST_REDIRECTS):
             url = self._checked(url)
-            reply = await self._get(url, config)
+            reply = await self._get(url, config, reader)
             target = _redirect(reply, url)
             if target is None:
                 return reply
             url = target
         raise Unfetched(f"its URL is redirected more than {MOST_REDIRECTS} times", tries=1)
 
-    async def _get(self, url: str, config: Config) -> Reply:
+    async def _get(self, url: str, config: Config, reader: ReplyReader[object]) -> Reply:
         request = HttpRequest(method="GET", url=url, accept="image/*")
         try:
-            return await self._transport.exchange(request, Progress(), {}, config.timeouts)
+            return await self._transport.exchange(request, Progress(), {}, config.timeouts, reader)
         except (ExchangeError, NotSentError) as error:
             if isinstance(error.__cause__, PermissionError):
                 raise Forbidden(str(error)) from error
@@ -169,13 +179,19 @@ class Downloader:
         return max(failure.delay, own, SHORTEST_WAIT)
 
     def _open_stack(self) -> ConnectionStack:
+        from nebula_async.engine.connections import ConnectionStack  # with httpcore: nothing needs it sooner
+
         return ConnectionStack(find_addresses=self._find_addresses, proxy=self.proxy)
 
     async def _find_addresses(self, host: str, port: int) -> list[str]:
         name = f"[{host}]" if ":" in host else host
         if f"{name}:{port}" in self.allowed_hosts:
             return [host]
-        return await public_addresses(host, port) if self.proxy is None else [public_name(host)]
+        if self.proxy is None:
+            return await public_addresses(host, port)
+        from nebula_async.engine.proxy import public_name  # few have a proxy
+
+        return [public_name(host)]
 
 
 def _redirect(reply: Reply, url: str) -> str | None:

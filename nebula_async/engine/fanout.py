@@ -30,7 +30,7 @@ CLOSING_SECONDS = 10.0
 """How long an async generator may take to clean up when its fan-out ends."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class FanOut(Generic[Item, Value]):
     """Runs `work(index, item)` on at most `workers` items at a time: `async with FanOut(…) as results`.
 
@@ -109,7 +109,7 @@ class FanOut(Generic[Item, Value]):
         self._source.stop()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Results(Generic[Value]):
     """The iterator over the results of a fan-out, as they finish or in the order of the items."""
 
@@ -191,7 +191,7 @@ def _source_of(items: Iterable[Item] | AsyncIterable[Item], takers: int) -> _Lis
     return _Listing(enumerate(items))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Listing(Generic[Item]):
     """Hands out the items of an iterable, numbered; nothing more after its end, an error, or a stop."""
 
@@ -211,7 +211,7 @@ class _Listing(Generic[Item]):
         self.items = iter(())
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Feed(Generic[Item]):
     """Hands out the items of an async iterator to so many `takers`, as `_Listing` does; `run` takes them.
 

@@ -91,7 +91,7 @@ class Gate(Protocol):
         ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Account:
     """What is known of an account: its limits, how many requests of the day are left, and in each event loop its pace.
 
@@ -148,7 +148,7 @@ def slots_for(per_minute: float | None) -> int:
     return min(max(math.ceil(SLACK * per_minute / 60 * SECONDS_IN_FLIGHT), FEWEST_SLOTS), MOST_SLOTS)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class LocalGate:
     """The gate of one process: so many slots, and the pace of an account; in each event loop a queue of its own."""
 

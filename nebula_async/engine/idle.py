@@ -30,7 +30,7 @@ class Connection(Protocol):
 Kept = TypeVar("Kept", bound=Connection)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class IdleConnections(Generic[Kept]):
     """Keeps the connections that may be used again; nothing ever waits for one."""
 

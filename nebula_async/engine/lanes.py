@@ -18,14 +18,14 @@ Lane: TypeAlias = Literal["calls", "bulk"]
 """Those who await one call go before those who wait for many."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Ticket:
     """A place in a lane; it is called when it is worth looking again."""
 
-    called: anyio.Event = field(factory=anyio.Event)
+    called: anyio.Event = field(factory=lambda: anyio.Event())  # by its bare name half of anyio would be imported here
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Lanes:
     """Two lanes, first come first served in each; `free` slots are left.
 

@@ -13,7 +13,7 @@ from attrs import define, field
 Value = TypeVar("Value")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PerLoop(Generic[Value]):
     """A value for each event loop, made when a loop first asks; it goes with its loop, and with its owner.
 

@@ -21,7 +21,7 @@ MOST_PROBES, MOST_PROBES_UNPROVEN = 70, 5
 """About an hour; about half a minute where nothing ever succeeded: then the address is rather wrong than down."""
 
 
-@define
+@define(eq=False)
 class Outage:
     """Counts failures that say nothing of the request: not sent, refused by the gateway, server failed, no answer.
 

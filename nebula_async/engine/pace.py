@@ -33,7 +33,7 @@ FEWEST_HOLDS = 3
 """After fewer, a server that asks for long waits has not refused often enough to say that it always will."""
 
 
-@define
+@define(eq=False)
 class Pace:
     """Spreads requests evenly under a known or a found limit, and holds everyone after a refusal.
 

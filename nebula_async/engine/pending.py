@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+from typing import TYPE_CHECKING
 
 import anyio
 from attrs import define, field
 
 from nebula_async.api.messages import HttpRequest
-from nebula_async.engine.breaker import Breaker
 from nebula_async.engine.phase import Progress
 from nebula_async.engine.retry import History
 from nebula_async.engine.verdict import CERTAINLY_FREE, Known, Verdict, charges_if_stopped
 from nebula_async.errors import APIStatusError, NebulaError
 
+if TYPE_CHECKING:
+    from nebula_async.engine.breaker import Breaker  # jobs alone have one
 
-@define(eq=False)
+
+@define(eq=False, repr=False)
 class PendingCall:
     """One call. `clock` is the scope of its deadline.
 

@@ -33,7 +33,7 @@ user's own); names and order are the same on httpx and httpx2.
 """
 
 
-@define
+@define(eq=False)
 class Progress:
     """The phase of one attempt, kept up to date by httpcore's `trace` extension.
 

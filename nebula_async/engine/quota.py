@@ -9,7 +9,7 @@ PROBE_SECONDS = 60.0
 """That the day is over may be a wrong belief: one request in so many seconds is sent all the same."""
 
 
-@define
+@define(eq=False)
 class DailyQuota:
     """The requests that an account may make before 00:00 UTC (the tiers of the API's overview page).
 

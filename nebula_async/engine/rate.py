@@ -52,7 +52,7 @@ def clamp(value: float, lowest: float, highest: float) -> float:
     return min(max(value, lowest), highest)
 
 
-@define
+@define(eq=False)
 class Tally:
     """Counts the requests that left, without those that were refused."""
 
@@ -82,7 +82,7 @@ class Tally:
         return max(0.0, self.total - later[1] + 1)
 
 
-@define
+@define(eq=False)
 class Rate:
     """What a server is believed to take: the ceiling, or about the level at which it last refused, or nothing yet.
 

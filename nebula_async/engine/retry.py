@@ -42,7 +42,7 @@ PRICE = 10
 """A repetition costs as much as so many successes earn."""
 
 
-@define
+@define(eq=False)
 class RetryBudget:
     """What all calls of a client together may repeat: so many requests ahead of its successes, which earn more.
 
@@ -63,7 +63,7 @@ class RetryBudget:
         self._spent = max(0, self._spent - 1)
 
 
-@define
+@define(eq=False)
 class History:
     """What a call for so many pictures has tried.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
@@ -13,28 +13,27 @@ from typing import Any, TypeAlias, cast
 import anyio
 import httpcore
 import httpx
-from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from nebula_async.api.envelope import MAX_BODY
 from nebula_async.api.messages import HttpRequest, Reply
 from nebula_async.config import VERSION, Timeouts
 from nebula_async.engine.body import BoundedBody
-from nebula_async.engine.connections import ConnectionStack
+from nebula_async.engine.connections import ConnectionStack, ReplyBody
 from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.phase import Progress
+from nebula_async.engine.reading import BodyReader, ReplyReader, WholeBody, feed_all
 from nebula_async.errors import ConfigurationError, NebulaError, NotSentError, UnusableReplyError
 from nebula_async.keys import ApiKey
 
 USER_AGENT = f"nebula-async/{VERSION}"
 
-MAX_REPLY_BYTES = 48 * 2**20
-"""Of a reply for each picture that was asked for: beside the base64 lie the bytes that it is decoded to, and both have
-to fit into 96 MiB. It holds 36 MiB of a picture; 4096 x 4096 pixels of noise, which nothing packs, would be 48.
-"""
-
 MAX_DOWNLOAD_BYTES = 64 * 2**20
-PIECES_AT_ONCE = 256
+"""Of a picture: 4096 x 4096 pixels of noise, which nothing packs, have 48 MiB, and as many again fit into 96 MiB."""
+
+MAX_REPLY_BYTES = 88 * 2**20
+"""Of a reply for each picture that was asked for: in base64 it has a third more, and some JSON stands beside it."""
+
 ERROR_SECONDS = 10.0
 """How long the body of an error is waited for."""
 
@@ -103,9 +102,16 @@ class Transport:
         self._stacks = PerLoop(self.make_stack)
 
     async def exchange(
-        self, request: HttpRequest, progress: Progress, headers: dict[str, str], timeouts: Timeouts
+        self,
+        request: HttpRequest,
+        progress: Progress,
+        headers: dict[str, str],
+        timeouts: Timeouts,
+        reader: ReplyReader[object],
     ) -> Reply:
-        """Send the request and return the complete reply; `progress` follows how far it came.
+        """Send the request and return the reply; `progress` follows how far it came.
+
+        The body of a success is fed to `reader`, to its end; that of an error comes with the reply.
 
         Raises `ExchangeError` where no complete reply came, `NotSentError` where a proxy lets nothing pass,
         `UnusableReplyError` for a 2xx that breaks a bound, and `ValueError` for a URL that cannot be called.
@@ -115,7 +121,9 @@ class Transport:
         progress.is_traced = self.custom is None
         most = MAX_REPLY_BYTES * request.pictures or MAX_DOWNLOAD_BYTES
         try:
-            return await _exchange(http, outgoing, progress, timeouts.attempt, most)
+            if self.custom is not None:
+                await outgoing.aread()  # a transport of the user's own may look at its content
+            return await _exchange(http, outgoing, progress, timeouts.attempt, most, reader)
         except (httpx.ProxyError, httpcore.ProxyError) as error:
             raise _refused_by_proxy(error) from error
         except Exception as error:  # a transport of the user's own may raise anything
@@ -150,18 +158,17 @@ class Transport:
         ]
         if self.credentials:
             fixed.append(self.credentials.header(url))
-        if request.body:
-            fixed += [("Content-Type", "application/json"), ("Content-Length", str(len(request.body)))]
+        if request.size:
+            fixed += [("Content-Type", "application/json"), ("Content-Length", str(request.size))]
         extensions: dict[str, Any] = {
             "timeout": {"connect": timeouts.connect, "write": timeouts.write, "read": timeouts.read},
             "trace": progress.trace,
         }
-        stream = httpx.ByteStream(request.body)  # as `content` it would take ten times as long
-        outgoing = httpx.Request(
+        body = request.body  # as `content` it would take ten times as long
+        stream = httpx.ByteStream(body) if isinstance(body, bytes) else _Pieces(body.pieces())
+        return httpx.Request(
             request.method, url, headers=[*fixed, *headers.items()], stream=stream, extensions=extensions
         )
-        outgoing.read()  # a transport of the user's own may look at its content
-        return outgoing
 
     def _http(self) -> httpx.AsyncBaseTransport:
         if self._is_closed:
@@ -172,8 +179,26 @@ class Transport:
         return self._stacks.get()
 
 
+@define(eq=False)
+class _Pieces(httpx.AsyncByteStream):
+    """The body of one attempt; closing it lets go of what the rest is read from."""
+
+    pieces: AsyncGenerator[bytes, None]
+
+    def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        return self.pieces
+
+    async def aclose(self) -> None:
+        await self.pieces.aclose()
+
+
 async def _exchange(
-    http: HttpTransport, outgoing: httpx.Request, progress: Progress, seconds: float, most: int
+    http: HttpTransport,
+    outgoing: httpx.Request,
+    progress: Progress,
+    seconds: float,
+    most: int,
+    reader: ReplyReader[object],
 ) -> Reply:
     with anyio.CancelScope(deadline=anyio.current_time() + seconds) as limit:
         response = await http.handle_async_request(outgoing)
@@ -181,7 +206,7 @@ async def _exchange(
         if not response.is_success:
             limit.deadline = math.inf  # what it says is known; the body of an error has a limit of its own
         try:
-            body = await _read(response, progress, most)
+            body = await _read(response, progress, most, reader)
             await response.aclose()
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -191,15 +216,19 @@ async def _exchange(
     raise TimeoutError
 
 
-async def _read(response: httpx.Response, progress: Progress, most: int) -> bytes:
-    coding = _coding(response.headers.raw)
+async def _read(response: httpx.Response, progress: Progress, most: int, reader: ReplyReader[object]) -> bytes:
     if not response.is_success:
-        return await _read_error(response, coding, progress)
-    body = BoundedBody(coding, most)
-    await _collect(response, body)
-    if body.problem:
-        raise UnusableReplyError(body.problem)
-    return body.data
+        return await _read_error(response, progress)
+    reader.begin(_size(response.headers, most))
+    body = BoundedBody(_coding(response.headers.raw), most, reader)
+    await _feed(response, body)
+    body.finish()
+    return b""
+
+
+def _size(headers: httpx.Headers, most: int) -> int | None:
+    said = headers.get("content-length", "")
+    return min(int(said), most) if said.isascii() and said.isdigit() and "content-encoding" not in headers else None
 
 
 def _coding(headers: list[tuple[bytes, bytes]]) -> str:
@@ -221,31 +250,24 @@ def _origin(url: httpx.URL) -> Origin:
     return url.scheme, url.host, url.port
 
 
-async def _collect(response: httpx.Response, body: BoundedBody) -> None:
-    stream = cast("httpx.AsyncByteStream", response.stream)  # an async transport's stream is async
-    pieces = 0
-    try:
-        async for piece in stream:
-            body.feed(piece)
-            pieces += 1
-            if pieces % PIECES_AT_ONCE == 0:  # from one read come many where a server sends chunks of a byte
-                await checkpoint()
-            if body.problem:  # closed under its feet it ends by itself; `break` would leave its generators to the loop
-                await response.aclose()
-        body.finish()
-    except FAILURES:
-        if body.problem is None:
-            raise
+async def _feed(response: httpx.Response, body: BodyReader) -> None:
+    if isinstance(response.stream, ReplyBody):
+        await response.stream.receive(body)
+    else:
+        stream = cast("httpx.AsyncByteStream", response.stream)  # an async transport's stream is async
+        await feed_all(stream, body, response.aclose)
 
 
-async def _read_error(response: httpx.Response, coding: str, progress: Progress) -> bytes:
+async def _read_error(response: httpx.Response, progress: Progress) -> bytes:
     """Read what there is of an error body, for a while: the status has decided already."""
-    body = BoundedBody(coding, MAX_BODY)
+    whole = WholeBody()
+    body = BoundedBody(_coding(response.headers.raw), MAX_BODY, whole)
     progress.is_cut = True
-    with suppress(*FAILURES), anyio.move_on_after(ERROR_SECONDS):
-        await _collect(response, body)
-        progress.is_cut = body.problem is not None
-    return body.data
+    with suppress(*FAILURES, UnusableReplyError), anyio.move_on_after(ERROR_SECONDS):
+        await _feed(response, body)
+        body.finish()
+        progress.is_cut = False
+    return bytes(whole.data)
 
 
 def _refused_by_proxy(error: Exception) -> NotSentError:

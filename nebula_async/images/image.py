@@ -7,12 +7,13 @@ from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import anyio.to_thread
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from nebula_async.images.media import EXTENSIONS, read_media
+from nebula_async.images.media import EXTENSIONS, Media, read_media
+from nebula_async.images.part_file import PartFile
+from nebula_async.images.provenance import Provenance, write_provenance
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -27,7 +28,7 @@ class Image:
     """A picture: `data` are its bytes, `media_type`, `width`, `height` (pixels) and `extension` are read from them.
 
     One that came as a `url` and was not fetched has that instead of `data`; it is valid until `expires_at` (an hour
-    after generation), and `nebula.download(image)` fetches it.
+    after generation), and `nebula.download(image)` fetches it. `provenance` is how it was made.
     """
 
     data: bytes | None = field(default=None, repr=_size_only)
@@ -38,17 +39,35 @@ class Image:
     url: str | None = field(default=None, repr=lambda url: "None" if url is None else "<url>")
     expires_at: datetime | None = None
     stored: str | None = None
+    provenance: Provenance | None = field(
+        default=None, repr=lambda provenance: "None" if provenance is None else "<provenance>"
+    )
 
-    async def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+    async def save(self, path: str | PathLike[str], *, overwrite: bool = False, provenance: bool = False) -> Path:
         """Write the picture to a file and return its path; missing folders are made.
 
         Without an extension in `path` the one of the bytes is added; one of another picture type is refused with a
         `ValueError`. The file appears whole or not at all. Raises `FileExistsError` where there is one, unless
         `overwrite`. A cancelled call ends when the file is written.
+
+        The file holds the bytes as they came; with `provenance`, also how the picture was made (`with_provenance`).
         """
-        data, target = self.content, self._target(Path(path))
-        await anyio.to_thread.run_sync(_publish, data, target, overwrite)
+        target = self._target(Path(path))
+        picture = await anyio.to_thread.run_sync(self.with_provenance) if provenance else self
+        await anyio.to_thread.run_sync(_write, picture.content, target, overwrite)
         return target
+
+    def with_provenance(self) -> Image:
+        """Return the picture with how it was made in its bytes: prompt, parameters, model, seed, time and cost.
+
+        `nebula-async inspect` and `read_provenance` read it; pixels stay as they are. Prompts can be private, so ask
+        those whom they belong to. Blocks for some milliseconds. Raises `ValueError` for a picture whose making is not
+        known, and for one that has no place for it: a GIF, an AVIF, or 64 KiB of prompt in a JPEG.
+        """
+        if self.provenance is None:
+            raise ValueError("how this picture was made is not known; save it without provenance=True")
+        settled = self.provenance.settled(self.content)
+        return evolve(self, data=write_provenance(self.content, settled), provenance=settled)
 
     def to_pil(self) -> PillowImage:
         """Return the picture as a `PIL.Image.Image`, loaded; needs Pillow (extra `images`)."""
@@ -70,9 +89,16 @@ class Image:
         return {self.media_type: self.data, "text/plain": repr(self)}
 
     @property
+    def is_here(self) -> bool:
+        """Whether its bytes are here, or where `stored` says: not where it was left at its URL."""
+        return self.data is not None or self.stored is not None
+
+    @property
     def content(self) -> bytes:
-        """The picture's bytes. Raises `ValueError` for one that was left at its URL."""
+        """The picture's bytes. Raises `ValueError` for one that is in a sink, or was left at its URL."""
         if self.data is None:
+            if self.stored is not None:
+                raise ValueError(f"this picture has no bytes here: its sink stored it as {self.stored}; read it there")
             until = f" before {self.expires_at:%H:%M} UTC" if self.expires_at else ""
             raise ValueError(f"this picture has no bytes here, only a URL: fetch it with nebula.download(image){until}")
         return self.data
@@ -85,46 +111,27 @@ class Image:
         return path.with_name(path.name + (self.extension or ""))
 
 
-def read_image(data: bytes, *, url: str | None = None, expires_at: datetime | None = None) -> Image:
-    """Return the picture that the bytes of a file are. Raises `ValueError` for what is no whole picture."""
-    media = read_media(data)
+def describe_image(media: Media, **facts: Any) -> Image:
+    """Return the picture that was read as `media`, with what else is known of it."""
     return Image(
-        data=data,
-        media_type=media.media_type,
-        width=media.width,
-        height=media.height,
-        extension=media.extension,
-        url=url,
-        expires_at=expires_at,
+        media_type=media.media_type, width=media.width, height=media.height, extension=media.extension, **facts
     )
 
 
-def _publish(data: bytes, target: Path, overwrite: bool) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{uuid4().hex}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(data)
-        _put_in_place(part, target, overwrite)
-    finally:
-        part.unlink(missing_ok=True)
+def read_image(data: bytes, **facts: Any) -> Image:
+    """Return the picture that the bytes of a file are. Raises `ValueError` for what is no whole picture."""
+    return describe_image(read_media(data), data=data, **facts)
 
 
-def _put_in_place(part: Path, target: Path, overwrite: bool) -> None:
-    if overwrite:
-        part.replace(target)
-        return
+def _write(data: bytes, target: Path, overwrite: bool) -> None:
+    part = PartFile.beside(target)
     try:
-        _link(part, target)
+        part.write(data)
+        if overwrite:
+            part.replace(target)
+        else:
+            part.link(target)
     except FileExistsError:
         raise FileExistsError(f"{target} exists; give another name, or overwrite=True") from None
-
-
-def _link(part: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(part)  # unlike a rename, a link never takes the place of another file
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        target.touch(exist_ok=False)
-        part.replace(target)
+    finally:
+        part.discard()

@@ -1,20 +1,27 @@
-"""The pictures that users hand in: a path, bytes, a binary file, a PIL image, one that came back, or a data URL."""
+"""The pictures that users hand in: a path, bytes, a binary file, a PIL image, an async iterator of bytes, one that came
+back, or a data URL.
+"""
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import AsyncIterable
+from contextlib import AsyncExitStack
 from inspect import iscoroutinefunction
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import anyio.to_thread
 import pybase64
+from anyio.lowlevel import checkpoint
 
 from nebula_async.checks import shown
 from nebula_async.errors import InvalidRequestError
 from nebula_async.images.image import Image
-from nebula_async.images.media import Media, read_media
+from nebula_async.images.media import Media
+from nebula_async.images.uploads import Content, Held, Picture, examine, find_file, unusable
 
 DATA_URL = "data:"
 
@@ -54,11 +61,16 @@ class PillowImage(Protocol):
         ...
 
 
-PictureSource: TypeAlias = str | PathLike[str] | bytes | BinaryFile | PillowImage | Image
+BlockingSource: TypeAlias = str | PathLike[str] | bytes | BinaryFile | PillowImage | Image
+PictureSource: TypeAlias = BlockingSource | AsyncIterable[bytes]
+
+KINDS = "a path, bytes, a binary file, a PIL image or an async iterator of bytes"
 
 
 def is_source(value: object) -> bool:
     """Whether a value is of a kind that `read_sources` can read."""
+    if isinstance(value, AsyncIterable):
+        return True
     if isinstance(value, io.TextIOBase) or iscoroutinefunction(getattr(value, "read", None)):
         return False
     return isinstance(value, str | PathLike | bytes | BinaryFile | PillowImage | Image)
@@ -74,31 +86,53 @@ def as_text(source: PictureSource) -> str:
     raise InvalidRequestError(f"a {type(source).__name__} cannot be written down; give its path or its bytes")
 
 
-def read_sources(image: PictureSource, mask: PictureSource | None) -> dict[str, bytes]:
-    """Read a picture, and its mask where there is one, and return their bytes by field.
+async def read_sources(image: PictureSource, mask: PictureSource | None) -> tuple[Picture, ...]:
+    """Read a picture, and its mask where there is one, and return them ready to be sent.
 
-    Blocks, as long as what they come from does: call it beside the loop. Raises `InvalidRequestError`, naming the
-    field, for what cannot be read, for what is no picture, and for a mask of another size than the picture's.
+    Files are read in pieces and not kept; an async iterator is, and is closed. Cancellation leaves a source that blocks
+    to the thread that reads it. Raises `InvalidRequestError`, naming the field, for what cannot be read, for what is no
+    picture, and for a mask of another size than the picture's.
     """
-    data, media = _read_picture(image, "image")
+    picture = await _read_picture(image, "image")
     if mask is None:
-        return {"image": data}
-    mask_data, mask_media = _read_picture(mask, "mask")
-    if (mask_media.width, mask_media.height) != (media.width, media.height):
+        return (picture,)
+    painted = await _read_picture(mask, "mask")
+    if (painted.media.width, painted.media.height) != (picture.media.width, picture.media.height):
         raise InvalidRequestError(
-            f"the mask is {mask_media.width}x{mask_media.height} pixels and the image {media.width}x{media.height};"
-            " give a mask of the image's size"
+            f"the mask is {painted.media.width}x{painted.media.height} pixels and the image"
+            f" {picture.media.width}x{picture.media.height}; give a mask of the image's size"
         )
-    return {"image": data, "mask": mask_data}
+    return picture, painted
 
 
-def _read_picture(source: PictureSource, name: str) -> tuple[bytes, Media]:
+async def _read_picture(source: PictureSource, name: str) -> Picture:
     try:
-        data = _read(source)
-        return data, _accepted(read_media(data))
+        content = await _read(source)
+        _check_size(content.size)
+        return Picture(name, shown(source), content, _accepted(await examine(content)))
     except Exception as error:  # an open file, or a picture not loaded yet, is other people's code
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InvalidRequestError(f"{name} cannot be used: {reason}; got {shown(source)}") from error
+        raise unusable(name, shown(source), error) from error
+
+
+async def _read(source: PictureSource) -> Content:
+    if isinstance(source, AsyncIterable):
+        return Held(await _joined(source))
+    return await anyio.to_thread.run_sync(_content, source, abandon_on_cancel=True)
+
+
+async def _joined(source: AsyncIterable[bytes]) -> bytes:
+    data = io.BytesIO()
+    async with AsyncExitStack() as ending:
+        pieces = aiter(source)
+        if hasattr(pieces, "aclose"):
+            ending.push_async_callback(pieces.aclose)
+        async for piece in pieces:
+            data.write(_as_bytes(piece))
+            _check_size(data.tell())
+            await checkpoint()  # one that never waits could not be stopped
+    if not data.tell():
+        raise ValueError("it has nothing left to give; give its bytes to use them more than once")
+    return data.getvalue()
 
 
 def _accepted(media: Media) -> Media:
@@ -107,31 +141,36 @@ def _accepted(media: Media) -> Media:
     return media
 
 
-def _read(source: PictureSource) -> bytes:
-    data = _content(source)
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
+
+
+def _as_bytes(data: object) -> bytes:
     if not isinstance(data, bytes):
         raise TypeError(f"reading it gives {type(data).__name__} instead of bytes")
-    if not data and isinstance(source, BinaryFile):
-        raise ValueError("the file has nothing left to read; give its path to use it more than once")
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
     return data
 
 
-def _content(source: PictureSource) -> bytes:
-    if isinstance(source, bytes):
-        return source
-    if isinstance(source, Image):
-        return source.content
+def _content(source: BlockingSource) -> Content:
+    if isinstance(source, bytes | Image):
+        return Held(source if isinstance(source, bytes) else source.content)
     if isinstance(source, str):
         return _content_of_text(source)
     if isinstance(source, PathLike):
-        return _content_of_file(source)
+        return find_file(source, MAX_BYTES + 1)
+    return Held(_read_once(source))
+
+
+def _read_once(source: BinaryFile | PillowImage) -> bytes:
     if isinstance(source, PillowImage):
         buffer = io.BytesIO()
         _as_png(source).save(buffer, format="PNG")
         return buffer.getvalue()
-    return source.read()
+    data = _as_bytes(source.read())
+    if not data:
+        raise ValueError("the file has nothing left to read; give its path to use it more than once")
+    return data
 
 
 def _as_png(picture: PillowImage) -> PillowImage:
@@ -139,16 +178,11 @@ def _as_png(picture: PillowImage) -> PillowImage:
     return picture if picture.mode in PNG_MODES else picture.convert("RGB")
 
 
-def _content_of_text(text: str) -> bytes:
+def _content_of_text(text: str) -> Content:
     if text.startswith(DATA_URL):
-        return pybase64.b64decode(text.partition(",")[2], validate=True)
+        return Held(pybase64.b64decode(text.partition(",")[2], validate=True))
     if text.startswith(("http://", "https://")):
         raise ValueError("it is a URL; give a path, or the bytes")
     if len(text) > MAX_PATH or (BASE64.fullmatch(text) and not Path(text).exists()):
         raise ValueError("it is no path; base64 is given decoded, or as a data URL (data:image/png;base64,…)")
-    return _content_of_file(text)
-
-
-def _content_of_file(path: str | PathLike[str]) -> bytes:
-    with Path(path).open("rb") as file:
-        return file.read(MAX_BYTES + 1)
+    return find_file(text, MAX_BYTES + 1)

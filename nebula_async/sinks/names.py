@@ -1,9 +1,11 @@
-"""Where the pictures of a bulk job are stored: safe names on every file system, made of what users wrote."""
+"""Where pictures are stored: safe names on every file system, made of what users wrote, and the check of any others."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
+from collections.abc import Iterator
 
 FOLDER_ITEMS = 1_000
 """Folders stay small enough for file browsers and for listing an object store."""
@@ -13,6 +15,12 @@ MAX_SLUG = 60
 
 MAX_READ = 1_000
 """More of a prompt is not looked at: it may be megabytes long."""
+
+MOST_PART_BYTES = 240
+"""With a number and an extension a file name stays below the 255 bytes that file systems take."""
+
+UNSAFE = re.compile(r"[\x00-\x1f\x7f:\\\ud800-\udfff]")
+"""What ends a name, leads elsewhere on Windows, or is no text that a file system takes."""
 
 
 def relative_key(number: int, prompt: str, identity: str | None = None) -> str:
@@ -27,6 +35,11 @@ def relative_key(number: int, prompt: str, identity: str | None = None) -> str:
     return f"{number // FOLDER_ITEMS:05}/{number:09}" + (f"-{words}" if words else "")
 
 
+def key_of(prompt: str, identity: str | None = None) -> str:
+    """Return where a picture that belongs to no job is stored: `"a-flying-cat"`, as in `relative_key`."""
+    return slug(prompt if identity is None else identity) or "picture"
+
+
 def slug(text: str) -> str:
     """Return a text's words as part of a file name: `[a-z0-9-]`, at most 60 characters, empty where it has none."""
     # compatibility forms before case: a fullwidth or mathematical capital has no lower case of its own
@@ -36,3 +49,27 @@ def slug(text: str) -> str:
     if len(words) <= MAX_SLUG:
         return words
     return words[: MAX_SLUG + 1].rpartition("-")[0] or words[:MAX_SLUG]
+
+
+def check_key(key: str) -> None:
+    """Refuse what does not name a place below a folder on every system. Raises `ValueError`.
+
+    `relative_key` makes none of these; requests' own ids may be anything.
+    """
+    parts = key.split("/")
+    if not all(part.strip(". ") for part in parts):  # ".. " is a way up on Windows
+        problem = "it must be relative, with more than dots in each part between its slashes"
+    elif UNSAFE.search(key):
+        problem = "it must not hold a colon, a backslash, a control character or a lone surrogate"
+    elif max(len(part.encode()) for part in parts) > MOST_PART_BYTES:
+        problem = f"each part between its slashes must have at most {MOST_PART_BYTES} bytes"
+    else:
+        return
+    raise ValueError(f"{key[:MOST_PART_BYTES]!r} cannot be the key of a picture: {problem}")
+
+
+def copies(key: str, extension: str) -> Iterator[str]:
+    """Yield the names for a picture in the order in which the first free one is taken: `cat.png`, `cat-1.png`."""
+    yield f"{key}{extension}"
+    for number in itertools.count(1):
+        yield f"{key}-{number}{extension}"

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
+from io import BytesIO
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from nebula_async.api.extract import decode_base64, parse_json
+from nebula_async.api.extract import Extractor, parse_json
 
 PNG_START = b"\x89PNG\r\n\x1a\n\xff\xfb\xef"
+
+
+def decode_base64(text: str) -> bytes:
+    """Return the bytes of a picture's value. Raises `ValueError` with what is wrong with it."""
+    extractor = Extractor(BytesIO)
+    extractor.feed(json.dumps({"b64_json": text}).encode())
+    (cut,) = extractor.finish().pictures.values()
+    if cut.problem:
+        raise ValueError(cut.problem)
+    return cut.writer.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -33,6 +45,9 @@ PNG_START = b"\x89PNG\r\n\x1a\n\xff\xfb\xef"
         ("data:image/png;base64,QUJD", b"ABC"),
         ("data:;base64,QUJD", b"ABC"),
         ("data:image/png;base64,\n QUI", b"AB"),
+        ("data:,QUI", b"AB"),
+        ('data:image/png;name="a cat.png";base64,QUI', b"AB"),
+        ("data", b"u\xabZ"),
     ],
 )
 def test_base64_is_read_in_the_forms_that_servers_write(text, data):
@@ -73,6 +88,12 @@ def test_base64_is_read_in_the_forms_that_servers_write(text, data):
         ("\uff21\uff21\uff21\uff21", "do not belong there"),
         ("\ud800\ud800\ud800\ud800", "do not belong there"),
         ("sdj23kjjk2...", "do not belong there"),
+        (" data:image/png;base64,QUI", "do not belong there"),
+        ("data:image/\u00e4;base64,QUI", "do not belong there"),
+        (f"data:{'x' * 101},QUI", "do not belong there"),
+        (f"data:{'x' * 200}", "do not belong there"),
+        ("data:image\\png;base64,QUI", "do not belong there"),
+        ("data:image/png;base64,data:image/png;base64,QUI", "do not belong there"),
     ],
 )
 def test_anything_else_is_refused(text, problem):

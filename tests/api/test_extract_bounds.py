@@ -1,4 +1,4 @@
-"""Large replies: pictures are decoded where they lie, in every form, and what lies beside them is bounded."""
+"""Large replies: pictures are read in every form, and what lies beside them is bounded, as is what reading costs."""
 
 from __future__ import annotations
 
@@ -6,42 +6,41 @@ import json
 import os
 import re
 import time
+import tracemalloc
 
 import pybase64
 import pytest
-from bodies import RED, b64, reply
-from hypothesis import given
-from hypothesis import strategies as st
+from bodies import RED, b64, read_reply, reply
+from reference import REFUSED, extract, in_pieces_of, read_pieces, split
 
+from nebula_async.api.base64_stream import FIRST_BYTES
 from nebula_async.api.extract import (
-    LONG_BYTES,
+    JSON_STEP,
     MAX_JSON_BYTES,
     MAX_KEYS,
-    STEP_BYTES,
-    cut_pictures,
-    decode_base64,
+    MOST_PICTURES,
+    PICTURE_STEP,
+    Extractor,
     parse_json,
 )
-from nebula_async.api.replies import MOST_PICTURES, read_reply
 from nebula_async.errors import ContentPolicyError, UnusableReplyError
 
-DATA = os.urandom(2 * LONG_BYTES)
+DATA = os.urandom(2 * PICTURE_STEP)
 TEXT = pybase64.b64encode(DATA).decode()
 LONGEST_SECONDS = 1.0
+SIZES = [1000, PICTURE_STEP, 4 * PICTURE_STEP]
 
 
-def read(body: bytes) -> object:
-    """Return the JSON of a body with the bytes of its long pictures in their places."""
-    cut = cut_pictures(body)
+class Discarding:
+    """Counts what is written, and keeps nothing."""
 
-    def replaced(value: object) -> object:
-        if isinstance(value, dict):
-            return {name: replaced(inner) for name, inner in value.items()}
-        if isinstance(value, list):
-            return [replaced(inner) for inner in value]
-        return decode_base64(cut.pictures[value]) if isinstance(value, str) and value in cut.pictures else value
+    def __init__(self):
+        self.size = 0
 
-    return replaced(parse_json(cut.json))
+    def write(self, data):
+        """Take what is never nothing."""
+        assert data
+        self.size += len(data)
 
 
 def lines(text: str, end: str) -> str:
@@ -65,47 +64,27 @@ FORMS = {
 
 
 @pytest.mark.parametrize("text", FORMS.values(), ids=FORMS)
-@pytest.mark.parametrize("size", range(3))
-def test_long_base64_is_read_in_all_its_forms(text, size):
+@pytest.mark.parametrize("size", SIZES)
+def test_large_base64_is_read_in_all_its_forms(text, size):
     """Whatever JSON allows a server to write, the bytes of a large picture come out, as those of a small one do."""
-    longer = text if size == 0 else text.rstrip("=") + "A" * 4 * size if "=" not in TEXT else text
-    body = f'{{"data": [{{"b64_json": "{longer}", "index": 0}}]}}'.encode()
-    decoded = json.loads(body)["data"][0]["b64_json"]
+    body = f'{{"data": [{{"b64_json": "{text}", "index": 0}}]}}'.encode()
 
-    assert {"data": [{"b64_json": decode_base64(decoded), "index": 0}]} == read(body)
+    assert {"data": [{"b64_json": DATA, "index": 0}]} == read_pieces(in_pieces_of(size, body))
 
 
+@pytest.mark.parametrize("size", [FIRST_BYTES, PICTURE_STEP, PICTURE_STEP + FIRST_BYTES])
 @pytest.mark.parametrize("before", range(14))
 @pytest.mark.parametrize("escape", ["\\n", "\\/", "\\u002b", "\\u000a\\u002F\\n"], ids=["\\n", "\\/", "\\u", "three"])
-def test_no_escape_is_split(escape, before):
-    """Large pictures are read piece by piece, and wherever an escape lies none of them ends within it."""
-    head = "A" * (STEP_BYTES - before)
+def test_no_escape_is_split(escape, before, size):
+    """However much is looked at in one go, an escape that lies across its end is read as any other."""
+    head = "A" * (size - before)
     letters = json.loads(f'"{head}{escape}"').replace("\n", "")
-    text = head + escape + "A" * (80 - len(letters) % 4)
+    tail = "A" * (80 - len(letters) % 4)
 
-    assert decode_base64(json.loads(f'"{text}"')) == decode_base64(memoryview(text.encode()))
-
-
-@given(
-    st.binary(max_size=60), st.lists(st.integers(0, 99), max_size=5), st.sampled_from(["\\n", "\\/", "\\u002B", " "])
-)
-def test_a_view_and_a_text_are_the_same(data, places, escape):
-    """A value is read alike where it lies in the body, and as a text of its own; what one refuses the other does."""
-    text = b64(data)
-    for place in places:
-        text = text[: place % (len(text) + 1)] + escape + text[place % (len(text) + 1) :]
-    results = []
-    try:
-        value = json.loads(f'"{text}"')
-    except ValueError:
-        return  # an escape within an escape
-    for given_value in (value, memoryview(text.encode())):
-        try:
-            results.append(decode_base64(given_value))
-        except ValueError as error:
-            results.append(str(error))
-
-    assert results[0] == results[1]
+    assert (
+        pybase64.b64decode(letters + tail)
+        == read_pieces([f'{{"b64_json":"{head}{escape}{tail}"}}'.encode()])["b64_json"]
+    )
 
 
 JUNK = {
@@ -127,20 +106,74 @@ JUNK = {
 
 
 @pytest.mark.parametrize("text", JUNK.values(), ids=JUNK)
-def test_long_base64_that_is_wrong_is_refused(text):
-    """What strict base64 or JSON does not allow is refused in a large picture, too."""
-    body = f'{{"data": [{{"b64_json": "{text}"}}]}}'.encode()
-    with pytest.raises(UnusableReplyError):
-        read_reply(reply(body), asked=1, now=0)
+@pytest.mark.parametrize("size", SIZES)
+def test_large_base64_that_is_wrong_is_refused_alone(text, size):
+    """What strict base64 or JSON does not allow is refused in a large picture too, and costs no other picture."""
+    body = f'{{"data": [{{"b64_json": "{text}"}}, {{"b64_json": "{TEXT}"}}], "x": 1}}'.encode()
+
+    assert {"data": [{"b64_json": REFUSED}, {"b64_json": DATA}], "x": 1} == read_pieces(in_pieces_of(size, body))
 
 
-def test_a_picture_is_not_copied():
-    """A large picture's base64 is decoded where it lies in the reply, and its JSON is small."""
-    body = json.dumps({"data": [{"b64_json": TEXT}], "message": "ok"}).encode()
-    cut = cut_pictures(body)
+@pytest.mark.parametrize("size", SIZES)
+def test_nothing_of_a_picture_is_kept(size):
+    """What reading a picture takes beside its writer does not grow with it, whatever is wrong with its end."""
+    body = memoryview(b'{"data":[{"b64_json":"' + pybase64.b64encode(bytes(30 * PICTURE_STEP)) + b'"},')
+    extractor = Extractor(Discarding)
+    extractor.feed(body[:size])
+    tracemalloc.start()
+    try:
+        for start in range(size, len(body), size):
+            extractor.feed(body[start : start + size])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
 
-    assert [body] == [view.obj for view in cut.pictures.values()]
-    assert 200 > len(cut.json)
+    assert 5 * PICTURE_STEP > peak
+
+
+def test_the_writer_is_opened_for_the_first_byte():
+    """A picture without a byte has no writer, and the bytes of others are written while they arrive."""
+    opened = []
+
+    def open_writer():
+        opened.append(Discarding())
+        return opened[-1]
+
+    extractor = Extractor(open_writer)
+    extractor.feed(b'{"b64_json":"","image_b64":"!!!!!!!!","image_file":"QUJD')
+    assert [] == opened
+    extractor.feed(b"QUJD" + b"QUJD" * 100)
+    assert [303] == [writer.size for writer in opened]
+    extractor.feed(b'QQ"}')
+    found = extractor.finish()
+
+    assert [None, None, opened[0]] == [cut.writer for cut in found.pictures.values()]
+    assert [307] == [writer.size for writer in opened]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("place", [0, 3, 50, FIRST_BYTES + 1, PICTURE_STEP + 10])
+def test_nothing_is_written_behind_what_is_wrong(place, size):
+    """A refused picture ends where its first wrong character is found; what follows is skipped."""
+    body = f'{{"b64_json": "{TEXT[:place]}!{TEXT[place:]}", "x": 1}}'.encode()
+    (cut,) = extract(in_pieces_of(size, body)).pictures.values()
+    written = cut.writer.getvalue() if cut.writer else b""
+
+    assert DATA.startswith(written)
+    assert place >= len(written)
+
+
+def test_what_a_writer_raises_is_the_callers():
+    """A full disk is not mistaken for wrong base64."""
+
+    class Full:
+        def write(self, _data):
+            raise ValueError("the disk is full")
+
+    for text in (TEXT, lines(TEXT, "\\n"), "QUJD"):
+        extractor = Extractor(Full)
+        with pytest.raises(ValueError, match="the disk is full"):
+            extractor.feed(f'{{"b64_json": "{text}"}}'.encode())
 
 
 @pytest.mark.parametrize("key", ["b64_json", "image_b64", "image_file"])
@@ -150,29 +183,29 @@ def test_any_order_of_keys_will_do(key, gap):
     picture = f'"{key}"{gap}:{gap}"{TEXT}"'
     body = f'{{{picture}, "a": [{{"index": 0, {picture}}}, {{{picture}}}], "b": {{{picture}, "c": "d"}}}}'.encode()
 
-    assert {key: DATA, "a": [{"index": 0, key: DATA}, {key: DATA}], "b": {key: DATA, "c": "d"}} == read(body)
+    assert {key: DATA, "a": [{"index": 0, key: DATA}, {key: DATA}], "b": {key: DATA, "c": "d"}} == read_pieces([body])
 
 
 def test_other_long_texts_stay_as_they_are():
     """A long message is a message, though it looks like base64, or quotes a picture."""
     quoting = f'see "b64_json":"{TEXT}" above'
-    value = {"message": TEXT, "b64": TEXT, "model": quoting, "x": [TEXT, quoting], "b64_json": "short"}
+    value = {"message": TEXT, "b64": TEXT, "model": quoting, "x": [TEXT, quoting], "b64_json": 5}
     for body in (json.dumps(value), json.dumps(value, indent=2), json.dumps(value, separators=(",", ":"))):
-        assert value == read(body.encode())
+        assert value == read_pieces([body.encode()])
 
 
 def test_of_equal_keys_the_last_wins():
     """B19: a picture that is followed by another one under the same key is dropped, large or small."""
     for first, last, data in ((TEXT, b64(DATA[::-1]), DATA[::-1]), (b64(RED), TEXT, DATA)):
         body = f'{{"b64_json": "{first}", "b64_json": "{last}"}}'.encode()
-        assert {"b64_json": data} == read(body)
+        assert {"b64_json": data} == read_pieces([body])
 
 
 def test_a_text_cannot_stand_for_a_picture():
-    """What stands for a picture while the JSON is read is drawn anew each time, so no reply can name it."""
+    """What stands for a picture in the JSON is drawn anew each time, so no reply can name it."""
     body = json.dumps({"b64_json": TEXT}).encode()
 
-    assert cut_pictures(body).pictures.keys().isdisjoint(cut_pictures(body).pictures)
+    assert extract([body]).pictures.keys().isdisjoint(extract([body]).pictures)
 
 
 def test_an_error_beside_a_large_picture_is_read():
@@ -191,8 +224,11 @@ HOSTILE = {
     "a text": b'{"message": "' + b"x" * 2**22 + b'"}',
     "a text of quotes": b'{"message": "' + b'\\"' * 2**21 + b'"}',
     "quotes": b'"' * 2**22,
-    "texts as long as short ones can be": (b'"' + b"a" * (LONG_BYTES - 1)) * 300,
-    "an open picture": b'{"b64_json": "' + b"A" * 2**22,
+    "empty texts": b'"",' * 2**20,
+    "keys of pictures": b'"b64_json",' * 2**18,
+    "keys of pictures without pictures": b'"b64_json":1,' * 2**18,
+    "a key and white space": b'{"b64_json"' + b" " * 2**22,
+    "backslashes": b'"' + b"\\" * 2**22,
     "keys": b"{" + b",".join(b'"%d":1' % number for number in range(10**6)) + b"}",
 }
 
@@ -200,11 +236,50 @@ HOSTILE = {
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
 def test_what_is_beside_the_pictures_is_bounded(body):
     """JSON of more than a megabyte beside its pictures is refused before it is read, in no time."""
-    started = time.perf_counter()
-    with pytest.raises(UnusableReplyError, match="more than 1048576 bytes"):
-        read_reply(reply(body), asked=1, now=0)
+    extractor, started = Extractor(Discarding), time.process_time()
+    for start in range(0, len(body), PICTURE_STEP):
+        extractor.feed(body[start : start + PICTURE_STEP])
+        if start < MAX_JSON_BYTES - PICTURE_STEP:
+            assert extractor.problem is None
+    assert extractor.problem == "there are more than 1048576 bytes beside its pictures"
+    with pytest.raises(ValueError, match="more than 1048576 bytes"):
+        extractor.finish()
 
-    assert LONGEST_SECONDS > time.perf_counter() - started
+    assert LONGEST_SECONDS > time.process_time() - started
+
+
+LENGTH = 2**15
+SLOW = {
+    "quotes": b'"' * LENGTH,
+    "escaped quotes": b'"' + b'\\"' * (LENGTH // 2),
+    "backslashes": b'"' + b"\\" * LENGTH,
+    "white space behind a key": b'{"b64_json"' + b" " * LENGTH,
+    "a text": b'{"a": "' + b"x" * LENGTH,
+    "half a key": b'{"' + b"\\u0062" * (LENGTH // 6),
+    "a picture": b'{"b64_json": "' + b"A" * LENGTH,
+    "a picture of escapes": b'{"b64_json": "' + b"\\u0041" * (LENGTH // 6),
+    "a picture of line breaks": b'{"b64_json": "' + b"\\n" * (LENGTH // 2),
+    "a picture of backslashes": b'{"b64_json": "' + b"\\" * LENGTH,
+    "a picture of escaped quotes": b'{"b64_json": "' + b'\\"' * (LENGTH // 2),
+    "a data URL without an end": b'{"b64_json": "data:' + b"x" * LENGTH,
+}
+
+
+@pytest.mark.parametrize("body", SLOW.values(), ids=SLOW)
+@pytest.mark.parametrize("size", [1, 7])
+def test_the_smallest_pieces_cost_no_more_than_their_number(body, size):
+    """No body makes what was read before be read again, though it arrives byte by byte and nothing in it ever ends."""
+    extractor, seconds = Extractor(Discarding), []
+    for quarter in split(body, [len(body) * part // 4 for part in (1, 2, 3)]):
+        started = time.process_time()
+        for piece in in_pieces_of(size, quarter):
+            extractor.feed(piece)
+        seconds.append(time.process_time() - started)
+
+    assert LONGEST_SECONDS > sum(seconds)
+    assert 5 * (min(seconds[:2]) + 0.01) > seconds[3]
+    with pytest.raises(ValueError, match=r"."):
+        extractor.finish()
 
 
 def test_the_bound_is_for_what_is_beside_the_pictures():
@@ -214,10 +289,30 @@ def test_the_bound_is_for_what_is_beside_the_pictures():
     for size, is_read in ((room, True), (room + 100, False)):
         body = start + b64(RED * 1000).encode() + end + b"x" * size + b'"}'
         if is_read:
-            assert size == len(parse_json(cut_pictures(body).json)["x"])
+            assert size == len(extract([body]).value["x"])
         else:
             with pytest.raises(ValueError, match="beside its pictures"):
-                cut_pictures(body)
+                extract([body])
+
+
+def test_nothing_is_taken_behind_a_problem():
+    """A caller that goes on feeding loses nothing but time."""
+    extractor = Extractor(Discarding)
+    for piece in (b'{"message": "', b"x" * MAX_JSON_BYTES, b'", "b64_json": "QUJDQUJD"}'):
+        extractor.feed(piece)
+    assert extractor.problem
+    with pytest.raises(ValueError, match="beside its pictures"):
+        extractor.finish()
+
+
+@pytest.mark.parametrize("gap", [b"", b" " * (JSON_STEP - 40), b" " * JSON_STEP])
+def test_pictures_have_a_highest_number(gap):
+    """S38: a thousand pictures are read, of whatever is in them, one more is refused."""
+    picture = b'{"b64_json":"QUJD"},' + gap[:900]
+    full = extract([b"[" + gap + picture * MOST_PICTURES + b"1]"])
+    assert MOST_PICTURES == len(full.pictures)
+    with pytest.raises(ValueError, match="more than 1000 pictures"):
+        extract([b"[" + gap + picture * (MOST_PICTURES + 1) + b"1]"])
 
 
 @pytest.mark.parametrize("form", ['"{}":1', '"{}" : 1', '"{}"\n:1'])

@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from bodies import RED, b64, reply
+from bodies import RED, b64, read_reply, reply
 
 from nebula_async.api.inference import encode_request
 from nebula_async.api.messages import HttpRequest
 from nebula_async.api.posting import MAX_REQUEST_BYTES
-from nebula_async.api.replies import read_reply
 from nebula_async.errors import InvalidRequestError
 from nebula_async.requests import InferenceRequest
 

@@ -6,11 +6,11 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from bodies import BLUE, GREEN, RED, b64, picture, reply
+from bodies import BLUE, GREEN, RED, b64, picture, read_reply, reply
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nebula_async.api.replies import Answer, read_reply
+from nebula_async.api.replies import Answer
 from nebula_async.errors import (
     AuthenticationError,
     BadRequestError,
@@ -267,7 +267,7 @@ def test_the_content_type_does_not_matter(header, value):
         ({"data": [None, 5, "x", []]}, "none in it"),
         ({"data": [{}]}, "neither b64_json nor a URL"),
         ({"data": [{"b64_json": None, "url": None}]}, "neither b64_json nor a URL"),
-        ({"data": [{"b64_json": "", "url": ""}]}, "neither b64_json nor a URL"),
+        ({"data": [{"b64_json": "", "url": ""}]}, "the base64 is empty"),
         ({"data": [{"b64_json": 5, "url": ["x"]}]}, "neither b64_json nor a URL"),
         ({"image_b64": 5}, "none in it"),
         ({"data": [{"b64_json": "sdj23kjjk2..."}]}, "do not belong there"),

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bodies import as_input, json_of, read_reply
 from PIL import Image as Pillow
 
 from nebula_async.api.envelope import read_error
 from nebula_async.api.messages import Reply
-from nebula_async.api.replies import read_reply
 from nebula_async.api.serverless import encode_request
 from nebula_async.errors import ContentPolicyError, UnusableReplyError
-from nebula_async.images.sources import read_sources
 from nebula_async.requests import ImageRequest
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -38,10 +37,10 @@ def sent_by_curl(name: str) -> dict[str, Any]:
     return json.loads(found[1])
 
 
-def sent_by_us(request: ImageRequest, model_field: str = "model", **pictures: str) -> dict[str, Any]:
+def sent_by_us(request: ImageRequest, model_field: str = "model", **pictures: bytes) -> dict[str, Any]:
     """Return the JSON that this library sends."""
-    sent = encode_request(request, base_url="https://a.example", model_field=model_field, pictures=pictures)
-    return json.loads(sent.body)
+    given = tuple(as_input(name, data) for name, data in pictures.items())
+    return json_of(encode_request(request, base_url="https://a.example", model_field=model_field, pictures=given))
 
 
 @pytest.mark.parametrize(
@@ -74,10 +73,10 @@ def test_image_to_image_is_sent_as_printed():
         image=picture,
         mask=picture,
     )
-    encoded = base64.b64encode(read_sources(picture, None)["image"]).decode()
+    encoded = base64.b64encode(picture).decode()
     printed = sent_by_curl("serverless_image_to_image.curl.sh")
     assert ("/9j/4", "/9j/4") == (printed["image"][:5], encoded[:5])
-    assert {**printed, "image": encoded, "mask": encoded} == sent_by_us(request, image=encoded, mask=encoded)
+    assert {**printed, "image": encoded, "mask": encoded} == sent_by_us(request, image=picture, mask=picture)
 
 
 @pytest.mark.parametrize("name", ["serverless_reply.json", "serverless_legacy_reply.json"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from bodies import BLUE, RED, b64
+from bodies import BLUE, RED, as_input, b64, json_of
 
 from nebula_async.api.messages import HttpRequest, Reply
 from nebula_async.api.posting import MAX_REQUEST_BYTES
@@ -74,7 +74,7 @@ def test_what_is_for_us_is_not_sent():
 def test_pictures_are_sent_as_bare_base64():
     """Image and mask are sent as base64 without any prefix."""
     request = ImageRequest("x", model="m", image=RED, mask=BLUE)
-    sent = json.loads(encoded(request, pictures={"image": b64(RED), "mask": b64(BLUE)}).body)
+    sent = json_of(encoded(request, pictures=(as_input("image", RED), as_input("mask", BLUE))))
     assert {"prompt": "x", "model": "m", "image": b64(RED), "mask": b64(BLUE)} == sent
 
 
@@ -95,9 +95,10 @@ def test_the_number_of_pictures_is_counted(extra, pictures):
 
 def test_a_body_that_is_too_large_is_refused():
     """A body of more than 64 MiB is refused before sending; its size is in the message, its content is not."""
+    most = MAX_REQUEST_BYTES // 4 * 3
     request = ImageRequest("x", model="m", image=RED)
     with pytest.raises(InvalidRequestError, match=f"at most {MAX_REQUEST_BYTES} are sent"):
-        encoded(request, pictures={"image": "A" * MAX_REQUEST_BYTES})
+        encoded(request, pictures=(as_input("image", RED + bytes(most - len(RED))),))
 
 
 def test_printing_a_request_does_not_print_its_body():

@@ -87,8 +87,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def pictures(out: Path) -> list[str]:
-    """Return the names of all files among the pictures; each that is named like one is whole."""
-    files = sorted(path for path in (out / "images").rglob("*") if path.is_file())
+    """Return the names of all files among the pictures but their metadata; each that is named like one is whole."""
+    files = sorted(path for path in (out / "images").rglob("*") if path.is_file() and path.name != "metadata.jsonl")
     for path in files:
         if path.suffix == ".png":
             read_media(path.read_bytes())

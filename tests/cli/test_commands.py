@@ -27,9 +27,11 @@ from nebula_async.cli.bulk import bulk
 from nebula_async.cli.connection import Connection, exit_code, printable
 from nebula_async.cli.emulator import emulator as emulator_command
 from nebula_async.cli.generate import generate
+from nebula_async.cli.inspect import inspect as inspect_command
 from nebula_async.cli.models import models
 from nebula_async.cli.parameters import PictureParameters
 from nebula_async.cli.progress import shown_progress
+from nebula_async.cli.reproduce import reproduce
 from nebula_async.emulator import Fault
 from nebula_async.errors import (
     AuthenticationError,
@@ -156,7 +158,7 @@ BAD_INPUT = {
         "concurrency must be a whole number from",
     ),
     "unknown option": (("generate", "x", "--\x1b[31mnope"), r"Unknown option: --\x1b[31mnope"),
-    "unknown command": (("[/paint]",), 'Unknown command "[/paint]". Available commands: generate, bulk, models'),
+    "unknown command": (("[/paint]",), 'Unknown command "[/paint]". Available commands: generate, bulk, inspect'),
     "no manifest": (("bulk", "none.txt", "--emulator"), "none.txt cannot be read (No such file or directory)"),
     "bad line": (("bulk", "bad.jsonl", "--emulator"), "bad.jsonl cannot be used, nothing was sent; lines to mend: 1"),
     "file as folder": (
@@ -341,6 +343,8 @@ def test_the_emulator_announces_itself_serves_and_ends_at_a_signal(shell):
 OPTIONS = {
     "generate": (generate, PictureParameters, Connection),
     "bulk": (bulk, PictureParameters, Connection),
+    "inspect": (inspect_command,),
+    "reproduce": (reproduce, Connection),
     "models": (models, Connection),
     "emulator": (emulator_command,),
 }
@@ -356,6 +360,7 @@ def test_help_mentions_every_option(command, capsys):
         app([command, "--help"])
     assert 0 == caught.value.code
     told = capsys.readouterr().out
+    names = {"json" if name == "as_json" else name for name in names}
     options = {f"--{name.removeprefix('image_' if command == 'emulator' else ' ').replace('_', '-')}" for name in names}
     assert set() == {option for option in options if f"{option} " not in told}
 

@@ -42,7 +42,7 @@ def test_a_job_does_not_depend_on_what_it_can_say(shell, redirection):
     code = run_on(shell, redirection, "bulk", prompts, *SMALL, "--negative-prompt", "dogs", "--emulator")
 
     assert 0 == code
-    assert ["000000000-a-cat.png", "000000001-two-cats.png"] == [
+    assert ["000000000-a-cat.png", "000000001-two-cats.png", "metadata.jsonl"] == [
         name.rpartition("/")[2] for name in shell.files() if name.startswith("prompts/images/")
     ]
 

@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from contextlib import ExitStack, suppress
+from functools import partial
 from traceback import TracebackException
 
 import anyio
@@ -17,11 +18,12 @@ from trio.testing import MockClock
 from wire import PATIENCE, RawServer, answer, ask, closed_url, keep, make_caller, says
 
 from nebula_async.api.messages import HttpRequest, Reply
-from nebula_async.api.replies import read_reply
+from nebula_async.arrival import AnswerArrival
 from nebula_async.charges import Charges
 from nebula_async.config import RetryPolicy, Timeouts
 from nebula_async.emulator import Emulator, Fault
 from nebula_async.engine.call import Caller, Completed
+from nebula_async.engine.reading import WholeReply
 from nebula_async.errors import (
     AuthenticationError,
     BadRequestError,
@@ -39,6 +41,7 @@ from nebula_async.errors import (
     UnusableReplyError,
 )
 from nebula_async.events import Abandoned, Held, Retrying, Sent
+from nebula_async.sinks.keeping import InMemory
 
 pytestmark = pytest.mark.anyio
 
@@ -54,9 +57,9 @@ def start():
         yield lambda *faults, **options: stack.enter_context(Emulator(faults=faults, **options))
 
 
-async def read(reply: Reply) -> object:
+def read() -> AnswerArrival:
     """Read a reply with pictures."""
-    return read_reply(reply, asked=1, now=0.0)
+    return AnswerArrival(1, InMemory())
 
 
 def picture(url: str) -> HttpRequest:
@@ -434,7 +437,7 @@ async def test_the_deadline_while_reading(start):
         return reply.body
 
     caller = make_caller(emulator.base_url, timeouts=Timeouts(total=TOTAL / 2))
-    done = await end(caller, picture(emulator.base_url), slowly)
+    done = await end(caller, picture(emulator.base_url), partial(WholeReply, slowly))
 
     assert (Completed, Charges(1, 1)) == (type(done), done.charges)
 
@@ -579,7 +582,7 @@ async def test_other_exceptions_come_out_bare(start):
 
     for _ in range(2):
         with pytest.raises(LookupError, match="mine"):
-            await caller.call(picture(emulator.base_url), broken)
+            await caller.call(picture(emulator.base_url), partial(WholeReply, broken))
     await caller.transport.aclose()
 
 

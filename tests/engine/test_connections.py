@@ -202,7 +202,7 @@ async def test_a_body_that_is_not_read_to_its_end_closes_its_connection(serve):
 
     server = serve(handle)
     caller = make_caller(server.url)
-    with pytest.raises(UnusableReplyError, match="larger than 50331648 bytes"):
+    with pytest.raises(UnusableReplyError, match="larger than 92274688 bytes"):
         await caller.call(ask(server.url), keep)
     await wait_for(server.gone)
     await caller.transport.aclose()

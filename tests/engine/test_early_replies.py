@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import select
@@ -20,10 +21,13 @@ from nebula_async.api.messages import HttpRequest
 from nebula_async.charges import Charges
 from nebula_async.config import RetryPolicy, Timeouts
 from nebula_async.errors import NebulaError, OutcomeUnknownError, RateLimitError, ServerError
+from nebula_async.images.media import Media
+from nebula_async.images.uploads import Held, Picture, Upload
 
 pytestmark = pytest.mark.anyio
 
 LARGE = bytes(8 * 2**20)
+IN_PIECES = Upload((b"[", Picture("image", "bytes", Held(LARGE), Media("image/png", ".png", 1, 1)), b"]"))
 PATIENT = Timeouts(write=60, read=60, attempt=60)
 """No limit of an attempt comes into play within the patience of a test."""
 
@@ -52,7 +56,7 @@ def read_all(connection: socket.socket) -> None:
         pass
 
 
-async def send(server: RawServer, timeouts: Timeouts = PATIENT, body: bytes = LARGE) -> bytes:
+async def send(server: RawServer, timeouts: Timeouts = PATIENT, body: bytes | Upload = LARGE) -> bytes:
     """Send a large request once and return the reply's body."""
     caller = make_caller(server.url, retry=RetryPolicy(attempts=1), timeouts=timeouts)
     try:
@@ -63,10 +67,10 @@ async def send(server: RawServer, timeouts: Timeouts = PATIENT, body: bytes = LA
         await caller.transport.aclose()
 
 
-async def fail(server: RawServer, timeouts: Timeouts = PATIENT) -> NebulaError:
+async def fail(server: RawServer, timeouts: Timeouts = PATIENT, body: bytes | Upload = LARGE) -> NebulaError:
     """Send a large request once and return what was raised."""
     with pytest.raises(NebulaError) as caught:
-        await send(server, timeouts)
+        await send(server, timeouts, body)
     return caught.value
 
 
@@ -98,8 +102,9 @@ ENDINGS: dict[str, Callable[[socket.socket], object]] = {
 }
 
 
+@pytest.mark.parametrize("body", [LARGE, IN_PIECES], ids=["whole", "in pieces"])
 @pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS)
-async def test_an_early_refusal_is_a_refusal(serve, tls, end):
+async def test_an_early_refusal_is_a_refusal(serve, tls, end, body):
     """D10: a 429 that comes while the request is being sent is throttling, and free, whatever the server does next; a
     server that has stopped reading is heard at once, not when the write has timed out.
     """
@@ -109,7 +114,7 @@ async def test_an_early_refusal_is_a_refusal(serve, tls, end):
         connection.sendall(answer(429, b"{}"))
         end(connection)
 
-    error = await fail(serve(handle, tls))
+    error = await fail(serve(handle, tls), body=body)
 
     assert (RateLimitError, Charges(0, 0)) == (type(error), error.charges)
 
@@ -142,6 +147,21 @@ async def test_interim_replies_do_not_end_the_sending(serve, tls):
 
     assert b"picture" == await send(server)
     assert server.requests[0].endswith(b"\r\n\r\n" + LARGE)
+
+
+async def test_interim_replies_do_not_end_a_body_in_pieces(serve, tls):
+    """The same where the rest of the request is not made yet when they come."""
+
+    def handle(server, connection):
+        until_full(connection)
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        server.read_request(connection)
+        connection.sendall(answer(200, b"picture"))
+
+    server = serve(handle, tls)
+
+    assert b"picture" == await send(server, body=IN_PIECES)
+    assert b"[%b]" % base64.b64encode(LARGE) == server.requests[0].partition(b"\r\n\r\n")[2]
 
 
 async def test_endless_interim_replies_end_the_sending(serve, tls):

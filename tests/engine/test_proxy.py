@@ -371,13 +371,9 @@ async def test_a_transport_of_ones_own_may_have_a_proxy(serve, replies):
 
 async def download(url: str, proxy: RawServer, *allowed: str) -> bytes:
     """Fetch a URL through a proxy."""
-
-    async def read(data: bytes) -> bytes:
-        return data
-
     downloader = Downloader(frozenset(allowed), seeded(7), proxy=Proxy.at(proxy.url))
     try:
-        return await downloader.fetch(url, read, QUICK_DOWNLOADS, seconds=5.0, most_tries=1)
+        return await downloader.fetch(url, keep, QUICK_DOWNLOADS, seconds=5.0, most_tries=1)
     finally:
         await downloader.aclose()
 

@@ -276,7 +276,7 @@ async def test_replies_of_several_pictures_may_be_larger(serve):
     server = serve(handle)
     caller = make_caller(server.url, retry=ONCE)
     done = await caller.call(ask(server.url, pictures=2), keep)
-    with pytest.raises(UnusableReplyError, match="larger than 50331648 bytes"):
+    with pytest.raises(UnusableReplyError, match="larger than 92274688 bytes"):
         await caller.call(ask(server.url), keep)
     await caller.transport.aclose()
 

@@ -17,6 +17,7 @@ from nebula_async.config import Config, RetryPolicy, Timeouts
 from nebula_async.engine.call import Caller
 from nebula_async.engine.download import Downloader
 from nebula_async.engine.gate import local_gate
+from nebula_async.engine.reading import WholeReply
 from nebula_async.engine.transport import Credentials, Transport
 from nebula_async.errors import DownloadError
 from nebula_async.keys import find_key
@@ -129,20 +130,33 @@ def place(server: RawServer) -> str:
     return server.url.partition("://")[2]
 
 
-async def a_picture(data: bytes) -> bytes:
-    """Take only what begins like a picture of these tests."""
-    if not data.startswith(b"picture"):
+async def _whole_body(reply: Reply) -> bytes:
+    return reply.body
+
+
+async def _picture(reply: Reply) -> bytes:
+    if not reply.body.startswith(b"picture"):
         raise ValueError("it is no picture")
-    return data
+    return reply.body
+
+
+def keep() -> WholeReply[bytes]:
+    """Read a reply as it is."""
+    return WholeReply(_whole_body)
+
+
+def a_picture() -> WholeReply[bytes]:
+    """Take only what begins like a picture of these tests."""
+    return WholeReply(_picture)
 
 
 async def download(
-    url: str, *allowed: str, seconds: float = 5.0, config: Config = QUICK, read=a_picture, custom=None
+    url: str, *allowed: str, seconds: float = 5.0, config: Config = QUICK, open_reader=a_picture, custom=None
 ) -> bytes:
     """Fetch a URL with a downloader of its own, to which these hosts are allowed."""
     downloader = Downloader(frozenset(allowed), seeded(7), custom)
     try:
-        return await downloader.fetch(url, read, config, seconds=seconds)
+        return await downloader.fetch(url, open_reader, config, seconds=seconds)
     finally:
         await downloader.aclose()
 
@@ -158,11 +172,6 @@ def closed_url() -> str:
     """Return a URL at which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-async def keep(reply: Reply) -> bytes:
-    """Read a reply as it is."""
-    return reply.body
 
 
 def seeded(seed: int) -> Random:

@@ -7,11 +7,13 @@ import io
 import tempfile
 from pathlib import Path, PurePosixPath
 
+import anyio
 import pytest
 from PIL import Image as Pillow
 
 from nebula_async.errors import InvalidRequestError
-from nebula_async.images.sources import MAX_BYTES, read_sources
+from nebula_async.images.sources import MAX_BYTES
+from nebula_async.images.sources import read_sources as read_pictures
 from nebula_async.requests import ImageRequest
 
 
@@ -30,6 +32,19 @@ def request(**fields) -> ImageRequest:
     return ImageRequest("a cat", model="m", **fields)
 
 
+def read_sources(image: object, mask: object) -> dict[str, bytes]:
+    """Read pictures as a client does, and return what is sent of them, decoded, by field."""
+    return anyio.run(_read_sources, image, mask)
+
+
+async def _read_sources(image: object, mask: object) -> dict[str, bytes]:
+    pictures = await read_pictures(image, mask)
+    return {
+        picture.name: base64.b64decode(b"".join([piece async for piece in picture.pieces()]), validate=True)
+        for picture in pictures
+    }
+
+
 def read(source: object) -> bytes:
     """Return the bytes of a picture that was given as the image."""
     return read_sources(request(image=source).image, None)["image"]
@@ -42,6 +57,9 @@ def refusal(make, *arguments, **fields) -> str:
     assert len(str(caught.value)) < 1_000
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+KINDS = "a path, bytes, a binary file, a PIL image or an async iterator of bytes"
 
 
 def sources(folder: Path) -> dict[str, object]:
@@ -106,7 +124,7 @@ def test_what_is_no_picture_source_is_refused_at_once(source):
     """Values of other types, text files and coroutine files are refused when the request is made."""
     for name in ("image", "mask"):
         message = refusal(request, **{"image": PNG, name: source})
-        assert message.startswith(f"{name} must be a path, bytes, a binary file or a PIL image; got ")
+        assert message.startswith(f"{name} must be {KINDS}; got ")
 
 
 def test_a_text_file_is_refused(tmp_path):

@@ -1,0 +1,91 @@
+"""What becomes of a reply, or of a download, while it arrives: pictures, in memory or in a sink."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from attrs import define, evolve, field
+
+from nebula_async.api.messages import Reply
+from nebula_async.api.replies import Answer, AnswerReader
+from nebula_async.images.image import Image
+from nebula_async.offload import offload
+from nebula_async.sinks.keeping import Keeping, Picture
+
+WORTH_A_THREAD = 16 * 1024
+"""JSON of this size takes as long to read as handing it to a thread does."""
+
+
+@define(eq=False)
+class AnswerArrival:
+    """Reads the reply to a request for pictures."""
+
+    asked: int
+    keeping: Keeping
+    _room: int = field(default=0, init=False)
+    _reader: AnswerReader[Picture] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._reader = AnswerReader(lambda: self.keeping.open(self._room))
+
+    def begin(self, size: int | None) -> None:
+        """Expect so much for each picture: four letters of base64 are three bytes."""
+        self._room = 0 if size is None else size // 4 * 3 // self.asked
+
+    def feed(self, piece: bytes | memoryview, /) -> None:
+        """Decode a piece where it lies. At a piece's size that takes less than handing it to a thread would."""
+        self._reader.feed(piece)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the pictures have to be taken before more of them comes."""
+        return self.keeping.is_full
+
+    async def drain(self) -> None:
+        """Let the pictures be taken. Raises `SinkError`."""
+        await self.keeping.drain()
+
+    async def finish(self, reply: Reply) -> Answer:
+        """Return the answer, its pictures where they belong. Raises what `AnswerReader` does, and `SinkError`."""
+        finish = partial(self._reader.finish, reply, asked=self.asked, now=time.time())
+        answer = await offload(finish) if self._reader.json_bytes > WORTH_A_THREAD else finish()
+        return evolve(answer, images=await self.keeping.publish(answer.images))
+
+    async def discard(self) -> None:
+        """Let go of what belongs to no answer."""
+        await self.keeping.discard()
+
+
+@define(eq=False)
+class PictureArrival:
+    """Reads the download of one picture."""
+
+    keeping: Keeping
+    _picture: Picture = field(init=False)
+
+    def begin(self, size: int | None) -> None:
+        """Expect so much."""
+        self._picture = self.keeping.open(size or 0)
+
+    def feed(self, piece: bytes | memoryview, /) -> None:
+        """Take a piece."""
+        self._picture.write(piece)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the picture has to be taken before more of it comes."""
+        return self.keeping.is_full
+
+    async def drain(self) -> None:
+        """Let the picture be taken. Raises `SinkError`."""
+        await self.keeping.drain()
+
+    async def finish(self, reply: Reply) -> Image:  # noqa: ARG002 - its headers say nothing of a picture
+        """Return the picture. Raises `ValueError` for what is no whole picture, and `SinkError`."""
+        (image,) = await self.keeping.publish((self._picture.image(),))
+        return image
+
+    async def discard(self) -> None:
+        """Let go of what is no picture."""
+        await self.keeping.discard()

@@ -1,0 +1,201 @@
+"""Where the pictures of one reply are kept while it arrives: in memory, or in a sink."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from attrs import define, evolve, field
+
+from nebula_async.errors import SinkError
+from nebula_async.images.arriving import ArrivingPicture
+from nebula_async.images.image import Image, describe_image
+from nebula_async.images.media import MediaReader
+from nebula_async.sinks.sink import Sink, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST_PENDING_BYTES = 256 * 1024
+MOST_PENDING_IN_ALL = 2 * 2**20
+"""What a sink has not taken yet: of one picture, and of all. A reply is not read on while there is more."""
+
+logger = logging.getLogger(__name__)
+
+
+class Picture(Protocol):
+    """Takes the bytes of one picture as they arrive."""
+
+    def write(self, data: bytes | memoryview, /) -> None:
+        """Take the next piece. Never raises: `image` tells what is wrong."""
+        ...
+
+    def image(self) -> Image:
+        """Return the picture, at its end. Raises `ValueError` for what is no whole picture."""
+        ...
+
+
+class Keeping(Protocol):
+    """Keeps the pictures of one reply."""
+
+    def open(self, room: int) -> Picture:
+        """Return what takes one more picture, of about so many bytes, 0 where that is not known."""
+        ...
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more should be written until `drain` has returned."""
+        ...
+
+    async def drain(self) -> None:
+        """Make room. Raises `SinkError`."""
+        ...
+
+    async def publish(self, images: tuple[Image, ...]) -> tuple[Image, ...]:
+        """Return the images that are to be kept, each with where it is. Raises `SinkError`."""
+        ...
+
+    async def discard(self) -> None:
+        """Let go of what was not published."""
+        ...
+
+
+class InMemory:
+    """Keeps pictures as the bytes of their images."""
+
+    is_full = False
+
+    def open(self, room: int) -> Picture:
+        """Return a picture in memory."""
+        return ArrivingPicture(room)
+
+    async def drain(self) -> None:
+        """Go on."""
+
+    async def publish(self, images: tuple[Image, ...]) -> tuple[Image, ...]:
+        """Return them: they are where they belong."""
+        return images
+
+    async def discard(self) -> None:
+        """Let go of nothing: who asked holds it."""
+
+
+def in_memory(_number: int = 0) -> Keeping:
+    """Keep picture number so and so of a reply in memory."""
+    return InMemory()
+
+
+@define
+class Backlog:
+    """How many bytes all pictures under way have waiting for their sinks."""
+
+    pending: int = 0
+
+
+@define(eq=False)
+class IntoSink:
+    """Streams pictures into a sink, the first one under `key`, those after it under names like it."""
+
+    sink: Sink
+    key: str
+    backlog: Backlog
+    _pictures: dict[str, _StreamedPicture] = field(factory=dict, init=False)
+
+    def open(self, room: int) -> Picture:  # noqa: ARG002 - nothing is kept here
+        """Return a picture that waits to be taken by the sink."""
+        key = f"{self.key}-{len(self._pictures)}" if self._pictures else self.key
+        picture = self._pictures[key] = _StreamedPicture(key, self.backlog)
+        return picture
+
+    @property
+    def is_full(self) -> bool:
+        """Whether much waits for the sink, of these pictures or of all."""
+        pending = sum(picture.pending for picture in self._pictures.values())
+        return pending >= MOST_PENDING_BYTES or (pending > 0 and self.backlog.pending >= MOST_PENDING_IN_ALL)
+
+    async def drain(self) -> None:
+        """Let the sink take what waits for it."""
+        for picture in self._pictures.values():
+            if picture.pending:
+                with _as_sink_error():
+                    await picture.drain(self.sink)
+
+    async def publish(self, images: tuple[Image, ...]) -> tuple[Image, ...]:
+        """Publish the pictures of these images; those at URLs stay as they are."""
+        await self.drain()
+        return tuple([await self._published(image) for image in images])
+
+    async def discard(self) -> None:
+        """Let the sink forget what was not published; that it fails to is no news to a call."""
+        for picture in self._pictures.values():
+            try:
+                await picture.discard()
+            except Exception:
+                logger.exception("a sink failed to discard")
+
+    async def _published(self, image: Image) -> Image:
+        picture = self._pictures.get(image.stored or "")
+        if picture is None:
+            return image
+        with _as_sink_error():
+            return await picture.publish(image)
+
+
+@contextmanager
+def _as_sink_error() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        text = f"the picture was paid for, and the sink did not keep it: {type(error).__name__}: {error}"
+        raise SinkError(text) from error
+
+
+@define(eq=False)
+class _StreamedPicture:
+    key: str
+    backlog: Backlog
+    pending: int = field(default=0, init=False)
+    _media: MediaReader = field(factory=MediaReader, init=False)
+    _pieces: list[bytes] = field(factory=list, init=False)
+    _writer: Writer | None = field(default=None, init=False)
+
+    def write(self, data: bytes | memoryview, /) -> None:
+        try:
+            self._media.feed(data)
+        except ValueError:
+            self._taken()  # and nothing more is
+            return
+        self._pieces.append(bytes(data))
+        self._count(len(data))
+
+    def image(self) -> Image:
+        return describe_image(self._media.finish(), stored=self.key)
+
+    async def drain(self, sink: Sink) -> None:
+        if self._writer is None:
+            self._writer = await sink.open(self.key)
+        data = b"".join(self._taken())
+        await self._writer.write(data)
+
+    async def publish(self, image: Image) -> Image:
+        if self._writer is None:
+            raise RuntimeError("a picture is published once, after it was written")
+        place = await self._writer.publish(image.media_type or "", image.extension or "")
+        self._writer = None
+        return evolve(image, stored=place)
+
+    async def discard(self) -> None:
+        self._taken()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await writer.discard()
+
+    def _taken(self) -> list[bytes]:
+        pieces, self._pieces = self._pieces, []
+        self._count(-self.pending)
+        return pieces
+
+    def _count(self, size: int) -> None:
+        self.pending += size
+        self.backlog.pending += size
