@@ -50,7 +50,7 @@ def main() -> int:
     """Measure, print, and say whether the targets were reached; or be one of the runs."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rounds", type=int, default=ROUNDS, help=f"runs of each client, {ROUNDS} unless given")
-    options.add_argument("--seconds", type=float, default=SECONDS, help=f"how long a run takes, {SECONDS:g} unless given")
+    options.add_argument("--seconds", type=float, default=SECONDS, help=f"of each run, {SECONDS:g} unless given")
     options.add_argument("--run", nargs=3, metavar=("CLIENT", "URL", "FILE"), help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.run:
@@ -118,7 +118,7 @@ async def script(url: str, file: Path) -> AsyncIterator[Send]:
     async with httpx.AsyncClient(timeout=60, headers={"Authorization": f"Bearer {KEY}"}) as http:
 
         async def send() -> None:
-            with file.open("rb") as opened:  # noqa: ASYNC230 - as everybody does it
+            with file.open("rb") as opened:
                 image = base64.b64encode(opened.read()).decode()
             reply = await http.post(f"{url}/images/generation", json={"prompt": "x", "model": MODEL, "image": image})
             base64.b64decode(reply.raise_for_status().json()["data"][0]["b64_json"])
@@ -128,15 +128,15 @@ async def script(url: str, file: Path) -> AsyncIterator[Send]:
 
 @asynccontextmanager
 async def from_path(url: str, file: Path) -> AsyncIterator[Send]:
-    """This library, given the path."""
+    """Ours, given the path."""
     async with nebula_at(url) as generate:
         yield lambda: generate(file)
 
 
 @asynccontextmanager
 async def from_bytes(url: str, file: Path) -> AsyncIterator[Send]:
-    """This library, given bytes that are in memory before."""
-    data = file.read_bytes()
+    """Ours, given bytes that are in memory before."""
+    data = await anyio.Path(file).read_bytes()
     async with nebula_at(url) as generate:
         yield lambda: generate(data)
 
@@ -171,8 +171,8 @@ def show(found: dict[str, list[Footprint]]) -> dict[str, Row]:
     """Print a table and return its medians."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("httpx", "httpcore", "anyio", "pybase64"))
     rounds = len(next(iter(found.values())))
-    print(f"Python {platform.python_version()}, {versions}; {rounds} runs of each, in turn; medians (lowest to highest)\n")
-    print(f"PNG of {SENT_BYTES / MEGABYTE:g} MB, {IN_FLIGHT} in flight\n")
+    print(f"Python {platform.python_version()}, {versions}; {rounds} runs of each, in turn\n")
+    print(f"PNG of {SENT_BYTES / MEGABYTE:g} MB, {IN_FLIGHT} in flight; medians (lowest to highest)\n")
     print("| client | pictures a second | CPU ms each | MB at the peak above start | ticker late at most, ms |")
     print("|---|---|---|---|---|")
     return {name: show_row(name, runs) for name, runs in found.items()}

@@ -16,7 +16,6 @@ from attrs import frozen
 from footprint import Footprint, measure
 from peer_clients import CLIENTS, Work
 
-
 HERE = ("127.0.0.1", b"127.0.0.1", "localhost")
 
 

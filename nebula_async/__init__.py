@@ -25,6 +25,7 @@ from nebula_async.errors import (
     QuotaExhaustedError,
     RateLimitError,
     ServerError,
+    SinkError,
     UnusableReplyError,
 )
 from nebula_async.events import Observer
@@ -77,6 +78,7 @@ __all__ = [
     "RetryPolicy",
     "ServerError",
     "Sink",
+    "SinkError",
     "Tier",
     "Timeouts",
     "UnusableReplyError",

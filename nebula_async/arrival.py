@@ -8,10 +8,10 @@ from functools import partial
 from attrs import define, evolve, field
 
 from nebula_async.api.messages import Reply
-from nebula_async.api.replies import Answer, AnswerReader
+from nebula_async.api.replies import Answer, AnswerReader, Picture
 from nebula_async.images.image import Image
 from nebula_async.offload import offload
-from nebula_async.sinks.keeping import Keeping, Picture
+from nebula_async.sinks.keeping import Keeping
 
 WORTH_A_THREAD = 16 * 1024
 """JSON of this size takes as long to read as handing it to a thread does."""

@@ -4,43 +4,31 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Iterable
 from decimal import Decimal
 from functools import partial
-from random import Random, SystemRandom
 from types import FrameType, TracebackType
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from attrs import evolve
 
-from nebula_async.api.account import read_credits, read_models
 from nebula_async.api.catalog import Model
-from nebula_async.api.messages import HttpRequest, Reply
 from nebula_async.checks import shown
 from nebula_async.config import Config, Tier, Timeouts
-from nebula_async.delivery import Delivery
-from nebula_async.engine.call import Caller
-from nebula_async.engine.connections import ConnectionStack
-from nebula_async.engine.download import Downloader
-from nebula_async.engine.fanout import FanOut
-from nebula_async.engine.gate import Gate, Limits, local_gate, shared_gate, workers_for
-from nebula_async.engine.proxy import Proxy
-from nebula_async.engine.reading import WholeReply
-from nebula_async.engine.transport import Credentials, HttpTransport, Transport
 from nebula_async.errors import ConfigurationError, RateLimitError
 from nebula_async.events import Observer, guarded, log_event
-from nebula_async.generation import Generator, check_shared, end_of_day, fill_in, likeness
 from nebula_async.images.image import Image
 from nebula_async.images.sources import PictureSource
-from nebula_async.keys import KeySource, account_of, find_key, hide
-from nebula_async.offload import offload
+from nebula_async.items import Item, Result, check_shared, fill_in, likeness, listed, refuse_one
+from nebula_async.keys import KeySource, hide
 from nebula_async.requests import ImageRequest, InferenceRequest, Request
 from nebula_async.results import Failure, Generation
-from nebula_async.sinks.sink import Sink
 
-Item: TypeAlias = str | ImageRequest | InferenceRequest
-Result: TypeAlias = Generation | Failure
-Value = TypeVar("Value")
+if TYPE_CHECKING:
+    from nebula_async.engine.fanout import FanOut
+    from nebula_async.engine.gate import Gate, Limits
+    from nebula_async.engine.transport import HttpTransport
+    from nebula_async.sinks.sink import Sink
 
 ACCOUNT = {"base_url", "inference_url", "tier", "rate_limit", "concurrency"}
 SHARED = ACCOUNT | {"allowed_image_hosts", "proxy", "accept_gzip"}
@@ -89,24 +77,10 @@ class AsyncNebula:
         }
         given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         self.config = evolve(config, **given)
-        source = SystemRandom()
-        place = _caller_place()
-        credentials = Credentials((self.config.base_url, self.config.inference_url), find_key(api_key))
-        if transport is not None and self.config.proxy is not None:
-            raise ConfigurationError("transport and proxy cannot both be given; give the proxy to the transport")
-        proxy = None if self.config.proxy is None else Proxy.at(self.config.proxy)
-        make_stack = partial(ConnectionStack, proxy=proxy)
-        self._transport = Transport(credentials, transport, place, make_stack, self.config.accept_gzip)
-        self._downloader = Downloader(frozenset(self.config.allowed_image_hosts), source, transport, place, proxy)
-        self._caller = Caller(
-            self._transport,
-            gate or self._open_gate(api_key, source, is_shared=transport is None),
-            self.config,
-            guarded(observer or log_event),
-            source,
-        )
-        # what runs many items by itself, as a bulk job does, calls it
-        self.generator = Generator(self._caller, Delivery(self._downloader))
+        from nebula_async.wiring import wire  # the engine, and the libraries below it, come with the first client
+
+        self._wiring = wire(self.config, api_key, transport, gate, guarded(observer or log_event), _caller_place())
+        self.generator = self._wiring.generator  # what runs many items by itself, as a bulk job does, calls it
 
     async def __aenter__(self) -> AsyncNebula:
         return self
@@ -118,15 +92,12 @@ class AsyncNebula:
 
     async def aclose(self) -> None:
         """Close the connections, also those of siblings (`with_options`). A call made later is a `RuntimeError`."""
-        try:
-            await self._transport.aclose()
-        finally:
-            await self._downloader.aclose()
+        await self._wiring.aclose()
 
     @property
     def limits(self) -> Limits:
         """What is believed now of the account's limits: requests a minute, today's, in flight, waiting, held."""
-        return self._caller.gate.limits
+        return self._wiring.gate.limits
 
     def __repr__(self) -> str:
         config = getattr(self, "config", None)  # reports of errors show clients that could not be made
@@ -149,11 +120,10 @@ class AsyncNebula:
             )
         if timeout is not None:
             changes["timeouts"] = _timeouts(self.config, timeout)
-        notify = guarded(observer) if observer else self._caller.notify
         sibling = copy.copy(self)
         sibling.config = evolve(self.config, **changes)
-        sibling._caller = evolve(self._caller, config=sibling.config, notify=notify)
-        sibling.generator = evolve(self.generator, caller=sibling._caller)
+        sibling._wiring = self._wiring.for_sibling(sibling.config, guarded(observer) if observer else None)
+        sibling.generator = sibling._wiring.generator
         return sibling
 
     @overload
@@ -241,11 +211,10 @@ class AsyncNebula:
         `image.stored` says where. Leaving the block cancels what is in flight; what was sent by then may have been paid
         for.
         """
-        _refuse_one(prompts_or_requests)
+        refuse_one(prompts_or_requests)
         check_shared(shared)
-        workers = workers_for(self.config, concurrency)
         work = partial(self.generator.result, shared, download=download, sink=sink)
-        return FanOut(work, prompts_or_requests, workers, ordered, end_of_day)
+        return self._wiring.fan_out(work, prompts_or_requests, concurrency, is_ordered=ordered)
 
     async def generate_all(
         self,
@@ -261,7 +230,7 @@ class AsyncNebula:
         Items and results are all held in memory; the items are read to their end before anything is sent. Once the
         daily quota is used up, what is left of them fails with that error.
         """
-        items = await _listed(prompts_or_requests)
+        items = await listed(prompts_or_requests)
         found: dict[int, Result] = {}
         async with self.generate_many(
             items, concurrency=concurrency, download=download, sink=sink, **shared
@@ -277,53 +246,30 @@ class AsyncNebula:
                 }
         return [found[index] for index in range(len(items))]
 
-    async def download(self, image: Image) -> Image:
-        """Fetch a picture that was left at its URL and return it with its bytes; one that has them is returned at once.
+    async def download(self, image: Image, *, sink: Sink | None = None) -> Image:
+        """Fetch a picture that was left at its URL and return it with its bytes, or streamed into a sink; one that is
+        here is returned at once.
 
         Costs nothing, works within the hour after generation, and is repeated until it succeeds, the URL is gone, or
         the total timeout is over. The key is not sent; only public hosts are called, and `allowed_image_hosts`. Raises
         `DownloadError`, `retryable` where trying again may help, and `InvalidRequestError` for a picture without a URL.
         """
-        return await self.generator.delivery.fetch(image, self.config, seconds=self.config.timeouts.total)
+        return await self.generator.download(image, sink)
 
     async def models(self) -> tuple[Model, ...]:
         """Return the models that the API lists, with their prices; from then on `Generation.cost` goes by these.
 
         Costs nothing.
         """
-        listed = await self._get("serverless/models", read_models)
-        self.generator.learn_prices(listed)
-        return listed
+        return await self._wiring.models()
 
     async def credits(self) -> Decimal:
         """Return the account's balance in USD. Costs nothing."""
-        return await self._get("users/credits", read_credits)
-
-    def _open_gate(self, key: Callable[[], str], source: Random, *, is_shared: bool) -> Gate:
-        """Return the gate of the account in this process; where a transport of the user's own leads is not known."""
-        return shared_gate(self.config, account_of(key), source) if is_shared else local_gate(self.config, source)
-
-    async def _get(self, path: str, read: Callable[[Reply], Value]) -> Value:
-        request = HttpRequest(method="GET", url=f"{self.config.base_url}/{path}")
-
-        async def parse(reply: Reply) -> Value:
-            return await offload(read, reply)
-
-        return (await self._caller.call(request, partial(WholeReply, parse))).value
+        return await self._wiring.credits()
 
 
 def _timeouts(config: Config, given: float | Timeouts | None) -> Timeouts | None:
     return given if given is None or isinstance(given, Timeouts) else evolve(config.timeouts, total=given)
-
-
-def _refuse_one(items: object) -> None:
-    if isinstance(items, str | bytes | ImageRequest | InferenceRequest):
-        raise TypeError("this takes an iterable of prompts or requests; for one picture use generate")
-
-
-async def _listed(items: Iterable[Item] | AsyncIterable[Item]) -> list[Item]:
-    _refuse_one(items)
-    return [item async for item in items] if isinstance(items, AsyncIterable) else list(items)
 
 
 def _caller_place() -> str:

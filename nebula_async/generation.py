@@ -19,7 +19,6 @@ from nebula_async.api.messages import HttpRequest
 from nebula_async.api.replies import Answer
 from nebula_async.arrival import AnswerArrival
 from nebula_async.charges import Charges
-from nebula_async.checks import shown
 from nebula_async.config import Config
 from nebula_async.delivery import Delivery
 from nebula_async.engine.breaker import Breaker
@@ -30,20 +29,18 @@ from nebula_async.errors import (
     DownloadError,
     InvalidRequestError,
     NebulaError,
-    RateLimitError,
     SinkError,
     without_frames,
 )
 from nebula_async.events import Abandoned, Failed, Generated, ParameterIgnored
+from nebula_async.images.image import Image
 from nebula_async.images.sources import read_sources
 from nebula_async.images.uploads import Held, Picture
+from nebula_async.items import fill_in, likeness
 from nebula_async.requests import (
-    DIALECTS,
     ImageRequest,
     InferenceRequest,
     Request,
-    field_names,
-    read_request,
 )
 from nebula_async.results import Failure, Generation, with_provenance
 from nebula_async.sinks.keeping import Backlog, InMemory, IntoSink, Keeping, in_memory
@@ -195,6 +192,16 @@ class Generator:
         )
         return with_provenance(generation)
 
+    async def download(self, image: Image, sink: Sink | None) -> Image:
+        """Return a picture that was left at its URL with its bytes, or where the sink stored it.
+
+        Raises `DownloadError`, `InvalidRequestError` for one that has no URL, and `SinkError`.
+        """
+        asked = {} if image.provenance is None else image.provenance.request
+        keep = partial(self._keeping, sink, key_of(str(asked.get("prompt", "")), asked.get("id")))
+        config = self.caller.config
+        return await self.delivery.fetch(image, config, seconds=config.timeouts.total, keep=keep)
+
     async def deliver(
         self, generation: Generation, *, seconds: float, keep: Callable[[int], Keeping] = in_memory
     ) -> Generation:
@@ -216,46 +223,6 @@ class Generator:
             raise
         lost = sum(not image.is_here for image in images)
         return evolve(generation, images=images, missing=generation.missing + lost)
-
-
-def check_shared(parameters: Mapping[str, Any]) -> None:
-    """Refuse what cannot be a parameter of every item. Raises `InvalidRequestError`."""
-    allowed = frozenset().union(*map(field_names, DIALECTS.values())) - {"prompt", "id"}
-    if unknown := sorted(parameters.keys() - allowed):
-        known = ", ".join(sorted(allowed))
-        raise InvalidRequestError(f"{', '.join(unknown)} cannot be shared by all items; what can is {known}")
-
-
-def fill_in(item: object, parameters: Mapping[str, Any]) -> Request:
-    """Return a prompt, or a request, with the parameters that it leaves out. Raises `InvalidRequestError`.
-
-    A prompt becomes a request of the serverless API.
-    """
-    given = {name: value for name, value in parameters.items() if value is not None}
-    if not isinstance(item, ImageRequest | InferenceRequest):
-        return read_request({"prompt": item, **given})
-    if foreign := sorted(given.keys() - field_names(type(item))):
-        text = f"the {item.dialect} API has no {', '.join(foreign)}: that cannot be shared with a request to it"
-        raise InvalidRequestError(text)
-    return evolve(item, **{name: value for name, value in given.items() if getattr(item, name) is None})
-
-
-def end_of_day(result: Generation | Failure) -> RateLimitError | None:
-    """Return the error that ends a run of many after this result, if the daily quota is used up."""
-    error = result.error if isinstance(result, Failure) else None
-    if not isinstance(error, RateLimitError) or not error.is_daily:
-        return None
-    return evolve(error, attempts=0, charges=Charges(), idempotency_key=None)
-
-
-def likeness(item: object, parameters: Mapping[str, Any]) -> Request:
-    """Return the request of an item, or the likeness of one that could not be made."""
-    if isinstance(item, ImageRequest | InferenceRequest):
-        return item
-    try:
-        return fill_in(item, parameters)
-    except InvalidRequestError:
-        return ImageRequest.refused(item if isinstance(item, str) else shown(item), parameters.get("model"))
 
 
 def _encode(request: Request, config: Config, pictures: Pictures) -> HttpRequest:

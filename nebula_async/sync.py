@@ -24,13 +24,14 @@ import pybase64
 from anyio.abc import TaskStatus
 from attrs import Factory, define, evolve, field, frozen
 
-from nebula_async.client import AsyncNebula, Item, Result
+from nebula_async.client import AsyncNebula
 from nebula_async.config import Config, Tier, Timeouts
 from nebula_async.engine.fanout import FanOut, Results
 from nebula_async.engine.gate import Gate, Limits
 from nebula_async.engine.transport import HttpTransport
 from nebula_async.events import Observer
 from nebula_async.images.image import Image
+from nebula_async.items import Item, Result
 from nebula_async.keys import KeySource, hide
 from nebula_async.portal import Call, Loop, LoopThread, trigger_of
 from nebula_async.requests import InferenceRequest, Quality, ResponseFormat, Style

@@ -21,8 +21,8 @@ PUBLIC = """
     APIStatusError AsyncNebula AuthenticationError BadRequestError BulkJob Charges Config ConfigurationError
     ContentPolicyError DeadlineError DirectorySink DownloadError Failure Gate Generation Image ImageRequest
     InferenceRequest InvalidRequestError JobError Limits MemorySink NebulaError NotFoundError NotSentError Observer
-    OutcomeUnknownError PermissionDeniedError Provenance QuotaExhaustedError RateLimit RateLimitError RetryPolicy ServerError Sink
-    Tier Timeouts UnusableReplyError Writer read_provenance
+    OutcomeUnknownError PermissionDeniedError Provenance QuotaExhaustedError RateLimit RateLimitError RetryPolicy
+    ServerError Sink SinkError Tier Timeouts UnusableReplyError Writer read_provenance
 """
 
 

@@ -6,11 +6,12 @@ import io
 import os
 import pickle
 import resource
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import anyio
 import pytest
 from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
@@ -246,6 +247,23 @@ async def test_an_existing_file_is_not_overwritten(tmp_path):
     assert b"precious" == target.read_bytes()
     assert target == await PNG.save(tmp_path / "cat", overwrite=True)
     assert PNG.data == target.read_bytes()
+    assert ["cat.png"] == names(tmp_path)
+
+
+async def test_of_several_saves_under_one_name_one_succeeds(tmp_path):
+    """Tasks that save under the same name at once leave one whole picture, and the others are told."""
+    pictures = [evolve(PNG, data=PNG.data + bytes([number])) for number in range(8)]
+    saved = []
+
+    async def save(picture: Image) -> None:
+        with suppress(FileExistsError):
+            await picture.save(tmp_path / "cat")
+            saved.append(picture.data)
+
+    async with anyio.create_task_group() as group:
+        for picture in pictures:
+            group.start_soon(save, picture)
+    assert saved == [(tmp_path / "cat.png").read_bytes()]
     assert ["cat.png"] == names(tmp_path)
 
 

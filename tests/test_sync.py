@@ -41,6 +41,7 @@ from nebula_async import (
     Timeouts,
 )
 from nebula_async.emulator import Emulator
+from nebula_async.images.provenance import read_provenance
 from nebula_async.sync import NebulaClient
 
 ROOT = Path(__file__).parent.parent
@@ -314,6 +315,8 @@ def test_a_picture_is_saved(client, tmp_path):
     with pytest.raises(FileExistsError):
         client.save(cat.image, path)
     assert path == client.save(cat.image, path, overwrite=True)
+    client.save(cat.image, path, overwrite=True, provenance=True)
+    assert cat.request.to_dict() == read_provenance(path.read_bytes()).request
 
 
 def test_siblings_share_the_loop(client, emulator):

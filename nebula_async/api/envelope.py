@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import frozen
 
+from nebula_async.api.extract import flat_enough, parse_json
 from nebula_async.api.headers import read_delay, read_request_id
 from nebula_async.api.messages import Reply
 from nebula_async.errors import (
@@ -129,8 +130,6 @@ def is_error(parsed: object) -> bool:
 
 def read_body(body: bytes) -> ErrorBody:
     """Read any of the known envelopes; anything else is an `ErrorBody` that knows nothing."""
-    from nebula_async.api.extract import parse_json  # its patterns take milliseconds to compile
-
     try:
         return read_envelope(parse_json(body[:MAX_BODY]))
     except ValueError:
@@ -139,8 +138,6 @@ def read_body(body: bytes) -> ErrorBody:
 
 def read_envelope(parsed: object) -> ErrorBody:
     """Read any of the known envelopes from the JSON of a body."""
-    from nebula_async.api.extract import flat_enough  # as above
-
     if not isinstance(parsed, Mapping):
         return ErrorBody()
     error = parsed.get("error")

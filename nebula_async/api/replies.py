@@ -16,7 +16,7 @@ from attrs import define, evolve, field, frozen
 
 from nebula_async.api.base64_stream import PictureWriter
 from nebula_async.api.envelope import error_of, is_error, is_known, read_envelope
-from nebula_async.api.extract import Cut, Extractor, flat_enough, parse_json
+from nebula_async.api.extract import MOST_PICTURES, Cut, Extractor, flat_enough, parse_json
 from nebula_async.api.headers import read_request_id
 from nebula_async.api.messages import Reply
 from nebula_async.errors import NebulaError, UnusableReplyError
@@ -26,9 +26,6 @@ P = TypeVar("P", bound="Picture")
 
 URL_LIFETIME = timedelta(hours=1)
 """How long the inference API's URLs are documented to be valid after generation."""
-
-MOST_PICTURES = 1_000
-"""Of a reply; a hundred times as many as may be asked for."""
 
 
 def _optional(kind: type | tuple[type, ...]) -> Any:
@@ -79,7 +76,11 @@ class Answer:
 
 
 class Picture(PictureWriter, Protocol):
-    """Takes the bytes of one picture of a reply."""
+    """Takes the bytes of one picture as they arrive."""
+
+    def write(self, data: bytes | memoryview, /) -> None:
+        """Take the next piece. Never raises: `image` tells what is wrong."""
+        ...
 
     def image(self) -> Image:
         """Return the picture, at its end. Raises `ValueError` for what is no whole picture."""

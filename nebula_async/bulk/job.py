@@ -22,7 +22,7 @@ from nebula_async.bulk.recovery import Recovery, Source, check_unchanged, descri
 from nebula_async.bulk.report import Report, Spending
 from nebula_async.bulk.worker import ItemCall, at_stake, state_after, stops_job
 from nebula_async.charges import Charges
-from nebula_async.client import AsyncNebula, Result
+from nebula_async.client import AsyncNebula
 from nebula_async.config import Config
 from nebula_async.engine.breaker import Breaker
 from nebula_async.engine.fanout import FanOut
@@ -30,6 +30,7 @@ from nebula_async.engine.gate import workers_for
 from nebula_async.engine.outage import Outage
 from nebula_async.errors import DownloadError, JobError, NebulaError
 from nebula_async.images.image import Image
+from nebula_async.items import Result
 from nebula_async.offload import offload
 from nebula_async.results import Failure, Generation
 

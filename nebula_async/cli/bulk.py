@@ -56,7 +56,8 @@ def bulk(
     resend_unknown
         Send again what may have been paid for already.
     provenance
-        Write into each picture how it was made: prompt, parameters, model, seed, time and cost.
+        Write into each picture how it was made: prompt, parameters, model, seed, time and cost. One whose type has no
+        place for it stays as it came.
     """
     switches = {"retry_failed": retry_failed, "resend_unknown": resend_unknown, "provenance": provenance}
     return run(_bulk, manifest, out or Path(manifest.stem), concurrency, switches, parameters, connection)

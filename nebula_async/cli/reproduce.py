@@ -81,6 +81,8 @@ def _request(made: Provenance, given: dict[str, Path], file: Path) -> Request:
 
 
 def _compare_input(name: str, path: Path, told: object) -> None:
+    if path.exists() and not path.is_file():  # a pipe could be read only once
+        raise JobError(f"--{name} {path} is no file; give the file of a picture")
     if isinstance(told, Digest) and told.sha256 is None:
         say(f"note: it is not known whether --{name} {path} is the picture that was sent")
     elif digest_file(path) != told:

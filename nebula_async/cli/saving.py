@@ -54,7 +54,7 @@ async def _with_provenance(image: Image) -> Image:
     try:
         return await offload(image.with_provenance)
     except ValueError as error:
-        say(f"note: {error}")
+        say(f"note: the picture does not say how it was made: {error}")
         return image
 
 

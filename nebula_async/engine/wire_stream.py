@@ -40,6 +40,10 @@ class WireStream(httpcore.AsyncNetworkStream):
     _heads: ReplyHeads = field(factory=ReplyHeads, init=False)
     _heard: bytearray = field(factory=bytearray, init=False)
     _sent: int = field(default=0, init=False)
+    _hearing: Receiving | None = field(init=False)  # asking for each piece would take as long as sending it
+
+    def __attrs_post_init__(self) -> None:
+        self._hearing = self.below if isinstance(self.below, Receiving) else None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return what has arrived: a head whole, and nothing of a body that is for `receive`."""
@@ -114,7 +118,7 @@ class WireStream(httpcore.AsyncNetworkStream):
         if self._sent <= SMALL_BYTES or not buffer:
             await self.below.write(buffer, timeout)
             return
-        sent = await self._write_unless_heard(self.below, buffer, timeout) if isinstance(self.below, Receiving) else 0
+        sent = 0 if self._hearing is None else await self._write_unless_heard(self._hearing, buffer, timeout)
         if sent is not None:
             await self._write_listening(buffer[sent:], timeout)
 

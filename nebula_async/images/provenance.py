@@ -75,7 +75,7 @@ class Provenance:
         return evolve(self, sha256=own, inputs=inputs)
 
     def to_json(self) -> str:
-        """Return it as one line of JSON. It has to be settled: raises `ValueError` where an input has no digest yet."""
+        """Return it as one line of JSON. Raises `ValueError` where it is not settled: an input has no digest yet."""
         if not all(isinstance(handed, Digest) for handed in self.inputs.values()):
             raise ValueError("an input has no digest yet: call settled() first")
         inputs = {name: asdict(digest) for name, digest in self.inputs.items() if isinstance(digest, Digest)}
@@ -153,7 +153,7 @@ def digest_file(path: Path) -> Digest:
 
 
 def _file_digest(path: Path, created: str | None) -> Digest:
-    if created is None or path.stat().st_mtime > datetime.fromisoformat(created).timestamp():
+    if created is None or not path.is_file() or path.stat().st_mtime > datetime.fromisoformat(created).timestamp():
         return Digest()
     return digest_file(path)
 

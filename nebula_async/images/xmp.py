@@ -24,7 +24,7 @@ END_OF_RDF = "</rdf:RDF>"
 
 OPEN, CLOSE = "<nebula:Provenance>", "</nebula:Provenance>"
 
-NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 TO_ESCAPE = re.compile("[<>&'\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 """What JSON may hold and XML not, and what XML has a use for; the quotes of JSON are no trouble in an element."""
 
@@ -53,7 +53,7 @@ def _decoded(packet: bytes) -> str:
     try:
         return packet.decode()
     except UnicodeDecodeError:
-        raise ValueError("the picture carries XMP that is not UTF-8; save it without provenance") from None
+        raise ValueError("it has XMP that is not UTF-8; save it without provenance") from None
 
 
 def _fresh(text: str, properties: Mapping[str, str]) -> str:
@@ -83,5 +83,5 @@ def _added(packet: str, text: str) -> str:
         return before + OPEN + text + CLOSE + rest.partition(CLOSE)[2]
     before, end, after = packet.rpartition(END_OF_RDF)
     if not end:
-        raise ValueError("the picture carries XMP that cannot be added to; save it without provenance")
+        raise ValueError("it has XMP that cannot be added to; save it without provenance")
     return before + _described(text) + END_OF_RDF + after

@@ -52,14 +52,14 @@ def replace_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> byte
     media = read_media(data)
     container = _CONTAINERS.get(media.media_type)
     if container is None:
-        raise ValueError(f"the picture is {media.media_type}; only PNG, JPEG and WebP can carry how they were made")
+        raise ValueError(f"the picture is {media.media_type}; only PNG, JPEG and WebP can say how they were made")
     slot = container.find(data)
     if slot.packet is not None and len(slot.packet) > MAX_PACKET:
-        raise ValueError(f"the picture carries {len(slot.packet)} bytes of XMP; what is to be kept has a limit")
+        raise ValueError(f"its {len(slot.packet)} bytes of XMP are too many to be added to; save it without provenance")
     packet = change(slot.packet)
     if len(packet) > container.max_packet:
         limit = f"{media.media_type} holds {container.max_packet} in one piece"
-        raise ValueError(f"how the picture was made takes {len(packet)} bytes; {limit}; save it without provenance")
+        raise ValueError(f"that takes {len(packet)} bytes, and {limit}; save it without provenance")
     return container.put(data, slot, packet)
 
 

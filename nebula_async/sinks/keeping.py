@@ -6,8 +6,10 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+import anyio
 from attrs import define, evolve, field
 
+from nebula_async.api.replies import Picture
 from nebula_async.errors import SinkError
 from nebula_async.images.arriving import ArrivingPicture
 from nebula_async.images.image import Image, describe_image
@@ -21,19 +23,10 @@ MOST_PENDING_BYTES = 256 * 1024
 MOST_PENDING_IN_ALL = 2 * 2**20
 """What a sink has not taken yet: of one picture, and of all. A reply is not read on while there is more."""
 
+PUBLISH_SECONDS, DISCARD_SECONDS = 60.0, 10.0
+"""How long a sink may take for the last of a reply that is here, and to forget one."""
+
 logger = logging.getLogger(__name__)
-
-
-class Picture(Protocol):
-    """Takes the bytes of one picture as they arrive."""
-
-    def write(self, data: bytes | memoryview, /) -> None:
-        """Take the next piece. Never raises: `image` tells what is wrong."""
-        ...
-
-    def image(self) -> Image:
-        """Return the picture, at its end. Raises `ValueError` for what is no whole picture."""
-        ...
 
 
 class Keeping(Protocol):
@@ -123,16 +116,16 @@ class IntoSink:
 
     async def publish(self, images: tuple[Image, ...]) -> tuple[Image, ...]:
         """Publish the pictures of these images; those at URLs stay as they are."""
-        await self.drain()
-        return tuple([await self._published(image) for image in images])
+        with anyio.move_on_after(PUBLISH_SECONDS):  # no deadline of the call comes between, so there is one here
+            await self.drain()
+            return tuple([await self._published(image) for image in images])
+        raise SinkError(f"the picture was paid for, and the sink did not take it within {PUBLISH_SECONDS:g} s")
 
     async def discard(self) -> None:
         """Let the sink forget what was not published; that it fails to is no news to a call."""
-        for picture in self._pictures.values():
-            try:
-                await picture.discard()
-            except Exception:
-                logger.exception("a sink failed to discard")
+        with anyio.move_on_after(DISCARD_SECONDS):
+            for picture in self._pictures.values():
+                await _discard(picture)
 
     async def _published(self, image: Image) -> Image:
         picture = self._pictures.get(image.stored or "")
@@ -140,6 +133,13 @@ class IntoSink:
             return image
         with _as_sink_error():
             return await picture.publish(image)
+
+
+async def _discard(picture: _StreamedPicture) -> None:
+    try:
+        await picture.discard()
+    except Exception:
+        logger.exception("a sink failed to discard")
 
 
 @contextmanager

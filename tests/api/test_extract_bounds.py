@@ -296,11 +296,15 @@ def test_the_bound_is_for_what_is_beside_the_pictures():
 
 
 def test_nothing_is_taken_behind_a_problem():
-    """A caller that goes on feeding loses nothing but time."""
-    extractor = Extractor(Discarding)
-    for piece in (b'{"message": "', b"x" * MAX_JSON_BYTES, b'", "b64_json": "QUJDQUJD"}'):
-        extractor.feed(piece)
+    """A caller that goes on feeding loses nothing but time: nothing more is kept, and nothing is written."""
+    opened = []
+    extractor = Extractor(lambda: opened.append(1))
+    extractor.feed(b'{"message": "' + b"x" * MAX_JSON_BYTES)
+    kept = extractor.json_bytes
+    extractor.feed(b'", "b64_json": "QUJDQUJD"}')
+
     assert extractor.problem
+    assert (kept, []) == (extractor.json_bytes, opened)
     with pytest.raises(ValueError, match="beside its pictures"):
         extractor.finish()
 

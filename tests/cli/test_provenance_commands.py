@@ -149,6 +149,9 @@ def test_a_picture_made_of_another_one_needs_that(shell, emulator):
     assert (2, "nebula-async: No such file or directory (gone.png)\n") == (result.code, result.err)
     result = shell.run("reproduce", "cat.png", "--image", "blue.png", "--mask", "red.png", at=emulator)
     assert (2, "nebula-async: cat.png was made without --mask; leave that out\n") == (result.code, result.err)
+    os.mkfifo(shell.folder / "pipe")
+    result = shell.run("reproduce", "cat.png", "--image", "pipe", at=emulator)
+    assert (2, "nebula-async: --image pipe is no file; give the file of a picture\n") == (result.code, result.err)
     assert () == emulator.journal.requests
 
     result = shell.run("reproduce", "cat.png", "--image", "blue.png", at=emulator)
@@ -218,8 +221,18 @@ def test_reproduce_replaces_no_file(shell, emulator, arguments):
     assert "mine\n" == (shell.folder / "taken.png").read_text()
 
 
-def test_a_picture_that_cannot_tell_is_saved_all_the_same(shell, emulator, monkeypatch):
-    """What was paid for is saved; that it does not say how it was made is a note."""
+def test_a_picture_that_cannot_tell_is_saved_all_the_same(shell, start):
+    """What was paid for is saved; that it does not say how it was made is a note with figures."""
+    server = start(image_format="jpeg")
+    result = shell.run("generate", "cat " * 20_000, *SMALL, "-o", "cat", "--provenance", at=server)
+    assert (0, True) == (result.code, result.out.startswith("cat.jpg (64x64, "))
+    assert "note: the picture does not say how it was made: that takes " in result.err
+    assert " bytes, and image/jpeg holds 65502 in one piece; save it without provenance\n" in result.err
+    assert 64 == read_image((shell.folder / "cat.jpg").read_bytes()).width
+
+
+def test_a_picture_of_a_job_that_cannot_tell_is_stored_all_the_same(shell, emulator):
+    """What does not fit into the picture is in the metadata."""
     long = " ".join(["cat"] * 300_000)
     (shell.folder / "prompts.txt").write_text(long)
     result = shell.run("bulk", "prompts.txt", *SMALL, "--provenance", at=emulator)

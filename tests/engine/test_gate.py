@@ -352,7 +352,7 @@ async def test_a_limit_that_the_server_names_is_kept():
 
 def account_of(**options) -> Account:
     """Return what a client made with these options knows of its account; the client itself is gone."""
-    return AsyncNebula(**{"api_key": "sk-1", "base_url": "http://localhost"} | options)._caller.gate.account
+    return AsyncNebula(**{"api_key": "sk-1", "base_url": "http://localhost"} | options)._wiring.gate.account
 
 
 def test_clients_of_one_account_share_its_limit():

@@ -34,6 +34,8 @@ def png(side: int) -> bytes:
     return buffer.getvalue()
 
 
+GIVEN = ["path", "bytes", "generator"]
+
 SMALL, LARGE = png(16), png(1024)
 MADE = answer(200, json.dumps({"data": [{"b64_json": base64.b64encode(SMALL).decode()}]}).encode())
 FAILED = answer(500, b"{}")
@@ -74,17 +76,18 @@ def file(tmp_path) -> Path:
     return path
 
 
+def is_open(path: Path) -> bool:
+    """Whether this process has the file open."""
+    return any(os.path.realpath(link) == str(path) for link in Path("/proc/self/fd").iterdir())
+
+
 async def generated(data: bytes) -> AsyncIterator[bytes]:
     """Yield the bytes of a picture in pieces."""
     for start in range(0, len(data), 100_000):
         yield data[start : start + 100_000]
 
 
-@pytest.mark.parametrize(
-    "given",
-    [lambda path: path, Path.read_bytes, lambda path: generated(path.read_bytes())],
-    ids=["path", "bytes", "gen"],
-)
+@pytest.mark.parametrize("given", [Path, Path.read_bytes, lambda path: generated(path.read_bytes())], ids=GIVEN)
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
 async def test_every_attempt_sends_the_same_bytes(replies, tmp_path, data, given):
     """What is sent is the JSON of the fields with its exact length; the next attempt sends it again, byte for byte."""
@@ -99,8 +102,8 @@ async def test_every_attempt_sends_the_same_bytes(replies, tmp_path, data, given
 
 async def test_a_request_keeps_what_can_be_sent_again(replies, file):
     """In the request of a result a path stays a path, and what can be read but once is there as bytes."""
-    server = replies(MADE, MADE)
-    from_path, from_iterator = await edit(server.url, file), await edit(server.url, generated(LARGE))
+    from_path = await edit(replies(MADE).url, file)
+    from_iterator = await edit(replies(MADE).url, generated(LARGE))
 
     assert (file, LARGE) == (from_path.request.image, from_iterator.request.image)
 
@@ -216,4 +219,4 @@ async def test_memory_does_not_grow_with_the_pictures(serve, file):
         finally:
             tracemalloc.stop()
 
-    assert peak < 10 * 2**20
+    assert peak < 16 * 2**20

@@ -192,6 +192,43 @@ def test_writing_again_replaces(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_what_follows_a_picture_stays(form):
+    """Bytes after the end of a picture, which decoders ignore, are where they were."""
+    data = encoded(form) + b"more"
+    written = write_provenance(data, FACTS)
+    assert written.endswith(b"more")
+    assert pixels(data) == pixels(written)
+    assert as_read(FACTS, data) == read_provenance(written)
+
+
+def test_a_webp_without_its_last_padding_is_written_to():
+    """Some programs leave out the zero after a last chunk of odd length: it is added before ours."""
+    odd = next(data for size in range(1, 99) if len(riff_chunks(data := webp_of(size))[-1][1]) & 1)
+    cut = b"RIFF" + (len(odd) - 9).to_bytes(4, "little") + odd[8:-1]
+    written = write_provenance(cut, FACTS)
+    assert pixels(odd) == pixels(written)
+    assert [kind for kind, _ in riff_chunks(odd)] == [kind for kind, _ in riff_chunks(written)][1:-1]
+    assert as_read(FACTS, cut) == read_provenance(written)
+
+
+def webp_of(size: int) -> bytes:
+    """Return a square WebP without an extended header."""
+    buffer = io.BytesIO()
+    drawn(size=(size, size)).save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()
+
+
+def test_a_jpeg_with_odd_markers_is_written_to():
+    """Fill bytes before a marker, and segments in an unusual order, are no obstacle."""
+    data = encoded("JPEG", exif=EXIF)
+    odd = data[:2] + b"\xff\xff\xff\xfe\x00\x04hi" + b"\xff" + data[2:]
+    written = write_provenance(odd, FACTS)
+    assert pixels(data) == pixels(written)
+    assert as_read(FACTS, odd) == read_provenance(written)
+    assert 1 == write_provenance(written, FACTS).count(b"<nebula:Provenance>")
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_xmp_of_others_keeps_what_it_says(form):
     """XMP that a picture came with gains our text and loses nothing; a second writing replaces ours alone."""
     theirs = (
@@ -280,7 +317,7 @@ def test_lone_surrogates_come_back_too(text):
 @pytest.mark.parametrize("form", ["GIF", "AVIF"])
 def test_a_type_without_a_place_for_it_is_refused(form):
     """A GIF or an AVIF is refused by name, with what can be done; reading one finds nothing."""
-    with pytest.raises(ValueError, match=f"image/{form.lower()}; only PNG, JPEG and WebP can carry how"):
+    with pytest.raises(ValueError, match=f"image/{form.lower()}; only PNG, JPEG and WebP can say how"):
         write_provenance(encoded(form), FACTS)
     assert read_provenance(encoded(form)) is None
 
@@ -294,7 +331,7 @@ def test_a_prompt_that_does_not_fit_is_refused_with_figures(form, most):
     empty = len(packet_of(write_provenance(data, evolve(FACTS, request={"prompt": "x" * 5000}))))
     fits = evolve(FACTS, request={"prompt": "x" * (5000 + most - empty)})
     assert fits.request == read_provenance(write_provenance(data, fits)).request
-    with pytest.raises(ValueError, match=rf"takes {most + 1} bytes; image/\w+ holds {most} in one piece"):
+    with pytest.raises(ValueError, match=rf"takes {most + 1} bytes, and image/\w+ holds {most} in one piece"):
         write_provenance(data, evolve(FACTS, request={"prompt": "x" * (5001 + most - empty)}))
 
 
@@ -426,7 +463,7 @@ async def test_saving_with_provenance_is_asked_for(form, tmp_path):
 async def test_a_refused_save_leaves_nothing(form, tmp_path):
     """Without a known making, or without a place for it, one sentence says so, and no file is made."""
     facts = None if form == "PNG" else FACTS
-    with pytest.raises(ValueError, match=r"save it without provenance=True|only PNG, JPEG and WebP can carry"):
+    with pytest.raises(ValueError, match=r"save it without provenance=True|only PNG, JPEG and WebP can say"):
         await evolve(read_image(encoded(form)), provenance=facts).save(tmp_path / "cat", provenance=True)
     assert [] == list(tmp_path.iterdir())
 

@@ -15,6 +15,7 @@ import pytest
 
 from nebula_async.api.posting import post
 from nebula_async.errors import InvalidRequestError
+from nebula_async.images import uploads
 from nebula_async.images.media import Media
 from nebula_async.images.uploads import PIECE_BYTES, Held, Picture, Upload, find_file
 from nebula_async.requests import ImageRequest
@@ -188,8 +189,17 @@ async def test_a_body_that_is_given_up_closes_its_file(file):
     assert not is_open(file)
 
 
-async def test_a_cancelled_body_closes_its_file(file):
+@pytest.mark.parametrize("not_waiting", [uploads.NOT_WAITING, None], ids=["at hand", "on the disk"])
+async def test_what_has_to_be_waited_for_is_the_same(file, not_waiting, monkeypatch):
+    """Where the system cannot say what it still has in memory, the file is read in a thread, to the same bytes."""
+    monkeypatch.setattr(uploads, "NOT_WAITING", not_waiting)
+
+    assert base64.b64encode(file.read_bytes()) == b"".join(await sent(body_of(file)))[1:-1]
+
+
+async def test_a_cancelled_body_closes_its_file(file, monkeypatch):
     """Cancellation while a piece is being read waits for that piece alone, and closes the file."""
+    monkeypatch.setattr(uploads, "NOT_WAITING", None)
     with anyio.CancelScope() as scope:
         async for _ in body_of(file).pieces():
             scope.cancel()

@@ -16,6 +16,7 @@ from nebula_async import (
     ImageRequest,
     InferenceRequest,
     NebulaError,
+    Provenance,
     RateLimitError,
     RetryPolicy,
     Timeouts,
@@ -116,7 +117,8 @@ async def generate_many(nebula: AsyncNebula, requests: list[ImageRequest]) -> No
 async def save(image: Image) -> None:
     """Saving gives the path of the file."""
     assert_type(await image.save("cat"), Path)
-    assert_type(await image.save(Path("cat"), overwrite=True), Path)
+    assert_type(await image.save(Path("cat"), overwrite=True, provenance=True), Path)
+    assert_type(image.provenance, Provenance | None)
 
 
 async def options(nebula: AsyncNebula) -> None:
