@@ -64,7 +64,7 @@ def test_the_two_commands_come_first():
 
 def test_every_command_line_is_run_by_a_test():
     """No command stands in the README that no test runs."""
-    known = {line for name in ("generate", "bulk", "emulator") for line in commands(name)}
+    known = {line for name in ("generate", "bulk", "inspect", "reproduce", "emulator") for line in commands(name)}
     assert set() == {line for line in COMMANDS if not line.startswith(NOT_RUN)} - known
 
 
@@ -84,6 +84,23 @@ def test_a_command_ends_well(line, environ, tmp_path):
     done = subprocess.run(shlex.split(line), cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stderr
     assert [] != list(tmp_path.rglob("*.png"))
+
+
+def test_a_picture_tells_how_it_was_made(environ, tmp_path):
+    """The block that saves, inspects and reproduces a picture runs line by line, and the same picture comes again."""
+    lines = [
+        *(line for line in commands("generate") if "--provenance" in line),
+        *commands("inspect"),
+        *commands("reproduce"),
+    ]
+    told = [
+        subprocess.run(shlex.split(line), cwd=tmp_path, env=environ, capture_output=True, text=True, check=True).stdout
+        for line in lines
+    ]
+
+    assert 3 == len(told)
+    assert "a reading cat" in told[1]
+    assert "same" in told[2]
 
 
 NEEDED = {"sh examples/curl": "curl", "cd examples/javascript": "npm"}

@@ -70,8 +70,7 @@ class Base64Stream(Generic[W]):
         except ValueError:
             return False
         self._letters = bytes(text[end:])
-        self._write(first)
-        self._write(rest)
+        self._write(first + rest)  # a copy costs less than a second write
         return True
 
     def feed(self, text: memoryview) -> None:

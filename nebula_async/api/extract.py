@@ -24,7 +24,7 @@ MOST_PICTURES = 1_000
 """Of a reply; a hundred times as many as may be asked for."""
 
 JSON_STEP = 4 * 1024
-PICTURE_STEP = 64 * 1024
+PICTURE_STEP = 256 * 1024
 """How much of a piece is looked at in one go: a picture may begin or end within it."""
 
 BACKSLASH = ord("\\")
