@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
+import anyio
 from attrs import define, evolve, field
 
 from nebula_async.api.messages import Reply
@@ -49,8 +50,13 @@ class AnswerArrival:
     async def finish(self, reply: Reply) -> Answer:
         """Return the answer, its pictures where they belong. Raises what `AnswerReader` does, and `SinkError`."""
         finish = partial(self._reader.finish, reply, asked=self.asked, now=time.time())
-        answer = await offload(finish) if self._reader.json_bytes > WORTH_A_THREAD else finish()
-        return evolve(answer, images=await self.keeping.publish(answer.images))
+        if self._reader.json_bytes <= WORTH_A_THREAD:
+            answer = finish()
+        else:
+            with anyio.CancelScope(shield=True):
+                answer = await offload(finish)
+        images = await self.keeping.publish(answer.images)
+        return answer if images is answer.images else evolve(answer, images=images)
 
     async def discard(self) -> None:
         """Let go of what belongs to no answer."""

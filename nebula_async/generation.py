@@ -42,8 +42,8 @@ from nebula_async.requests import (
     InferenceRequest,
     Request,
 )
-from nebula_async.results import Failure, Generation, with_provenance
-from nebula_async.sinks.keeping import Backlog, InMemory, IntoSink, Keeping, in_memory
+from nebula_async.results import Failure, Generation, provenance_of
+from nebula_async.sinks.keeping import Backlog, IntoSink, Keeping, in_memory
 from nebula_async.sinks.names import key_of, relative_key
 from nebula_async.sinks.sink import Sink
 
@@ -79,8 +79,10 @@ class Generator:
 
         With a `sink` they are streamed into it: those of one of many under its index, of another under its words.
         """
-        key = relative_key(index, request.prompt, request.id) if is_patient else key_of(request.prompt, request.id)
-        keep = partial(self._keeping, sink, key)
+        keep = in_memory
+        if sink is not None:
+            name = partial(relative_key, index) if is_patient else key_of
+            keep = partial(self._into, sink, name(request.prompt, request.id))
         started, total = anyio.current_time(), self.caller.config.timeouts.total
         try:
             prepared = self._prepare(request)
@@ -169,28 +171,31 @@ class Generator:
             return await read_sources(request.image, request.mask)
         raise DeadlineError(f"the given pictures could not be read within {total:g} s; nothing was sent")
 
-    def _keeping(self, sink: Sink | None, key: str, number: int = 0) -> Keeping:
-        return InMemory() if sink is None else IntoSink(sink, f"{key}-{number}" if number else key, self.backlog)
+    def _into(self, sink: Sink, key: str, number: int = 0) -> Keeping:
+        return IntoSink(sink, f"{key}-{number}" if number else key, self.backlog)
 
     def _generation(self, request: Request, index: int, done: Completed[Answer]) -> Generation:
         answer, price = done.value, self.price_of(request.model)
-        generation = Generation(
+        said: dict[str, Any] = {
+            "model": answer.facts.model,
+            "inference_seconds": answer.inference_seconds,
+            "request_id": read_request_id(done.headers),
+        }
+        made = provenance_of(request, cost=price, **said)
+        return Generation(
             request=request,
-            images=answer.images,
+            images=tuple(evolve(image, provenance=made) for image in answer.images),
             index=index,
-            model=answer.facts.model,
             message=answer.facts.message,
             usage=answer.facts.usage,
-            inference_seconds=answer.inference_seconds,
             attempts=done.attempts,
             charges=Charges(done.charges.at_least - answer.missing, done.charges.at_most),
             cost=None if price is None else price * len(answer.images),
-            request_id=read_request_id(done.headers),
             idempotency_key=done.key,
             rate_limit=read_rate_limit(done.headers, now=time.time()),
             missing=answer.missing,
+            **said,
         )
-        return with_provenance(generation)
 
     async def download(self, image: Image, sink: Sink | None) -> Image:
         """Return a picture that was left at its URL with its bytes, or where the sink stored it.
@@ -198,7 +203,8 @@ class Generator:
         Raises `DownloadError`, `InvalidRequestError` for one that has no URL, and `SinkError`.
         """
         asked = {} if image.provenance is None else image.provenance.request
-        keep = partial(self._keeping, sink, key_of(str(asked.get("prompt", "")), asked.get("id")))
+        key = key_of(str(asked.get("prompt", "")), asked.get("id"))
+        keep = in_memory if sink is None else partial(self._into, sink, key)
         config = self.caller.config
         return await self.delivery.fetch(image, config, seconds=config.timeouts.total, keep=keep)
 
@@ -234,6 +240,8 @@ def _encode(request: Request, config: Config, pictures: Pictures) -> HttpRequest
 
 def _with_bytes(request: Request, pictures: Pictures) -> Request:
     """Return the request with the bytes that were sent in place of open files and the like, which do not keep."""
+    if not pictures:
+        return request
     sent: dict[str, Any] = {
         picture.name: picture.content.data
         for picture in pictures

@@ -68,18 +68,14 @@ class Failure:
     index: int = 0
 
 
-def with_provenance(generation: Generation) -> Generation:
-    """Return a generation made just now, whose pictures know how they were made; no file says so before it is asked."""
-    cost = None if generation.cost is None else generation.cost / len(generation.images)
-    provenance = Provenance(
-        **describe_request(generation.request),
-        model=generation.model,
-        inference_seconds=generation.inference_seconds,
-        request_id=generation.request_id,
+def provenance_of(request: Request, *, cost: Decimal | None, **said: Any) -> Provenance:
+    """Return how the pictures of a request were made just now, each at this cost, by what the reply `said` of it."""
+    return Provenance(
+        **describe_request(request),
+        **said,
         cost=None if cost is None else f"{cost:f}",
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
-    return evolve(generation, images=tuple(evolve(image, provenance=provenance) for image in generation.images))
 
 
 def describe_request(request: Request) -> dict[str, Any]:

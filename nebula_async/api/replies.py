@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 import cattrs
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from nebula_async.api.base64_stream import PictureWriter
 from nebula_async.api.envelope import error_of, is_error, is_known, read_envelope
@@ -138,8 +138,8 @@ def _facts(body: Mapping[str, Any]) -> Facts:
     data = body.get("data")
     beside_pictures = data if isinstance(data, Mapping) else {}  # the inference API has its `usage` there
     said = {name: value for name, value in body.items() if value is not None}
-    facts = replies.structure({**beside_pictures, **said}, Facts)
-    return evolve(facts, usage=flat_enough(facts.usage))
+    facts = {**beside_pictures, **said}
+    return replies.structure(facts | {"usage": flat_enough(facts.get("usage"))}, Facts)
 
 
 def _failure(reply: Reply, body: Mapping[str, Any], now: float) -> NebulaError:

@@ -175,8 +175,7 @@ class Caller:
         try:
             return await self._judged(call, reader)
         finally:
-            with anyio.CancelScope(shield=True):
-                await reader.discard()
+            await reader.discard()
 
     async def _judged(self, call: PendingCall, reader: ReplyReader[Value]) -> Completed[Value] | Verdict:
         try:
@@ -208,8 +207,7 @@ class Caller:
     async def _read(self, call: PendingCall, reply: Reply, reader: ReplyReader[Value]) -> Completed[Value] | Verdict:
         seconds = call.seconds_since_sent()
         try:
-            with anyio.CancelScope(shield=True):  # it is here and paid for: no deadline comes between
-                value = await reader.finish(reply)
+            value = await reader.finish(reply)
         except NebulaError as error:
             return judge_unusable(error)
         call.history.charge(Charges(1, 1))

@@ -83,7 +83,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         proxy_tls = await self._tls_context() if proxy is not None and proxy.is_tls else None
         tls = await self._tls_context() if origin.scheme == b"https" else None
         wire = _Wire(self.find_addresses, proxy, proxy_tls)
-        http = httpcore.AsyncHTTPConnection(
+        http = httpcore.AsyncHTTPConnection(  # respx, which users test with, knows this class
             origin, ssl_context=tls, keepalive_expiry=self.idle_seconds, network_backend=wire
         )
         return _Connection(http, wire)
@@ -189,7 +189,7 @@ class ReplyBody(httpx.AsyncByteStream):
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The headers as they came, with the size of a body that httpcore does not know of."""
-        size = self._stream.large
+        size = self._large
         if size is None:
             return self.reply.headers
         return [
@@ -198,7 +198,7 @@ class ReplyBody(httpx.AsyncByteStream):
 
     async def receive(self, reader: BodyReader) -> None:
         """Feed the body to a reader as it arrives; a large one passes httpcore by."""
-        if self._stream.large is not None:
+        if self._stream is not None and self._stream.large is not None:
             extensions = self.request.extensions
             if trace := extensions.get("trace"):
                 await trace("http11.receive_response_body.started", {})
@@ -218,7 +218,7 @@ class ReplyBody(httpx.AsyncByteStream):
         self._closed = True
         try:
             await self.reply.aclose()
-            if self._stream.large is not None:  # it was not read to its end, which httpcore does not know
+            if self._large is not None:  # it was not read to its end, which httpcore does not know
                 await self.connection.aclose()
             else:
                 await self.idle.give_back(self.origin, self.connection)
@@ -227,8 +227,13 @@ class ReplyBody(httpx.AsyncByteStream):
             raise
 
     @property
-    def _stream(self) -> WireStream:
-        return cast("WireStream", self.reply.extensions["network_stream"])
+    def _stream(self) -> WireStream | None:
+        """The connection's bytes; there are none where respx answers."""
+        return cast("WireStream | None", self.reply.extensions.get("network_stream"))
+
+    @property
+    def _large(self) -> int | None:
+        return None if self._stream is None else self._stream.large
 
 
 def _sockets_of_loop() -> httpcore.AsyncNetworkBackend:

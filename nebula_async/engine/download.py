@@ -121,8 +121,7 @@ class Downloader:
                 reply = await self._follow(url, config, reader)
             return await self._read(reply, reader)
         finally:
-            with anyio.CancelScope(shield=True):
-                await reader.discard()
+            await reader.discard()
 
     async def _read(self, reply: Reply, reader: ReplyReader[Value]) -> Value:
         if not reply.is_success:

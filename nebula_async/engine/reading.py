@@ -45,11 +45,17 @@ class ReplyReader(BodyReader, Protocol[Value_co]):
         ...
 
     async def finish(self, reply: Reply) -> Value_co:
-        """Return what the reply is, of which all has been fed; `reply` has no body. What it raises, `call` judges."""
+        """Return what the reply is, of which all has been fed; `reply` has no body. What it raises, `call` judges.
+
+        It is here and paid for: what takes time is shielded from cancellation.
+        """
         ...
 
     async def discard(self) -> None:
-        """Let go of what is kept and was not returned: nothing more comes. Told after every attempt, also the best."""
+        """Let go of what is kept and was not returned: nothing more comes. Told after every attempt, also the best.
+
+        What takes time is shielded from cancellation.
+        """
         ...
 
 
@@ -79,7 +85,9 @@ class WholeReply(WholeBody, Generic[Value]):
 
     async def finish(self, reply: Reply) -> Value:
         """Return what `read` makes of the reply and its body."""
-        return await self.read(evolve(reply, body=bytes(self.data)))
+        with anyio.CancelScope(shield=True):
+            value = await self.read(evolve(reply, body=bytes(self.data)))
+        return value  # noqa: RET504 - for all that mypy knows, a scope swallows exceptions
 
     async def discard(self) -> None:
         """Let go of it."""

@@ -116,14 +116,14 @@ class IntoSink:
 
     async def publish(self, images: tuple[Image, ...]) -> tuple[Image, ...]:
         """Publish the pictures of these images; those at URLs stay as they are."""
-        with anyio.move_on_after(PUBLISH_SECONDS):  # no deadline of the call comes between, so there is one here
+        with anyio.move_on_after(PUBLISH_SECONDS, shield=True):  # no deadline of the call comes between: it is paid for
             await self.drain()
             return tuple([await self._published(image) for image in images])
         raise SinkError(f"the picture was paid for, and the sink did not take it within {PUBLISH_SECONDS:g} s")
 
     async def discard(self) -> None:
         """Let the sink forget what was not published; that it fails to is no news to a call."""
-        with anyio.move_on_after(DISCARD_SECONDS):
+        with anyio.move_on_after(DISCARD_SECONDS, shield=True):
             for picture in self._pictures.values():
                 await _discard(picture)
 

@@ -365,6 +365,17 @@ async def test_request_shapes_with_respx():
     assert 1 == route.call_count
 
 
+@respx.mock
+async def test_respx_answers_in_place_of_a_server():
+    """Users whose client is the default one can test against respx as well; nothing of it reaches the network."""
+    route = respx.post("https://api.nebulablock.com/api/v1/images/generation").respond(200, json={"a": 1})
+    caller = make_caller("https://api.nebulablock.com/api/v1")
+    done = await caller.call(ask("https://api.nebulablock.com/api/v1"), keep)
+    await caller.transport.aclose()
+
+    assert ({"a": 1}, 1) == (json.loads(done.value), route.call_count)
+
+
 async def test_a_transport_of_ones_own():
     """With a transport of their own users see each request, and answer it."""
     seen = []
