@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 import anyio
@@ -24,19 +25,25 @@ class AnswerArrival:
 
     asked: int
     keeping: Keeping
+    feed: Callable[[bytes | memoryview], None] = field(init=False)
+    """Decodes a piece where it lies: at a piece's size that takes less than handing it to a thread would."""
+
     _room: int = field(default=0, init=False)
     _reader: AnswerReader[Picture] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._reader = AnswerReader(lambda: self.keeping.open(self._room))
+        self.feed = self._reader.feed
 
     def begin(self, size: int | None) -> None:
         """Expect so much for each picture: four letters of base64 are three bytes."""
         self._room = 0 if size is None else size // 4 * 3 // self.asked
+        self.keeping.begin()
 
-    def feed(self, piece: bytes | memoryview, /) -> None:
-        """Decode a piece where it lies. At a piece's size that takes less than handing it to a thread would."""
-        self._reader.feed(piece)
+    @property
+    def piece_bytes(self) -> int:
+        """How much should come at once."""
+        return self.keeping.piece_bytes
 
     @property
     def is_full(self) -> bool:
@@ -72,11 +79,17 @@ class PictureArrival:
 
     def begin(self, size: int | None) -> None:
         """Expect so much."""
+        self.keeping.begin()
         self._picture = self.keeping.open(size or 0)
 
     def feed(self, piece: bytes | memoryview, /) -> None:
         """Take a piece."""
         self._picture.write(piece)
+
+    @property
+    def piece_bytes(self) -> int:
+        """How much should come at once."""
+        return self.keeping.piece_bytes
 
     @property
     def is_full(self) -> bool:

@@ -43,7 +43,7 @@ from nebula_async.requests import (
     Request,
 )
 from nebula_async.results import Failure, Generation, provenance_of
-from nebula_async.sinks.keeping import Backlog, IntoSink, Keeping, in_memory
+from nebula_async.sinks.keeping import IntoSink, Keeping, Streaming, in_memory
 from nebula_async.sinks.names import key_of, relative_key
 from nebula_async.sinks.sink import Sink
 
@@ -62,7 +62,7 @@ class Generator:
     delivery: Delivery
     told: set[str] = field(factory=set)
     prices: dict[str, Decimal] = field(factory=dict)
-    backlog: Backlog = field(factory=Backlog)
+    streaming: Streaming = field(factory=Streaming)
 
     async def generate(
         self,
@@ -172,7 +172,7 @@ class Generator:
         raise DeadlineError(f"the given pictures could not be read within {total:g} s; nothing was sent")
 
     def _into(self, sink: Sink, key: str, number: int = 0) -> Keeping:
-        return IntoSink(sink, f"{key}-{number}" if number else key, self.backlog)
+        return IntoSink(sink, f"{key}-{number}" if number else key, self.streaming)
 
     def _generation(self, request: Request, index: int, done: Completed[Answer]) -> Generation:
         answer, price = done.value, self.price_of(request.model)

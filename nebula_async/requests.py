@@ -187,6 +187,9 @@ Request: TypeAlias = ImageRequest | InferenceRequest
 Made = TypeVar("Made", ImageRequest, InferenceRequest)
 
 DIALECTS: Mapping[str, type[Request]] = {kind.dialect: kind for kind in (ImageRequest, InferenceRequest)}
+FIELD_NAMES: Mapping[type[Request], frozenset[str]] = {
+    kind: frozenset(attribute.name for attribute in fields(kind)) for kind in DIALECTS.values()
+}
 
 
 def kind_of_request(dialect: object) -> type[Request]:
@@ -204,7 +207,7 @@ def read_request(given: Mapping[str, Any]) -> Request:
 
 def field_names(kind: type[Request]) -> frozenset[str]:
     """Return the names of a kind of request's fields."""
-    return frozenset(attribute.name for attribute in fields(kind))
+    return FIELD_NAMES[kind]
 
 
 def _given(request: Request) -> dict[str, Any]:

@@ -84,12 +84,15 @@ def find_problems(request: ImageRequest) -> tuple[str, ...]:
     model = CATALOG.get(request.model)
     if model is None:
         return (f"{request.model!r} is not in the catalogue: parameters are sent unchecked, its price is not known",)
-    ignored = [name for name in PARAMETERS if getattr(request, name) is not None and name not in model.honours]
-    allowed = ", ".join(name for name in PARAMETERS if name in model.honours)
-    problems = [f"{model.id} does not honour {name}; it honours {allowed}" for name in ignored]
+    ignored = [name for name in PARAMETERS if name not in model.honours and getattr(request, name) is not None]
+    problems = [f"{model.id} does not honour {name}; it honours {_honoured(model)}" for name in ignored]
     if model.needs_image and request.image is None:
         problems.append(f"{model.id} needs an image")
     return (*problems, *_rounded_sides(request, model))
+
+
+def _honoured(model: Model) -> str:
+    return ", ".join(name for name in PARAMETERS if name in model.honours)
 
 
 def _rounded_sides(request: ImageRequest, model: Model) -> list[str]:

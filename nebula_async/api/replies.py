@@ -94,14 +94,14 @@ class AnswerReader(Generic[P]):
     """
 
     open_picture: Callable[[], P]
+    feed: Callable[[bytes | memoryview], None] = field(init=False)
+    """Takes the next piece of the body. Never raises: `finish` tells what is wrong."""
+
     _extractor: Extractor[P] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._extractor = Extractor(self.open_picture)
-
-    def feed(self, piece: bytes | memoryview, /) -> None:
-        """Take the next piece of the body. Never raises: `finish` tells what is wrong."""
-        self._extractor.feed(piece)
+        self.feed = self._extractor.feed
 
     @property
     def json_bytes(self) -> int:

@@ -10,6 +10,7 @@ import asyncio
 import select
 import socket
 import ssl
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,32 +25,64 @@ from nebula_async.engine.loops import PerLoop
 if TYPE_CHECKING:
     from nebula_async.engine.reading import BodyReader
 
+HEAD_BYTES = 16 * 1024
 MOST_UNREAD_BYTES = 256 * 1024
-
-LARGEST_PIECE, SMALLEST_PIECE = 256 * 1024, 32 * 1024
-ROUND_BYTES = 4 * 2**20
-"""The loop is busy for as long as it takes to receive one piece on each connection that has something: with many, the
-pieces are smaller. `benchmarks/loop_lag.py` measures what that does.
-"""
+"""What is read in other ways than by a body's reader is copied: little at once, and not much of it is kept."""
 
 HAPPY_EYEBALLS_SECONDS = 0.25
 """RFC 8305, section 5: how long one address of a name is tried before the next one is tried beside it."""
 
+PIECE_BYTES = 256 * 1024
+ROUND_BYTES = 2 * 2**20
+ENDED_IN_A_ROUND = 2
+"""The loop is busy for as long as it takes to receive a piece on each connection that has one. Once so much came in a
+round, the others wait for their turn: large pieces cost less, and what is begun is ended first. What follows the end of
+a body takes as long as some pieces do, and many end at once. `benchmarks/loop_lag.py` measures what that does.
+"""
+
 
 @define(eq=False)
-class _Buffer:
-    """The memory that a loop receives into, and how many connections receive bodies into it now."""
+class _Rounds:
+    """Keeps the rounds of a loop short: what it receives into, what came in this round, and who waits for the next."""
 
-    memory: memoryview = field(factory=lambda: memoryview(bytearray(LARGEST_PIECE)))
-    receiving: int = 0
+    loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop)
+    memory: memoryview = field(factory=lambda: memoryview(bytearray(PIECE_BYTES)))
+    _received: int = 0
+    _waiting: deque[AsyncioStream] = field(factory=deque)
+    _ended: deque[asyncio.Future[None]] = field(factory=deque)
+    _is_counting: bool = False
 
-    def share(self) -> memoryview:
-        """Return as much as one connection may receive at once."""
-        size = ROUND_BYTES // max(self.receiving, 1)
-        return self.memory[: min(max(size, SMALLEST_PIECE), LARGEST_PIECE)]
+    def count(self, stream: AsyncioStream, size: int) -> bool:
+        """Count a piece of a body; return whether there is room for another one of it in the next round."""
+        self._received += size
+        self._see_to_next()
+        if self._received <= ROUND_BYTES:
+            return True
+        self._waiting.append(stream)
+        return False
+
+    def end(self, waiting: asyncio.Future[None] | None) -> None:
+        """Let who waits for the end of a body go on, when it is its turn."""
+        if waiting is not None:
+            self._ended.append(waiting)
+            self._see_to_next()
+
+    def _see_to_next(self) -> None:
+        if not self._is_counting:
+            self._is_counting = True
+            self.loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        room, self._received, self._is_counting = ROUND_BYTES - self._received, 0, False
+        for _ in range(min(ENDED_IN_A_ROUND, len(self._ended))):
+            _settle(self._ended.popleft())
+        while self._waiting and room > 0:
+            room -= PIECE_BYTES * self._waiting.popleft().take_turn()
+        if self._waiting or self._ended:
+            self._see_to_next()
 
 
-_buffers = PerLoop(_Buffer)
+_rounds = PerLoop(_Rounds)
 
 
 class AsyncioBackend(httpcore.AsyncNetworkBackend):
@@ -65,7 +98,7 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Connect to a host, to whichever of its addresses answers first."""
         loop = asyncio.get_running_loop()
-        stream = AsyncioStream(loop, _buffers.get())
+        stream = AsyncioStream(loop, _rounds.get())
         with _raising(httpcore.ConnectTimeout, httpcore.ConnectError), anyio.fail_after(timeout):
             places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             connected = await _connect_first([(family, place) for family, *_, place in places])
@@ -118,13 +151,14 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
     """One connection, as httpcore reads and writes it, and as the loop tells what happens to it."""
 
     _loop: asyncio.AbstractEventLoop
-    _buffer: _Buffer
+    _rounds: _Rounds
     _transport: asyncio.Transport = field(init=False)
     _unread: bytearray = field(factory=bytearray, init=False)
     _reader: BodyReader | None = field(default=None, init=False)
     _left: int = field(default=0, init=False)
     _heard_at: float = field(default=0.0, init=False)
     _is_paused: bool = field(default=False, init=False)
+    _is_waiting: bool = field(default=False, init=False)
     _is_tls: bool = field(default=False, init=False)
     _is_ended: bool = field(default=False, init=False)
     _error: Exception | None = field(default=None, init=False)
@@ -150,15 +184,14 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
         `timeout` is for each wait between two pieces.
         """
         self._reader, self._left = reader, size
-        self._buffer.receiving += 1
         try:
             self._hand_over_unread()
             while self._left and not (self._is_ended and not reader.is_full):
                 await (reader.drain() if reader.is_full else self._hear_on(timeout))
                 self._resume()
         finally:
-            self._buffer.receiving -= 1
-            self._reader = None
+            self._reader, self._is_waiting = None, False
+            self._resume()
         if self._error is not None and self._left:
             raise httpcore.ReadError(str(self._error)) from self._error
         return self._left
@@ -221,11 +254,11 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's hint is not about us
         """Return where the loop receives the next piece."""
-        return self._buffer.share()
+        return self._rounds.memory[: HEAD_BYTES if self._reader is None else self._reader.piece_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was received."""
-        piece = self._buffer.memory[:nbytes]
+        piece = self._rounds.memory[:nbytes]
         self._heard_at = self._loop.time()
         if self._reader is not None and self._left:
             self._hand_over(self._reader, piece)
@@ -256,6 +289,13 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
         _settle(self._room)
         self._room = None
 
+    def take_turn(self) -> bool:
+        """Receive again; return whether it was waiting for that."""
+        was_waiting, self._is_waiting = self._is_waiting, False
+        self._heard_at = self._loop.time()
+        self._resume()
+        return was_waiting
+
     # In between.
 
     def _hand_over_unread(self) -> None:
@@ -264,14 +304,19 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
             self._hand_over(self._reader, memoryview(unread))
 
     def _hand_over(self, reader: BodyReader, piece: memoryview) -> None:
-        body = piece[: self._left]
-        self._left -= len(body)
-        self._unread += piece[len(body) :]
-        reader.feed(body)
-        if reader.is_full:
+        if len(piece) > self._left:
+            self._unread += piece[self._left :]
+            piece = piece[: self._left]
+        self._left -= len(piece)
+        reader.feed(piece)
+        if not self._left:
+            self._rounds.end(self._news)
+        elif reader.is_full:
             self._pause()
-        if reader.is_full or not self._left:
             _settle(self._news)
+        elif not self._rounds.count(self, len(piece)):
+            self._is_waiting = True
+            self._pause()
 
     async def _hear(self, timeout: float | None) -> None:
         self._news = self._loop.create_future()
@@ -288,7 +333,9 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
             try:
                 return await self._hear(None if timeout is None else self._heard_at + timeout - self._loop.time())
             except httpcore.ReadTimeout:
-                if timeout is None or self._loop.time() - self._heard_at >= timeout:
+                if not self._left:
+                    return None
+                if not self._is_waiting and (timeout is None or self._loop.time() - self._heard_at >= timeout):
                     raise
 
     async def _waiting(self, future: asyncio.Future[None], seconds: float | None) -> None:
@@ -305,7 +352,7 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
             self._transport.pause_reading()
 
     def _resume(self) -> None:
-        if self._is_paused:
+        if self._is_paused and not self._is_waiting:
             self._is_paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()

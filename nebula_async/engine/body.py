@@ -9,6 +9,7 @@ from attrs import define, field
 from nebula_async.engine.reading import BodyReader
 from nebula_async.errors import UnusableReplyError
 
+PLAIN = ("", "identity")
 GZIP = zlib.MAX_WBITS | 16
 
 MOST_RATIO = 20
@@ -40,8 +41,13 @@ class BoundedBody:
     def __attrs_post_init__(self) -> None:
         if self.coding in ("gzip", "x-gzip"):
             self._gzip = zlib.decompressobj(GZIP)
-        elif self.coding not in ("", "identity"):
+        elif self.coding not in PLAIN:
             self.problem = f"the reply is packed as {self.coding!r}; only gzip is read"
+
+    @property
+    def piece_bytes(self) -> int:
+        """How much the reader likes to be fed at once."""
+        return self.reader.piece_bytes
 
     @property
     def is_full(self) -> bool:

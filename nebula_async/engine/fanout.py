@@ -52,6 +52,7 @@ class FanOut(Generic[Item, Value]):
     _source: _Listing[Item] | _Feed[Item] = field(init=False)
     _results: Results[Value] = field(init=False)
     _group: TaskGroup = field(init=False)
+    _to_start: int = field(default=0, init=False)
 
     async def __aenter__(self) -> Results[Value]:
         """Start the workers and return the iterator over what they make."""
@@ -61,8 +62,8 @@ class FanOut(Generic[Item, Value]):
         self._group = await anyio.create_task_group().__aenter__()
         if isinstance(self._source, _Feed):
             self._group.start_soon(self._source.run, self._results.fail)
-        for _ in range(workers):
-            self._group.start_soon(self._run)
+        self._to_start = workers
+        self._start_one()
         return self._results
 
     async def __aexit__(
@@ -88,7 +89,14 @@ class FanOut(Generic[Item, Value]):
     def __aiter__(self) -> NoReturn:
         raise TypeError("use it as a context manager: async with … as results, then async for result in results")
 
+    def _start_one(self) -> None:
+        """Start a worker, which starts the next one: all at once they would hold the loop."""
+        if self._to_start:
+            self._to_start -= 1
+            self._group.start_soon(self._run)
+
     async def _run(self) -> None:
+        self._start_one()
         source, results = self._source, self._results
         try:
             while True:
@@ -96,13 +104,16 @@ class FanOut(Generic[Item, Value]):
                 taken = await source.take()
                 if taken is None:
                     break
-                value = await self.work(*taken)
-                results.add(taken[0], value)
-                if (end := self.ends_with(value)) is not None:
-                    self._fail(end)
+                await self._work_on(*taken)
         except Exception as error:  # noqa: BLE001 - it comes out of the iterator, where the caller can catch it
             self._fail(error)
         results.leave()  # not where it is cancelled: that is no end of the results
+
+    async def _work_on(self, index: int, item: Item) -> None:
+        value = await self.work(index, item)
+        self._results.add(index, value)  # and hold it no longer: it may be a large picture
+        if (end := self.ends_with(value)) is not None:
+            self._fail(end)
 
     def _fail(self, error: Exception) -> None:
         self._results.fail(error)

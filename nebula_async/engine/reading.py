@@ -26,6 +26,11 @@ class BodyReader(Protocol):
         ...
 
     @property
+    def piece_bytes(self) -> int:
+        """How much it likes to be fed at once; it may come in smaller pieces, or in larger ones."""
+        ...
+
+    @property
     def is_full(self) -> bool:
         """Whether nothing more can be taken until `drain` has returned."""
         ...
@@ -64,6 +69,7 @@ class WholeBody:
     """Collects a body."""
 
     data: bytearray = field(factory=bytearray, init=False)
+    piece_bytes: int = field(default=64 * 1024, init=False)
     is_full: bool = field(default=False, init=False)
 
     def feed(self, piece: bytes | memoryview, /) -> None:

@@ -18,7 +18,7 @@ from attrs import define, field
 from nebula_async.api.envelope import MAX_BODY
 from nebula_async.api.messages import HttpRequest, Reply
 from nebula_async.config import VERSION, Timeouts
-from nebula_async.engine.body import BoundedBody
+from nebula_async.engine.body import PLAIN, BoundedBody
 from nebula_async.engine.connections import ConnectionStack, ReplyBody
 from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.phase import Progress
@@ -219,16 +219,21 @@ async def _exchange(
 async def _read(response: httpx.Response, progress: Progress, most: int, reader: ReplyReader[object]) -> bytes:
     if not response.is_success:
         return await _read_error(response, progress)
-    reader.begin(_size(response.headers, most))
-    body = BoundedBody(_coding(response.headers.raw), most, reader)
+    size, coding = _size(response.headers), _coding(response.headers.raw)
+    is_plain = size is not None and size <= most and coding in PLAIN  # no more comes than was said
+    reader.begin(size if is_plain else None)
+    if is_plain:
+        await _feed(response, reader)
+        return b""
+    body = BoundedBody(coding, most, reader)
     await _feed(response, body)
     body.finish()
     return b""
 
 
-def _size(headers: httpx.Headers, most: int) -> int | None:
+def _size(headers: httpx.Headers) -> int | None:
     said = headers.get("content-length", "")
-    return min(int(said), most) if said.isascii() and said.isdigit() and "content-encoding" not in headers else None
+    return int(said) if said.isascii() and said.isdigit() else None
 
 
 def _coding(headers: list[tuple[bytes, bytes]]) -> str:

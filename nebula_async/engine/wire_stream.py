@@ -74,7 +74,7 @@ class WireStream(httpcore.AsyncNetworkStream):
             if reader.is_full:
                 await reader.drain()
                 continue
-            data = await self.below.read(READ_BYTES, timeout)
+            data = await self.below.read(min(READ_BYTES, reader.piece_bytes), timeout)
             if not data:
                 break
             self._heard += data[left:]

@@ -19,9 +19,11 @@ from nebula_async.sinks.sink import Sink, Writer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST_PENDING_BYTES = 256 * 1024
-MOST_PENDING_IN_ALL = 2 * 2**20
-"""What a sink has not taken yet: of one picture, and of all. A reply is not read on while there is more."""
+LARGEST_PIECE, SMALLEST_PIECE = 256 * 1024, 16 * 1024
+STREAMED_BYTES = 2 * 2**20
+"""What the pieces of all pictures on their way into sinks may have: with many of them, pieces are smaller. In memory a
+piece takes no room of its own.
+"""
 
 PUBLISH_SECONDS, DISCARD_SECONDS = 60.0, 10.0
 """How long a sink may take for the last of a reply that is here, and to forget one."""
@@ -32,8 +34,17 @@ logger = logging.getLogger(__name__)
 class Keeping(Protocol):
     """Keeps the pictures of one reply."""
 
+    def begin(self) -> None:
+        """Take note that the reply begins to arrive."""
+        ...
+
     def open(self, room: int) -> Picture:
         """Return what takes one more picture, of about so many bytes, 0 where that is not known."""
+        ...
+
+    @property
+    def piece_bytes(self) -> int:
+        """How much of a reply should come at once."""
         ...
 
     @property
@@ -57,7 +68,11 @@ class Keeping(Protocol):
 class InMemory:
     """Keeps pictures as the bytes of their images."""
 
+    piece_bytes = LARGEST_PIECE
     is_full = False
+
+    def begin(self) -> None:
+        """Begin."""
 
     def open(self, room: int) -> Picture:
         """Return a picture in memory."""
@@ -80,10 +95,15 @@ def in_memory(_number: int = 0) -> Keeping:
 
 
 @define
-class Backlog:
-    """How many bytes all pictures under way have waiting for their sinks."""
+class Streaming:
+    """How many replies are on their way into sinks now."""
 
-    pending: int = 0
+    replies: int = 0
+
+    @property
+    def piece_bytes(self) -> int:
+        """How large the pieces of each may be."""
+        return min(max(STREAMED_BYTES // max(self.replies, 1), SMALLEST_PIECE), LARGEST_PIECE)
 
 
 @define(eq=False)
@@ -92,25 +112,35 @@ class IntoSink:
 
     sink: Sink
     key: str
-    backlog: Backlog
+    streaming: Streaming
     _pictures: dict[str, _StreamedPicture] = field(factory=dict, init=False)
+    _is_counted: bool = field(default=False, init=False)
+
+    def begin(self) -> None:
+        """Count the reply among those that share the room for pieces."""
+        self.streaming.replies += 1
+        self._is_counted = True
 
     def open(self, room: int) -> Picture:  # noqa: ARG002 - nothing is kept here
-        """Return a picture that waits to be taken by the sink."""
+        """Return a picture whose pieces the sink takes one by one."""
         key = f"{self.key}-{len(self._pictures)}" if self._pictures else self.key
-        picture = self._pictures[key] = _StreamedPicture(key, self.backlog)
+        picture = self._pictures[key] = _StreamedPicture(key)
         return picture
 
     @property
+    def piece_bytes(self) -> int:
+        """How much should come at once."""
+        return self.streaming.piece_bytes
+
+    @property
     def is_full(self) -> bool:
-        """Whether much waits for the sink, of these pictures or of all."""
-        pending = sum(picture.pending for picture in self._pictures.values())
-        return pending >= MOST_PENDING_BYTES or (pending > 0 and self.backlog.pending >= MOST_PENDING_IN_ALL)
+        """Whether a piece waits for the sink."""
+        return any(picture.pieces for picture in self._pictures.values())
 
     async def drain(self) -> None:
         """Let the sink take what waits for it."""
         for picture in self._pictures.values():
-            if picture.pending:
+            if picture.pieces:
                 with _as_sink_error():
                     await picture.drain(self.sink)
 
@@ -126,6 +156,8 @@ class IntoSink:
         with anyio.move_on_after(DISCARD_SECONDS, shield=True):
             for picture in self._pictures.values():
                 await _discard(picture)
+        self.streaming.replies -= self._is_counted
+        self._is_counted = False
 
     async def _published(self, image: Image) -> Image:
         picture = self._pictures.get(image.stored or "")
@@ -154,20 +186,17 @@ def _as_sink_error() -> Iterator[None]:
 @define(eq=False)
 class _StreamedPicture:
     key: str
-    backlog: Backlog
-    pending: int = field(default=0, init=False)
+    pieces: list[bytes] = field(factory=list, init=False)
     _media: MediaReader = field(factory=MediaReader, init=False)
-    _pieces: list[bytes] = field(factory=list, init=False)
     _writer: Writer | None = field(default=None, init=False)
 
     def write(self, data: bytes | memoryview, /) -> None:
         try:
             self._media.feed(data)
         except ValueError:
-            self._taken()  # and nothing more is
-            return
-        self._pieces.append(bytes(data))
-        self._count(len(data))
+            self.pieces.clear()
+        else:
+            self.pieces.append(bytes(data))
 
     def image(self) -> Image:
         return describe_image(self._media.finish(), stored=self.key)
@@ -175,8 +204,8 @@ class _StreamedPicture:
     async def drain(self, sink: Sink) -> None:
         if self._writer is None:
             self._writer = await sink.open(self.key)
-        data = b"".join(self._taken())
-        await self._writer.write(data)
+        pieces, self.pieces = self.pieces, []
+        await self._writer.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     async def publish(self, image: Image) -> Image:
         if self._writer is None:
@@ -186,16 +215,7 @@ class _StreamedPicture:
         return evolve(image, stored=place)
 
     async def discard(self) -> None:
-        self._taken()
+        self.pieces.clear()
         writer, self._writer = self._writer, None
         if writer is not None:
             await writer.discard()
-
-    def _taken(self) -> list[bytes]:
-        pieces, self._pieces = self._pieces, []
-        self._count(-self.pending)
-        return pieces
-
-    def _count(self, size: int) -> None:
-        self.pending += size
-        self.backlog.pending += size

@@ -108,6 +108,7 @@ async def test_the_headers_are_those_of_the_server(replies):
         """Notes what it is told."""
 
         is_full = False
+        piece_bytes = 65536
 
         def begin(self, size):
             seen.append(size)
@@ -192,6 +193,8 @@ class Narrow:
 
     def begin(self, size):
         """Begin."""
+
+    piece_bytes = 65536
 
     @property
     def is_full(self):
