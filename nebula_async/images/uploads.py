@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import TypeAlias
@@ -16,15 +16,12 @@ from attrs import define, field, frozen
 
 from nebula_async.errors import InvalidRequestError
 from nebula_async.images.media import Media, MediaReader
-from nebula_async.offload import offload, on_disk
+from nebula_async.offload import on_disk
 
 PIECE_BYTES = 3 * 128 * 1024
 """A multiple of three, so that the base64 of the pieces is that of the whole; in base64 it is 512 KiB. A piece that is
-at hand is encoded within 20 us, less than the way to a thread and back takes.
+at hand is encoded within 20 us and checked within 100: threads that do so contend for the interpreter, and cost more.
 """
-
-EXAMINED_BYTES = 2 * PIECE_BYTES
-"""How much of a picture is checked in a thread at a time: for some hundred microseconds, which holds up nobody."""
 
 NOT_WAITING: int | None = getattr(os, "RWF_NOWAIT", None)
 """Linux reads what it still has in memory without waiting for a disk; a file that was just checked is there."""
@@ -138,14 +135,9 @@ class Picture:
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield its base64. Raises `InvalidRequestError` where it cannot be read, or is not what it was."""
         try:
-            reader = await _open(self.content)
-            try:
-                for size in _sizes(self.content.size, PIECE_BYTES):
-                    await checkpoint()  # sockets may take one piece after the other without a wait
-                    data = reader.read_at_once(size)
-                    yield pybase64.b64encode(await on_disk(reader.read, size) if data is None else data)
-            finally:
-                reader.close()
+            async with aclosing(_read(self.content)) as pieces:
+                async for data in pieces:
+                    yield pybase64.b64encode(data)
         except (OSError, ValueError) as error:
             raise unusable(self.name, self.given, error) from error
 
@@ -187,15 +179,25 @@ def find_file(path: str | os.PathLike[str], most_bytes: int) -> Content:
 
 
 async def examine(content: Content) -> Media:
-    """Return what a picture is, read in pieces beside the loop. Raises `ValueError` and `OSError`."""
-    run = offload if isinstance(content, Held) else on_disk
-    media, reader = MediaReader(), await _open(content)
+    """Return what a picture is, read in pieces that keep the loop free. Raises `ValueError` and `OSError`."""
+    media = MediaReader()
+    async with aclosing(_read(content)) as pieces:
+        async for data in pieces:
+            media.feed(data)
+    return media.finish()
+
+
+async def _read(content: Content) -> AsyncGenerator[memoryview, None]:
+    """Yield the bytes of a picture, each piece good until the next."""
+    reader = await _open(content)
     try:
-        for size in _sizes(content.size, EXAMINED_BYTES):
-            await run(_feed, media, reader, size)
+        for start in range(0, content.size, PIECE_BYTES):
+            await checkpoint()  # sockets may take one piece after the other without a wait
+            size = min(PIECE_BYTES, content.size - start)
+            data = reader.read_at_once(size)
+            yield await on_disk(reader.read, size) if data is None else data
     finally:
         reader.close()
-    return media.finish()
 
 
 def unusable(name: str, given: str, error: Exception) -> InvalidRequestError:
@@ -211,12 +213,3 @@ def _identify(file: io.FileIO | io.BufferedReader) -> Identity:
 
 async def _open(content: Content) -> Reader:
     return content.open() if isinstance(content, Held) else await on_disk(content.open)
-
-
-def _sizes(whole: int, most: int) -> Iterator[int]:
-    return (min(most, whole - start) for start in range(0, whole, most))
-
-
-def _feed(media: MediaReader, reader: Reader, size: int) -> None:
-    for part in _sizes(size, PIECE_BYTES):
-        media.feed(reader.read(part))

@@ -235,4 +235,5 @@ async def test_no_more_workers_than_items(nothing_left):
     """A list of three does not start a hundred tasks."""
     before = running()
     async with FanOut(forever, [1, 2, 3], 100):
+        await anyio.wait_all_tasks_blocked()
         assert 3 == len(running() - before)
