@@ -17,7 +17,6 @@ import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from random import Random
 from typing import TypeAlias
 
@@ -31,7 +30,7 @@ from nebula_async.engine.call import Caller
 from nebula_async.engine.connections import ConnectionStack
 from nebula_async.engine.fanout import FanOut
 from nebula_async.engine.gate import local_gate
-from nebula_async.engine.reading import WholeReply
+from nebula_async.engine.reading import WholeBody
 from nebula_async.engine.transport import USER_AGENT, Credentials, Transport
 from nebula_async.events import guarded, log_event
 from nebula_async.keys import find_key
@@ -173,8 +172,8 @@ def engine_run(url: str, caller: Caller) -> Run:
     """Call through fan-out, gate, journal and transport, as `generate_many` does; the reply is not read."""
     request = HttpRequest(method="POST", url=url, body=BODY, pictures=1)
 
-    async def work(_index: int, _item: int) -> bytes:
-        return (await caller.call(request, partial(WholeReply, body_of), is_patient=True)).value
+    async def work(_index: int, _item: int) -> bytearray:
+        return (await caller.call(request, Unread, is_patient=True)).value
 
     async def run(calls: int) -> None:
         async with FanOut(work, range(calls), IN_FLIGHT) as results:
@@ -184,9 +183,18 @@ def engine_run(url: str, caller: Caller) -> Run:
     return run
 
 
-async def body_of(reply: Reply) -> bytes:
-    """Read a reply as it is."""
-    return reply.body
+class Unread(WholeBody):
+    """Takes a reply as it is."""
+
+    def begin(self, size: int | None) -> None:
+        """Begin."""
+
+    async def finish(self, _reply: Reply) -> bytearray:
+        """Return its body."""
+        return self.data
+
+    async def discard(self) -> None:
+        """Let it be."""
 
 
 def make_caller(url: str) -> Caller:

@@ -219,7 +219,7 @@ async def _exchange(
 async def _read(response: httpx.Response, progress: Progress, most: int, reader: ReplyReader[object]) -> bytes:
     if not response.is_success:
         return await _read_error(response, progress)
-    size, coding = _size(response.headers), _coding(response.headers.raw)
+    size, coding = _size(response.headers.raw), _coding(response.headers.raw)
     is_plain = size is not None and size <= most and coding in PLAIN  # no more comes than was said
     reader.begin(size if is_plain else None)
     if is_plain:
@@ -231,9 +231,9 @@ async def _read(response: httpx.Response, progress: Progress, most: int, reader:
     return b""
 
 
-def _size(headers: httpx.Headers) -> int | None:
-    said = headers.get("content-length", "")
-    return int(said) if said.isascii() and said.isdigit() else None
+def _size(headers: list[tuple[bytes, bytes]]) -> int | None:
+    said = [value for name, value in headers if name.lower() == b"content-length"]
+    return int(said[0]) if len(said) == 1 and said[0].isdigit() else None
 
 
 def _coding(headers: list[tuple[bytes, bytes]]) -> str:

@@ -219,4 +219,4 @@ async def test_memory_does_not_grow_with_the_pictures(serve, file):
         finally:
             tracemalloc.stop()
 
-    assert peak < 16 * 2**20
+    assert peak < 24 * 2**20
