@@ -10,11 +10,11 @@ PACKAGES := $(JAVASCRIPT)/node_modules/.package-lock.json
 NPM_INSTALL := npm install --silent --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-timeout=10000
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check -c constraints.txt
 
-BENCHES := pace limit charges calls cancellations hostile extract loop_lag
+BENCHES := pace limit charges calls cancellations hostile extract loop_lag inputs scale
 PEERS := $(VENV)/.peers
 TIME ?= 60
 
-.PHONY: demo test test-httpx2 lint fuzz wheel bench-imports bench-peers $(BENCHES:%=bench-%) clean
+.PHONY: demo test test-httpx2 lint fuzz wheel bench bench-imports bench-peers $(BENCHES:%=bench-%) clean
 
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
@@ -36,6 +36,8 @@ fuzz: $(VENV)/.fuzz ## a search for replies that are read wrongly, for TIME=60 s
 
 wheel: $(VENV)/.dev ## dist/*.whl
 	$(PYTHON) -m pip --python $(BIN)/python wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+bench: $(BENCHES:%=bench-%) bench-imports bench-peers ## all of them, for about an hour
 
 bench-imports: ## import time beside openai's, in an environment of its own
 	$(PYTHON) benchmarks/imports.py

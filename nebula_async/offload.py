@@ -25,13 +25,17 @@ async def offload(work: Callable[[*Arguments], Value], *arguments: *Arguments) -
     return await anyio.to_thread.run_sync(work, *arguments, limiter=_limiter(_cpu))
 
 
-async def on_disk(work: Callable[[*Arguments], Value], *arguments: *Arguments) -> Value:
+async def on_disk(
+    work: Callable[[*Arguments], Value], *arguments: *Arguments, abandon_on_cancel: bool = False
+) -> Value:
     """Run `work(*arguments)`, which may wait for a disk, in a thread, and return what it returns.
 
     The threads are not those of `offload`: a disk that hangs holds up nothing that does without it. A caller whose
-    scope is cancelled waits for the work to end; a native cancellation of asyncio leaves it working.
+    scope is cancelled waits for the work to end, unless it is to be abandoned; a native cancellation of asyncio leaves
+    it working either way.
     """
-    return await anyio.to_thread.run_sync(work, *arguments, limiter=_limiter(_disk))
+    limiter = _limiter(_disk)
+    return await anyio.to_thread.run_sync(work, *arguments, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
 
 
 def _limiter(limiters: RunVar[anyio.CapacityLimiter]) -> anyio.CapacityLimiter:

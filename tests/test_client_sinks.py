@@ -270,3 +270,21 @@ async def test_the_deadline_counts_the_sink(emulator):
             await nebula.generate("a cat", **LARGE, sink=Stuck())
 
     assert Charges(1, 1) == caught.value.charges
+
+
+async def test_a_sink_that_stalls_is_not_paid_twice(emulator):
+    """Where a sink takes nothing until the attempt is over, its call ends, and the picture is not asked for again."""
+
+    class Stuck(MemorySink):
+        """Opens a picture, and takes nothing of it."""
+
+        async def open(self, key):
+            writer = await super().open(key)
+            return type("Stuck", (), {"write": lambda _self, _data: anyio.sleep_forever(), "discard": writer.discard})()
+
+    timeouts = Timeouts(attempt=0.5, total=30)
+    async with client(emulator, timeout=timeouts) as nebula:
+        with pytest.raises(SinkError, match="in time") as caught:
+            await nebula.generate("a cat", **LARGE, sink=Stuck())
+
+    assert (Charges(1, 1), 1) == (caught.value.charges, len(emulator.journal.requests))

@@ -110,13 +110,15 @@ class Metadata:
 
     def _lines(self) -> Iterator[bytes]:
         with suppress(FileNotFoundError), self.path.open("rb") as file:
-            yield from file
+            yield from iter(lambda: file.readline(LONGEST_LINE), b"")
 
     def _file_name(self, line: bytes) -> str | None:
         """Return the picture that a line is about, if the line is whole and the picture there."""
         values = _read(line) if line.endswith(b"\n") else {}
         name = values.get("file_name")
-        return name if isinstance(name, str) and (self.folder / name).is_file() else None
+        with suppress(OSError, ValueError):  # of a name that no file can have
+            return name if isinstance(name, str) and (self.folder / name).is_file() else None
+        return None
 
     def _rewrite(self) -> None:
         part = PartFile.beside(self.path)

@@ -13,7 +13,7 @@ import ssl
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import httpcore
@@ -32,6 +32,9 @@ MOST_UNREAD_BYTES = 256 * 1024
 HAPPY_EYEBALLS_SECONDS = 0.25
 """RFC 8305, section 5: how long one address of a name is tried before the next one is tried beside it."""
 
+TLS_RECORD_BYTES = 32 * 1024
+"""Beside a piece there is room for a record of TLS, so that all fits in that asyncio decrypts of one round."""
+
 PIECE_BYTES = 256 * 1024
 ROUND_BYTES = 2 * 2**20
 ENDED_IN_A_ROUND = 2
@@ -45,8 +48,7 @@ a body takes as long as some pieces do, and many end at once. `benchmarks/loop_l
 class _Rounds:
     """Keeps the rounds of a loop short: what it receives into, what came in this round, and who waits for the next."""
 
-    loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop)
-    memory: memoryview = field(factory=lambda: memoryview(bytearray(PIECE_BYTES)))
+    memory: memoryview = field(factory=lambda: memoryview(bytearray(PIECE_BYTES + TLS_RECORD_BYTES)))
     _received: int = 0
     _waiting: deque[AsyncioStream] = field(factory=deque)
     _ended: deque[asyncio.Future[None]] = field(factory=deque)
@@ -61,6 +63,11 @@ class _Rounds:
         self._waiting.append(stream)
         return False
 
+    def forget(self, stream: AsyncioStream) -> None:
+        """Let a stream wait no longer."""
+        if stream in self._waiting:
+            self._waiting.remove(stream)
+
     def end(self, waiting: asyncio.Future[None] | None) -> None:
         """Let who waits for the end of a body go on, when it is its turn."""
         if waiting is not None:
@@ -70,7 +77,7 @@ class _Rounds:
     def _see_to_next(self) -> None:
         if not self._is_counting:
             self._is_counting = True
-            self.loop.call_soon(self._next)
+            asyncio.get_running_loop().call_soon(self._next)  # not kept: what a loop is the key of must not hold it
 
     def _next(self) -> None:
         room, self._received, self._is_counting = ROUND_BYTES - self._received, 0, False
@@ -139,6 +146,7 @@ async def _connected(family: int, place: Any) -> socket.socket:
     candidate = socket.socket(family, socket.SOCK_STREAM)
     try:
         candidate.setblocking(False)
+        candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a request's body follows its head at once
         await asyncio.get_running_loop().sock_connect(candidate, place)
     except BaseException:
         candidate.close()
@@ -153,6 +161,7 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
     _loop: asyncio.AbstractEventLoop
     _rounds: _Rounds
     _transport: asyncio.Transport = field(init=False)
+    _below_tls: asyncio.Transport = field(init=False)  # what is paused: TLS would drop what it holds back
     _unread: bytearray = field(factory=bytearray, init=False)
     _reader: BodyReader | None = field(default=None, init=False)
     _left: int = field(default=0, init=False)
@@ -190,8 +199,9 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
                 await (reader.drain() if reader.is_full else self._hear_on(timeout))
                 self._resume()
         finally:
-            self._reader, self._is_waiting = None, False
-            self._resume()
+            self._reader = None
+            self._rounds.forget(self)
+            self.take_turn()
         if self._error is not None and self._left:
             raise httpcore.ReadError(str(self._error)) from self._error
         return self._left
@@ -250,10 +260,12 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        self._transport = transport  # type: ignore[assignment]  # of a stream: one that is read and written
+        self._transport = self._below_tls = cast("asyncio.Transport", transport)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's hint is not about us
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - there is room for what it is about
         """Return where the loop receives the next piece."""
+        if self._is_tls:  # what asyncio has decrypted it hands over in one piece, or loses it where the server hangs up
+            return self._rounds.memory
         return self._rounds.memory[: HEAD_BYTES if self._reader is None else self._reader.piece_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -349,13 +361,13 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
     def _pause(self) -> None:
         if not self._is_paused:
             self._is_paused = True
-            self._transport.pause_reading()
+            self._below_tls.pause_reading()
 
     def _resume(self) -> None:
         if self._is_paused and not self._is_waiting:
             self._is_paused = False
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
+            if not self._below_tls.is_closing():
+                self._below_tls.resume_reading()
 
 
 @contextmanager
@@ -381,6 +393,8 @@ def _expire(future: asyncio.Future[None]) -> None:
 
 def _is_readable(socket: Any) -> bool:
     """Ask the system whether something arrived, or the connection ended, that the loop has not seen yet."""
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([socket], [], [], 0)[0])
     poll = select.poll()
     poll.register(socket.fileno(), select.POLLIN)
     return bool(poll.poll(0))

@@ -183,10 +183,12 @@ class Caller:
                 call.request, call.progress, self._headers(call.key), self.config.timeouts, reader
             )
         except ExchangeError as error:
+            if reader.is_full:  # it was not the server that was waited for
+                return judge_unusable(SinkError("the picture was paid for, and the sink did not take it in time"))
             return judge_failure(call.progress, error)
         except (UnusableReplyError, SinkError) as error:
             return judge_unusable(error)
-        except NebulaError as error:  # the key: a callable may return a bad one at any attempt
+        except NebulaError as error:  # a bad key of a callable, a file that changed before it was all sent
             return Verdict(Known.NOT_SENT, without_frames(error))
         if call.request.pictures and (policy := read_policy(reply.headers)):
             with anyio.CancelScope(shield=reply.is_success):

@@ -15,6 +15,7 @@ FRAMING = re.compile(rb"(?im)^(content-length|transfer-encoding):[ \t]*([^\r\n]*
 LENGTH_FIELD = re.compile(rb"(?im)^(content-length:[ \t]*)[0-9]+")
 LENGTH = re.compile(rb"[0-9]{1,15}[ \t]*")
 
+NO_CONTENT = 204
 SWITCHING_PROTOCOLS = 101
 """The one 1xx that is final: what follows it is no HTTP."""
 
@@ -54,9 +55,9 @@ class ReplyHeads:
             self._unread.clear()
 
     @property
-    def is_success(self) -> bool:
-        """Whether the final head says 2xx."""
-        return self.status is not None and self.status // 100 == 2
+    def has_body(self) -> bool:
+        """Whether the final head is that of a success with a body."""
+        return self.status is not None and self.status // 100 == 2 and self.status != NO_CONTENT
 
     @property
     def without_body(self) -> bytes:

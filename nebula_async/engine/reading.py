@@ -13,6 +13,8 @@ from attrs import define, evolve, field
 from nebula_async.api.messages import Reply
 
 PIECES_AT_ONCE = 256
+CLOSING_SECONDS = 1.0
+"""How long a body that was closed may take to end; one of a transport of the user's own may never do."""
 
 Value = TypeVar("Value")
 Value_co = TypeVar("Value_co", covariant=True)
@@ -132,8 +134,8 @@ async def feed_all(pieces: AsyncIterable[bytes], reader: BodyReader, close: Call
             elif taken % PIECES_AT_ONCE == 0:
                 await checkpoint()
         except BaseException:
-            with anyio.CancelScope(shield=True), suppress(Exception):
+            with anyio.move_on_after(CLOSING_SECONDS, shield=True), suppress(Exception):
                 await close()
                 async for _ in stream:
-                    pass
+                    await checkpoint()
             raise

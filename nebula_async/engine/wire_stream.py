@@ -68,8 +68,8 @@ class WireStream(httpcore.AsyncNetworkStream):
         self.large = None
 
     async def _receive(self, left: int, reader: BodyReader, timeout: float | None) -> int:
-        if isinstance(self.below, Receiving):
-            return await self.below.receive(left, reader, timeout)
+        if self._hearing is not None:
+            return await self._hearing.receive(left, reader, timeout)
         while left or reader.is_full:
             if reader.is_full:
                 await reader.drain()
@@ -91,7 +91,7 @@ class WireStream(httpcore.AsyncNetworkStream):
                 break
             came += data
             self._feed(data)
-        if not self._heads.is_success or (self._heads.length or 0) < LARGE_BYTES:
+        if not self._heads.has_body or (self._heads.length or 0) < LARGE_BYTES:
             return bytes(came)
         self.large = self._heads.length
         self._heard[:0] = came[len(came) - self._heads.after :]

@@ -38,7 +38,7 @@ class DirectorySink:
 class _FileWriter:
     """Writes each piece in a thread, as it comes: in larger ones it costs no less, and the loop is held for longer.
 
-    A native cancellation leaves a thread working: the lock makes `discard` wait for it.
+    A cancellation leaves a thread working, which a disk may hold for ever: the lock makes `discard` wait for it.
     """
 
     _folder: Path
@@ -48,13 +48,13 @@ class _FileWriter:
     _lock: Lock = field(factory=Lock, init=False)
 
     async def write(self, data: bytes) -> None:
-        await on_disk(self._write, data)
+        await on_disk(self._write, data, abandon_on_cancel=True)
 
     async def publish(self, media_type: str, extension: str) -> str:  # noqa: ARG002 - the extension tells it
-        return await on_disk(self._publish, extension)
+        return await on_disk(self._publish, extension, abandon_on_cancel=True)
 
     async def discard(self) -> None:
-        await on_disk(self._discard)
+        await on_disk(self._discard, abandon_on_cancel=True)
 
     def _write(self, data: bytes) -> None:
         with self._lock:

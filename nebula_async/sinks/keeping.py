@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 LARGEST_PIECE, SMALLEST_PIECE = 256 * 1024, 16 * 1024
 STREAMED_BYTES = 2 * 2**20
 """What the pieces of all pictures on their way into sinks may have: with many of them, pieces are smaller. In memory a
-piece takes no room of its own.
+piece takes no room of its own. Over TLS on asyncio pieces are as large as they come.
 """
 
-PUBLISH_SECONDS, DISCARD_SECONDS = 60.0, 10.0
-"""How long a sink may take for the last of a reply that is here, and to forget one."""
+MOST_SECONDS, DISCARD_SECONDS = 60.0, 10.0
+"""How long a sink may take for a piece, for the last of a reply that is here, and to forget one."""
 
 logger = logging.getLogger(__name__)
 
@@ -141,23 +141,23 @@ class IntoSink:
         """Let the sink take what waits for it."""
         for picture in self._pictures.values():
             if picture.pieces:
-                with _as_sink_error():
+                with _as_sink_error(), anyio.fail_after(MOST_SECONDS):
                     await picture.drain(self.sink)
 
     async def publish(self, images: tuple[Image, ...]) -> tuple[Image, ...]:
         """Publish the pictures of these images; those at URLs stay as they are."""
-        with anyio.move_on_after(PUBLISH_SECONDS, shield=True):  # no deadline of the call comes between: it is paid for
+        with anyio.move_on_after(MOST_SECONDS, shield=True):  # no deadline of the call comes between: it is paid for
             await self.drain()
             return tuple([await self._published(image) for image in images])
-        raise SinkError(f"the picture was paid for, and the sink did not take it within {PUBLISH_SECONDS:g} s")
+        raise SinkError(f"the picture was paid for, and the sink did not take it within {MOST_SECONDS:g} s")
 
     async def discard(self) -> None:
         """Let the sink forget what was not published; that it fails to is no news to a call."""
+        self.streaming.replies -= self._is_counted
+        self._is_counted = False
         with anyio.move_on_after(DISCARD_SECONDS, shield=True):
             for picture in self._pictures.values():
                 await _discard(picture)
-        self.streaming.replies -= self._is_counted
-        self._is_counted = False
 
     async def _published(self, image: Image) -> Image:
         picture = self._pictures.get(image.stored or "")
@@ -204,8 +204,9 @@ class _StreamedPicture:
     async def drain(self, sink: Sink) -> None:
         if self._writer is None:
             self._writer = await sink.open(self.key)
-        pieces, self.pieces = self.pieces, []
-        await self._writer.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        count = len(self.pieces)
+        await self._writer.write(self.pieces[0] if count == 1 else b"".join(self.pieces))
+        del self.pieces[:count]  # only now: a call that ends meanwhile ends because of the sink
 
     async def publish(self, image: Image) -> Image:
         if self._writer is None:

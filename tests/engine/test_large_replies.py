@@ -259,3 +259,36 @@ async def test_a_cancelled_body_costs_its_connection(serve):
     assert await anyio.to_thread.run_sync(server.gone.acquire, True, PATIENCE)
     assert LARGE == (await caller.call(ask(server.url), keep)).value
     await caller.transport.aclose()
+
+
+def framed(form: str) -> bytes:
+    """Return a large reply whose end is told in this way."""
+    if form == "length":
+        return answer(200, LARGE, "Connection: close")
+    if form == "chunked":
+        chunks = b"".join(
+            b"%x\r\n%b\r\n" % (len(LARGE) // 2, half) for half in (LARGE[: len(LARGE) // 2], LARGE[len(LARGE) // 2 :])
+        )
+        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+    return b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + LARGE
+
+
+@pytest.mark.parametrize("reader", [keep, Narrow], ids=["wide", "narrow"])
+@pytest.mark.parametrize("form", ["length", "chunked", "until the end"])
+async def test_a_server_that_hangs_up_after_its_reply_loses_nothing_over_tls(serve, certified, trusted, form, reader):
+    """What was sent before the connection ended is read to its last byte, however slowly it is taken."""
+
+    def handle(server, connection):
+        server.read_request(connection)
+        connection.sendall(framed(form))
+
+    caller = make_caller(serve(handle, certified).url, retry=ONCE)
+    value = (await caller.call(ask(caller.config.base_url), reader)).value
+    await caller.transport.aclose()
+
+    assert LARGE == (value if reader is keep else value[0])
+
+
+async def test_a_success_without_a_body_is_not_waited_for(replies):
+    """A 204 has no body, whatever its headers say of one."""
+    assert b"" == await fetch(replies(answer(204, b"", length=100_000)), timeouts=Timeouts(read=5.0))
