@@ -51,7 +51,7 @@ class _FileWriter:
         await on_disk(self._write, data, abandon_on_cancel=True)
 
     async def publish(self, media_type: str, extension: str) -> str:  # noqa: ARG002 - the extension tells it
-        return await on_disk(self._publish, extension, abandon_on_cancel=True)
+        return await on_disk(self._publish, extension)
 
     async def discard(self) -> None:
         await on_disk(self._discard, abandon_on_cancel=True)
