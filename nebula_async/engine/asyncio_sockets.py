@@ -36,7 +36,7 @@ TLS_RECORD_BYTES = 32 * 1024
 """Beside a piece there is room for a record of TLS, so that all fits in that asyncio decrypts of one round."""
 
 PIECE_BYTES = 256 * 1024
-ROUND_BYTES = 2 * 2**20
+ROUND_BYTES = 2**20
 ENDED_IN_A_ROUND = 2
 """The loop is busy for as long as it takes to receive a piece on each connection that has one. Once so much came in a
 round, the others wait for their turn: large pieces cost less, and what is begun is ended first. What follows the end of

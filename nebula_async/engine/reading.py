@@ -13,7 +13,7 @@ from attrs import define, evolve, field
 from nebula_async.api.messages import Reply
 
 PIECES_AT_ONCE = 256
-CLOSING_SECONDS = 1.0
+CLOSING_SECONDS = 0.1
 """How long a body that was closed may take to end; one of a transport of the user's own may never do."""
 
 Value = TypeVar("Value")

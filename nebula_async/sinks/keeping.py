@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LARGEST_PIECE, SMALLEST_PIECE = 256 * 1024, 16 * 1024
-STREAMED_BYTES = 2 * 2**20
+STREAMED_BYTES = 2**20
 """What the pieces of all pictures on their way into sinks may have: with many of them, pieces are smaller. In memory a
 piece takes no room of its own. Over TLS on asyncio pieces are as large as they come.
 """
