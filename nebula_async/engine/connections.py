@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 import httpcore
 import httpx
-from anyio.lowlevel import current_token
+from anyio.lowlevel import checkpoint, current_token
 from attrs import define, field
 
 from nebula_async.engine.idle import IdleConnections
@@ -65,6 +65,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         key = origin.scheme, origin.host, origin.port
         connection = await self._idle.take(key) or await self._make(origin)
         try:
+            await checkpoint()  # who was cancelled by now sends nothing; not every httpcore pauses before it does
             reply = await connection.http.handle_async_request(outgoing)
         except BaseException:
             await connection.aclose()

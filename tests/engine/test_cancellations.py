@@ -26,7 +26,7 @@ WHOLE = answer(200, json.dumps({"data": [{"b64_json": PIXEL, "index": 0}]}).enco
 MODEL = "black-forest-labs/FLUX.1-schnell"
 
 TIMES = 2
-FEWEST_PAUSES = 3
+FEWEST_PAUSES = 2
 AT_ONCE = 2
 
 PHASES = {"the request arrived": b"", "half of the head": WHOLE[:20], "half of the body": WHOLE[:-20]}
