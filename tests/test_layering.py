@@ -59,7 +59,7 @@ OWNERS = {
         "engine/wire_stream.py",
         "engine/asyncio_sockets.py",
     },
-    "asyncio": {"engine/asyncio_sockets.py"},
+    "asyncio": {"engine/asyncio_sockets.py", "engine/happy_eyeballs.py", "engine/rounds.py"},
     "sqlite3": {"bulk/ledger.py"},
 }
 

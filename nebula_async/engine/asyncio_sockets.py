@@ -10,8 +10,7 @@ import asyncio
 import select
 import socket
 import ssl
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +19,9 @@ import httpcore
 from anyio.lowlevel import cancel_shielded_checkpoint
 from attrs import define, field
 
+from nebula_async.engine.happy_eyeballs import connect_first
 from nebula_async.engine.loops import PerLoop
+from nebula_async.engine.rounds import Rounds, settle
 
 if TYPE_CHECKING:
     from nebula_async.engine.reading import BodyReader
@@ -29,67 +30,7 @@ HEAD_BYTES = 16 * 1024
 MOST_UNREAD_BYTES = 256 * 1024
 """What is read in other ways than by a body's reader is copied: little at once, and not much of it is kept."""
 
-HAPPY_EYEBALLS_SECONDS = 0.25
-"""RFC 8305, section 5: how long one address of a name is tried before the next one is tried beside it."""
-
-TLS_RECORD_BYTES = 32 * 1024
-"""Beside a piece there is room for a record of TLS, so that all fits in that asyncio decrypts of one round."""
-
-PIECE_BYTES = 256 * 1024
-ROUND_BYTES = 2**20
-ENDED_IN_A_ROUND = 2
-"""The loop is busy for as long as it takes to receive a piece on each connection that has one. Once so much came in a
-round, the others wait for their turn: large pieces cost less, and what is begun is ended first. What follows the end of
-a body takes as long as some pieces do, and many end at once. `benchmarks/loop_lag.py` measures what that does.
-"""
-
-
-@define(eq=False)
-class _Rounds:
-    """Keeps the rounds of a loop short: what it receives into, what came in this round, and who waits for the next."""
-
-    memory: memoryview = field(factory=lambda: memoryview(bytearray(PIECE_BYTES + TLS_RECORD_BYTES)))
-    _received: int = 0
-    _waiting: deque[AsyncioStream] = field(factory=deque)
-    _ended: deque[asyncio.Future[None]] = field(factory=deque)
-    _is_counting: bool = False
-
-    def count(self, stream: AsyncioStream, size: int) -> bool:
-        """Count a piece of a body; return whether there is room for another one of it in the next round."""
-        self._received += size
-        self._see_to_next()
-        if self._received <= ROUND_BYTES:
-            return True
-        self._waiting.append(stream)
-        return False
-
-    def forget(self, stream: AsyncioStream) -> None:
-        """Let a stream wait no longer."""
-        if stream in self._waiting:
-            self._waiting.remove(stream)
-
-    def end(self, waiting: asyncio.Future[None] | None) -> None:
-        """Let who waits for the end of a body go on, when it is its turn."""
-        if waiting is not None:
-            self._ended.append(waiting)
-            self._see_to_next()
-
-    def _see_to_next(self) -> None:
-        if not self._is_counting:
-            self._is_counting = True
-            asyncio.get_running_loop().call_soon(self._next)  # not kept: what a loop is the key of must not hold it
-
-    def _next(self) -> None:
-        room, self._received, self._is_counting = ROUND_BYTES - self._received, 0, False
-        for _ in range(min(ENDED_IN_A_ROUND, len(self._ended))):
-            _settle(self._ended.popleft())
-        while self._waiting and room > 0:
-            room -= PIECE_BYTES * self._waiting.popleft().take_turn()
-        if self._waiting or self._ended:
-            self._see_to_next()
-
-
-_rounds = PerLoop(_Rounds)
+_rounds = PerLoop(Rounds)
 
 
 class AsyncioBackend(httpcore.AsyncNetworkBackend):
@@ -108,50 +49,9 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
         stream = AsyncioStream(loop, _rounds.get())
         with _raising(httpcore.ConnectTimeout, httpcore.ConnectError), anyio.fail_after(timeout):
             places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            connected = await _connect_first([(family, place) for family, *_, place in places])
+            connected = await connect_first([(family, place) for family, *_, place in places])
             await loop.create_connection(lambda: stream, sock=connected)
         return stream
-
-
-async def _connect_first(places: Sequence[tuple[int, Any]]) -> socket.socket:
-    """Return a socket that is connected to one of these addresses. Raises `OSError` where none answers."""
-    connected: list[socket.socket] = []
-    errors: list[OSError] = []
-
-    async def connect(family: int, place: Any, failed: anyio.Event) -> None:
-        try:
-            connected.append(await _connected(family, place))
-        except OSError as error:
-            errors.append(error)
-            failed.set()
-        else:
-            group.cancel_scope.cancel()
-
-    try:
-        async with anyio.create_task_group() as group:
-            for family, place in places:
-                failed = anyio.Event()
-                group.start_soon(connect, family, place, failed)
-                with anyio.move_on_after(HAPPY_EYEBALLS_SECONDS):
-                    await failed.wait()
-        if not connected:
-            raise errors[-1]
-        return connected.pop()
-    finally:
-        for spare in connected:
-            spare.close()
-
-
-async def _connected(family: int, place: Any) -> socket.socket:
-    candidate = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        candidate.setblocking(False)
-        candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a request's body follows its head at once
-        await asyncio.get_running_loop().sock_connect(candidate, place)
-    except BaseException:
-        candidate.close()
-        raise
-    return candidate
 
 
 @define(eq=False)
@@ -159,7 +59,7 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
     """One connection, as httpcore reads and writes it, and as the loop tells what happens to it."""
 
     _loop: asyncio.AbstractEventLoop
-    _rounds: _Rounds
+    _rounds: Rounds
     _transport: asyncio.Transport = field(init=False)
     _below_tls: asyncio.Transport = field(init=False)  # what is paused: TLS would drop what it holds back
     _unread: bytearray = field(factory=bytearray, init=False)
@@ -278,19 +178,19 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
         self._unread += piece
         if len(self._unread) >= MOST_UNREAD_BYTES:
             self._pause()
-        _settle(self._news)
+        settle(self._news)
 
     def eof_received(self) -> bool:
         """Take note that nothing more arrives; return whether what is being written may still be sent."""
         self._is_ended = True
-        _settle(self._news)
+        settle(self._news)
         return not self._is_tls
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take note of the end."""
         self._is_ended, self._error = True, error
-        _settle(self._news)
-        _settle(self._room)
+        settle(self._news)
+        settle(self._room)
 
     def pause_writing(self) -> None:
         """Let writers wait: much is still to be sent."""
@@ -298,7 +198,7 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
 
     def resume_writing(self) -> None:
         """Let writers go on."""
-        _settle(self._room)
+        settle(self._room)
         self._room = None
 
     def take_turn(self) -> bool:
@@ -325,7 +225,7 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
             self._rounds.end(self._news)
         elif reader.is_full:
             self._pause()
-            _settle(self._news)
+            settle(self._news)
         elif not self._rounds.count(self, len(piece)):
             self._is_waiting = True
             self._pause()
@@ -379,11 +279,6 @@ def _raising(too_late: type[Exception], broken: type[Exception]) -> Iterator[Non
         raise (broken if error.errno else too_late)(str(error)) from error
     except OSError as error:  # those of TLS are among them
         raise broken(str(error)) from error
-
-
-def _settle(future: asyncio.Future[None] | None) -> None:
-    if future is not None and not future.done():
-        future.set_result(None)
 
 
 def _expire(future: asyncio.Future[None]) -> None:
