@@ -23,6 +23,7 @@ from nebula_async.items import Item, Result, check_shared, fill_in, likeness, li
 from nebula_async.keys import KeySource, hide
 from nebula_async.requests import ImageRequest, InferenceRequest, Request
 from nebula_async.results import Failure, Generation
+from nebula_async.sinks.sink import check_sink
 
 if TYPE_CHECKING:
     from nebula_async.engine.fanout import FanOut
@@ -188,6 +189,7 @@ class AsyncNebula:
             value is not None for value in parameters.values()
         ):
             raise TypeError("generate takes a request alone; attrs.evolve(request, …) changes one")
+        check_sink(sink)
         return await self.generator.generate(fill_in(prompt, parameters), download=download, sink=sink)
 
     def generate_many(
@@ -213,6 +215,7 @@ class AsyncNebula:
         """
         refuse_one(prompts_or_requests)
         check_shared(shared)
+        check_sink(sink)
         work = partial(self.generator.result, shared, download=download, sink=sink)
         return self._wiring.fan_out(work, prompts_or_requests, concurrency, is_ordered=ordered)
 
@@ -254,6 +257,7 @@ class AsyncNebula:
         the total timeout is over. The key is not sent; only public hosts are called, and `allowed_image_hosts`. Raises
         `DownloadError`, `retryable` where trying again may help, and `InvalidRequestError` for a picture without a URL.
         """
+        check_sink(sink)
         return await self.generator.download(image, sink)
 
     async def models(self) -> tuple[Model, ...]:

@@ -14,8 +14,10 @@ from nebula_async import (
     Config,
     DirectorySink,
     Failure,
+    Image,
     ImageRequest,
     InferenceRequest,
+    InvalidRequestError,
     MemorySink,
     OutcomeUnknownError,
     RetryPolicy,
@@ -146,6 +148,21 @@ async def test_a_second_attempt_begins_anew(start, tmp_path):
 
     assert (2, ["a-cat.png"]) == (done.attempts, files(tmp_path))
     assert 2048 == read_media((tmp_path / "a-cat.png").read_bytes()).width
+
+
+@pytest.mark.parametrize("given", ["out", Path("out"), 5, object()], ids=["text", "path", "number", "object"])
+async def test_what_is_no_sink_is_refused(emulator, given):
+    """A folder's name in place of a sink, as anything else that is none, is refused by every verb before it costs."""
+    async with client(emulator) as nebula:
+        for call in (
+            lambda: nebula.generate("a cat", **SMALL, sink=given),
+            lambda: nebula.generate_all(["a cat"], sink=given, **SMALL),
+            lambda: nebula.download(Image(url="https://a.example/1"), sink=given),
+        ):
+            with pytest.raises(InvalidRequestError, match=r"sink must be a sink, such as DirectorySink\('out'\); got"):
+                await call()
+
+    assert 0 == len(emulator.journal.requests)
 
 
 class FailingSink:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Protocol
+
+from nebula_async.checks import shown
+from nebula_async.errors import InvalidRequestError
 
 
 class Writer(Protocol):
@@ -45,3 +49,10 @@ class Sink(Protocol):
         `"00000/000000042-a-flying-cat"`. Raises `ValueError` for one that could lead elsewhere (`check_key` in
         `sinks/names.py`). Leaves nothing behind by itself, also when it is cancelled.
         """
+
+
+def check_sink(sink: object) -> None:
+    """Refuse what is no sink, before a picture is paid for. Raises `InvalidRequestError`."""
+    is_path = isinstance(sink, str | PathLike)  # which can be opened too
+    if sink is not None and (is_path or not callable(getattr(sink, "open", None))):
+        raise InvalidRequestError(f"sink must be a sink, such as DirectorySink('out'); got {shown(sink)}")
