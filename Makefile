@@ -10,11 +10,12 @@ PACKAGES := $(JAVASCRIPT)/node_modules/.package-lock.json
 NPM_INSTALL := npm install --silent --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-timeout=10000
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check -c constraints.txt
 
-BENCHES := pace limit charges calls cancellations hostile extract loop_lag inputs scale
+BENCHES := pace limit charges calls cancellations hostile extract loop_lag inputs scale hostgate kills budget ledger resume job_memory
 PEERS := $(VENV)/.peers
+DATASETS := $(VENV)/.datasets
 TIME ?= 60
 
-.PHONY: demo test test-httpx2 lint fuzz wheel bench bench-imports bench-peers $(BENCHES:%=bench-%) clean
+.PHONY: demo test test-httpx2 test-datasets lint fuzz kill-points wheel bench bench-imports bench-peers $(BENCHES:%=bench-%) clean
 
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
@@ -26,6 +27,9 @@ test-httpx2: $(VENV)/.dev ## the rows of the wire, with httpx2 in place of httpx
 	PYTHONPATH=tests $(BIN)/python -m pytest -q -p early_alias --numprocesses auto --maxprocesses 4 --dist loadfile \
 		tests/engine tests/faults tests/test_inference_client.py
 
+test-datasets: $(DATASETS)/.installed ## jobs and exports, read by Hugging Face datasets and webdataset, in an environment of their own
+	$(DATASETS)/bin/python -m pytest -q -W ignore tests/heavy/read_back.py
+
 lint: $(VENV)/.dev ## style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -33,6 +37,9 @@ lint: $(VENV)/.dev ## style and types
 
 fuzz: $(VENV)/.fuzz ## a search for replies that are read wrongly, for TIME=60 seconds
 	$(BIN)/python tests/fuzz/extract.py $(VENV)/fuzz/extract -max_total_time=$(TIME)
+
+kill-points: $(VENV)/.dev ## a job killed at each of its system calls, and at each of its recovery's: a table, and exit 1 if anything is lost
+	$(BIN)/python tests/durability/kill_points.py
 
 wheel: $(VENV)/.dev ## dist/*.whl
 	$(PYTHON) -m pip --python $(BIN)/python wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
@@ -61,7 +68,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -e '.[cli,emulator,images,dev]'
+	$(INSTALL) -e '.[cli,emulator,images,parquet,s3,dev]'
 	@touch $@ $(VENV)/.demo
 
 # Without the constraints: one peer's command line needs an older library of command lines than ours.
@@ -69,6 +76,13 @@ $(PEERS)/.installed: pyproject.toml benchmarks/peers-requirements.txt | $(BIN)/p
 	$(PYTHON) -m venv --without-pip $(PEERS)
 	$(PYTHON) -m pip --python $(PEERS)/bin/python install --quiet --disable-pip-version-check \
 		-r benchmarks/peers-requirements.txt -e .
+	@touch $@
+
+# Without the constraints, which know nothing of these libraries (423 MB) and of what they want.
+$(DATASETS)/.installed: pyproject.toml tests/heavy/requirements.txt | $(BIN)/python
+	$(PYTHON) -m venv --without-pip $(DATASETS)
+	$(PYTHON) -m pip --python $(DATASETS)/bin/python install --quiet --disable-pip-version-check \
+		-r tests/heavy/requirements.txt -e '.[cli,emulator]'
 	@touch $@
 
 # Atheris has wheels for Linux only, so it is no part of the development extra.

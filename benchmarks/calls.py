@@ -193,6 +193,10 @@ class Unread(WholeBody):
         """Return its body."""
         return self.data
 
+    async def salvage(self, _reply: Reply) -> bytearray | None:
+        """Return nothing of what broke off."""
+        return None
+
     async def discard(self) -> None:
         """Let it be."""
 

@@ -11,6 +11,7 @@ from nebula_async.errors import (
     APIStatusError,
     AuthenticationError,
     BadRequestError,
+    BudgetExceededError,
     ConfigurationError,
     ContentPolicyError,
     DeadlineError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from nebula_async.bulk.job import BulkJob
     from nebula_async.sinks.directory import DirectorySink
     from nebula_async.sinks.memory import MemorySink
+    from nebula_async.sinks.objectstore import ObjectStoreSink
 
 __version__ = VERSION
 
@@ -47,6 +49,7 @@ __all__ = [
     "AsyncNebula",
     "AuthenticationError",
     "BadRequestError",
+    "BudgetExceededError",
     "BulkJob",
     "Charges",
     "Config",
@@ -68,6 +71,7 @@ __all__ = [
     "NebulaError",
     "NotFoundError",
     "NotSentError",
+    "ObjectStoreSink",
     "Observer",
     "OutcomeUnknownError",
     "PermissionDeniedError",
@@ -86,7 +90,12 @@ __all__ = [
     "read_provenance",
 ]
 
-_FOR_SOME = {"BulkJob": "bulk.job", "DirectorySink": "sinks.directory", "MemorySink": "sinks.memory"}
+_FOR_SOME = {
+    "BulkJob": "bulk.job",
+    "DirectorySink": "sinks.directory",
+    "MemorySink": "sinks.memory",
+    "ObjectStoreSink": "sinks.objectstore",
+}
 """What only those need who run jobs or stream into a sink, and where it is."""
 
 

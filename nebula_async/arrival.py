@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import anyio
 from attrs import define, evolve, field
@@ -14,6 +15,8 @@ from nebula_async.api.replies import Answer, AnswerReader, Picture
 from nebula_async.images.image import Image
 from nebula_async.offload import offload
 from nebula_async.sinks.keeping import Keeping
+
+Found = TypeVar("Found")
 
 WORTH_A_THREAD = 16 * 1024
 """JSON of this size takes as long to read as handing it to a thread does."""
@@ -56,18 +59,28 @@ class AnswerArrival:
 
     async def finish(self, reply: Reply) -> Answer:
         """Return the answer, its pictures where they belong. Raises what `AnswerReader` does, and `SinkError`."""
-        finish = partial(self._reader.finish, reply, asked=self.asked, now=time.time())
-        if self._reader.json_bytes <= WORTH_A_THREAD:
-            answer = finish()
-        else:
-            with anyio.CancelScope(shield=True):
-                answer = await offload(finish)
-        images = await self.keeping.publish(answer.images)
-        return answer if images is answer.images else evolve(answer, images=images)
+        return await self._published(await self._read(partial(self._reader.finish, reply)))
+
+    async def salvage(self, reply: Reply) -> Answer | None:
+        """Return the answer of a reply that broke off behind its last picture, as `finish` does. Raises `SinkError`."""
+        answer = await self._read(partial(self._reader.salvage, reply))
+        return None if answer is None else await self._published(answer)
 
     async def discard(self) -> None:
         """Let go of what belongs to no answer."""
         await self.keeping.discard()
+
+    async def _read(self, read: Callable[..., Found]) -> Found:
+        read = partial(read, asked=self.asked, now=time.time())
+        if self._reader.json_bytes <= WORTH_A_THREAD:
+            return read()
+        with anyio.CancelScope(shield=True):
+            found = await offload(read)
+        return found  # noqa: RET504 - for all that mypy knows, a scope swallows exceptions
+
+    async def _published(self, answer: Answer) -> Answer:
+        images = await self.keeping.publish(answer.images)
+        return answer if images is answer.images else evolve(answer, images=images)
 
 
 @define(eq=False)
@@ -104,6 +117,10 @@ class PictureArrival:
         """Return the picture. Raises `ValueError` for what is no whole picture, and `SinkError`."""
         (image,) = await self.keeping.publish((self._picture.image(),))
         return image
+
+    async def salvage(self, reply: Reply) -> Image | None:  # noqa: ARG002 - a download is repeated for nothing
+        """Return nothing."""
+        return None
 
     async def discard(self) -> None:
         """Let go of what is no picture."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nebula_async.engine.transport import HttpTransport
     from nebula_async.sinks.sink import Sink
 
-ACCOUNT = {"base_url", "inference_url", "tier", "rate_limit", "concurrency"}
+ACCOUNT = {"base_url", "inference_url", "tier", "rate_limit", "shared_by", "concurrency"}
 SHARED = ACCOUNT | {"allowed_image_hosts", "proxy", "accept_gzip"}
 """Settings of the account, and of the connections that siblings share."""
 

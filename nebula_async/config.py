@@ -27,6 +27,7 @@ ModelField: TypeAlias = Literal["model", "model_name"]
 Idempotency: TypeAlias = Literal["off", "unknown", "replay"]
 IdempotencyForm: TypeAlias = Literal["quoted", "bare"]
 ParameterRules: TypeAlias = Literal["warn", "strict", "off"]
+SharedBy: TypeAlias = Literal["process", "host"]
 
 
 @frozen
@@ -186,7 +187,12 @@ class Config:
     - `inference_url`: the inference API up to and with `/v1`; the key is sent to these two and nowhere else
     - `model_field`: "model", or "model_name" as servers before 2025-02-26 were documented
     - `tier`, `rate_limit`: the account's limit, by name or in requests a minute; without either, 429s teach it
-    - `concurrency`: requests in flight; `None` derives it from the limit (8 to 256; 16 without one)
+    - `shared_by`: who keeps to that limit together, holds after refusals and the count of the day included: the clients
+      of a "process", or all processes of the "host" that have this key, these two URLs and "host" here. They meet in a
+      file of this user below `NEBULA_STATE_DIR` (else `XDG_STATE_HOME`, else `~/.local/state`) that holds a digest of
+      the key, and nothing else of it; if they were given different limits, the lowest counts. A client with a transport
+      of its own shares with nobody
+    - `concurrency`: requests in flight, of each process; `None` derives it from the limit (8 to 256; 16 without one)
     - `idempotency`: whether an `Idempotency-Key` is sent ("off"), sent ("unknown"), sent and trusted ("replay")
     - `idempotency_form`: the key in quotes, as the draft of the header has it, or "bare"
     - `parameter_rules`: a parameter that the model does not honour is logged ("warn"), refused ("strict"), sent ("off")
@@ -203,6 +209,7 @@ class Config:
     model_field: ModelField = field(default="model", validator=check.one_of(("model", "model_name")))
     tier: Tier | None = field(default=None, converter=_tier, validator=_check_tier)
     rate_limit: float | None = field(default=None, validator=check.number(1 / 60, 1_000_000, optional=True))
+    shared_by: SharedBy = field(default="process", validator=check.one_of(("process", "host")))
     concurrency: int | None = field(default=None, validator=check.whole(1, 10_000, optional=True))
     retry: RetryPolicy = field(factory=RetryPolicy, validator=check.kind(RetryPolicy))
     timeouts: Timeouts = field(factory=Timeouts, converter=_timeouts, validator=_check_timeouts)
@@ -216,8 +223,8 @@ class Config:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Config:
-        """Return the defaults, changed by `NEBULA_BASE_URL`, `NEBULA_INFERENCE_URL`, `NEBULA_TIER`, `NEBULA_TIMEOUT`
-        (total, in seconds), `NEBULA_ALLOWED_IMAGE_HOSTS` (separated by commas) and `NEBULA_PROXY`.
+        """Return the defaults, changed by `NEBULA_BASE_URL`, `NEBULA_INFERENCE_URL`, `NEBULA_TIER`, `NEBULA_SHARED_BY`,
+        `NEBULA_TIMEOUT` (total, in seconds), `NEBULA_ALLOWED_IMAGE_HOSTS` (separated by commas) and `NEBULA_PROXY`.
 
         Raises `ConfigurationError` that names the variable.
         """
@@ -277,6 +284,7 @@ _VARIABLES: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "NEBULA_BASE_URL": lambda text: {"base_url": text},
     "NEBULA_INFERENCE_URL": lambda text: {"inference_url": text},
     "NEBULA_TIER": lambda text: {"tier": text},
+    "NEBULA_SHARED_BY": lambda text: {"shared_by": text},
     "NEBULA_TIMEOUT": lambda text: {"timeouts": _number(text)},
     "NEBULA_ALLOWED_IMAGE_HOSTS": lambda text: {"allowed_image_hosts": _words(text)},
     "NEBULA_PROXY": lambda text: {"proxy": text},

@@ -19,6 +19,7 @@ NebulaError
 │   ├── BadRequestError         the API refuses the request as it is
 │   └── ServerError             the API failed
 └── JobError                    a bulk job cannot start or go on
+    └── BudgetExceededError     its budget is used up
 
 All carry plain data in positional fields, so they survive pickling; none holds image bytes or the key.
 """
@@ -150,6 +151,10 @@ class ServerError(APIStatusError):
 
 class JobError(NebulaError):
     """A bulk job cannot start or go on: its folder, its ledger or its manifest."""
+
+
+class BudgetExceededError(JobError):
+    """The job's budget does not allow what would come next; nothing of that was sent."""
 
 
 def without_frames(error: Exc) -> Exc:

@@ -48,6 +48,13 @@ class Resumed:
 
 
 @frozen(kw_only=True)
+class QuotaReached:
+    """The day's quota is used up: a job waits for 00:00 UTC, `seconds` away as it seems."""
+
+    seconds: float
+
+
+@frozen(kw_only=True)
 class LimitChanged:
     """The limit that is believed in, in requests a minute, has changed by a tenth or more since it was last told."""
 
@@ -87,6 +94,22 @@ class ParameterIgnored:
 
 
 @frozen(kw_only=True)
+class SharingLost:
+    """The processes of this host cannot share the account's limit any more, because of `reason`.
+
+    Each goes on with less than its part of the rate; a new one waits if `is_waiting`.
+    """
+
+    reason: str
+    is_waiting: bool
+
+
+@frozen(kw_only=True)
+class SharingRegained:
+    """The processes of this host share the account's limit again."""
+
+
+@frozen(kw_only=True)
 class Generated:
     """A request was answered with pictures."""
 
@@ -115,11 +138,14 @@ Event: TypeAlias = (
     | Retrying
     | Held
     | Resumed
+    | QuotaReached
     | LimitChanged
     | OutageBegan
     | OutageEnded
     | Abandoned
     | ParameterIgnored
+    | SharingLost
+    | SharingRegained
     | Generated
     | Failed
 )
@@ -128,8 +154,11 @@ LEVELS: dict[type[Event], int] = {
     ParameterIgnored: logging.WARNING,
     OutageBegan: logging.WARNING,
     OutageEnded: logging.WARNING,
+    SharingLost: logging.WARNING,
+    SharingRegained: logging.WARNING,
     Held: logging.INFO,
     Resumed: logging.INFO,
+    QuotaReached: logging.WARNING,
     LimitChanged: logging.INFO,
     Abandoned: logging.INFO,
     Failed: logging.INFO,

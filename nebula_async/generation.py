@@ -71,6 +71,7 @@ class Generator:
         index: int = 0,
         download: bool = True,
         sink: Sink | None = None,
+        keep: Callable[[int], Keeping] = in_memory,
         is_patient: bool = False,
         journal: AttemptJournal = NO_JOURNAL,
         breaker: Breaker | None = None,
@@ -78,8 +79,8 @@ class Generator:
         """Generate the pictures of a request; observers hear how it ended. Raises the `NebulaError` of the call.
 
         With a `sink` they are streamed into it: those of one of many under its index, of another under its words.
+        Without, `keep` says where they are kept: told 0 for each reply, else the number of a picture that is fetched.
         """
-        keep = in_memory
         if sink is not None:
             name = partial(relative_key, index) if is_patient else key_of
             keep = partial(self._into, sink, name(request.prompt, request.id))
@@ -91,7 +92,7 @@ class Generator:
             left = started + total - anyio.current_time()
             done = await self.caller.call(
                 outgoing,
-                lambda: AnswerArrival(outgoing.pictures, keep()),
+                lambda: AnswerArrival(outgoing.pictures, keep(0)),
                 seconds=left,
                 is_patient=is_patient,
                 journal=journal,
@@ -117,6 +118,7 @@ class Generator:
         breaker: Breaker | None = None,
         download: bool = True,
         sink: Sink | None = None,
+        keep: Callable[[int], Keeping] = in_memory,
     ) -> Generation | Failure:
         """Generate the pictures of one item of many: it waits for the rate limit, and its failure is a value."""
         try:
@@ -126,6 +128,7 @@ class Generator:
                 index=index,
                 download=download,
                 sink=sink,
+                keep=keep,
                 is_patient=True,
                 journal=journal,
                 breaker=breaker,

@@ -97,12 +97,17 @@ def account_of(source: Callable[[], str]) -> Hashable:
     """
     given = source._given if isinstance(source, _Hidden) else source
     if isinstance(given, str) or given is _from_environment:
-        return sha256(source().encode()).hexdigest()
+        return digest_of(source)
     try:
         hash(given)
     except TypeError:
         return id(given)
     return given
+
+
+def digest_of(source: Callable[[], str]) -> str:
+    """Return what tells the key that a source gives now from all others, and nothing of it."""
+    return sha256(source().encode()).hexdigest()
 
 
 def _from_environment() -> str:

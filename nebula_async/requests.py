@@ -48,6 +48,8 @@ def _as_json(extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _copied(extra: Any) -> Any:
+    if extra is None:
+        return None
     try:
         return _as_json(extra) if _is_named(extra) else extra
     except (TypeError, ValueError, RecursionError):
@@ -70,12 +72,14 @@ def _check_json(_request: object, _attribute: Attribute[Any], extra: Any) -> Non
 
 
 def _check_names(request: Request, _attribute: Attribute[Any], extra: Mapping[str, Any] | None) -> None:
-    if known := sorted((field_names(type(request)) | {"model_name"}) & (extra or {}).keys()):
+    if extra is None:
+        return
+    if known := sorted((field_names(type(request)) | {"model_name"}) & extra.keys()):
         raise InvalidRequestError(f"extra must not hold {', '.join(known)}: give it as an argument of its own")
 
 
 def _check_count(_request: object, _attribute: Attribute[Any], extra: Mapping[str, Any] | None) -> None:
-    pictures = (extra or {}).get("num_images", 1)
+    pictures = 1 if extra is None else extra.get("num_images", 1)
     if type(pictures) is not int or not 1 <= pictures <= MAX_PICTURES:
         raise InvalidRequestError(f"num_images must be a whole number from 1 to {MAX_PICTURES}; got {shown(pictures)}")
 

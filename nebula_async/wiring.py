@@ -27,7 +27,7 @@ from nebula_async.errors import ConfigurationError
 from nebula_async.events import Observer
 from nebula_async.generation import Generator
 from nebula_async.items import Item, Result, end_of_day
-from nebula_async.keys import account_of, find_key
+from nebula_async.keys import account_of, digest_of, find_key
 from nebula_async.offload import offload
 
 Value = TypeVar("Value")
@@ -98,17 +98,21 @@ def wire(
 ) -> Wiring:
     """Put a client together. Raises `ConfigurationError`."""
     source = SystemRandom()
-    credentials = Credentials((config.base_url, config.inference_url), find_key(api_key))
+    credentials = Credentials((config.base_url, config.inference_url), find_key(api_key), account_of(api_key))
     if transport is not None and config.proxy is not None:
         raise ConfigurationError("transport and proxy cannot both be given; give the proxy to the transport")
     proxy = None if config.proxy is None else Proxy.at(config.proxy)
     connected = Transport(credentials, transport, made_at, partial(ConnectionStack, proxy=proxy), config.accept_gzip)
     downloader = Downloader(frozenset(config.allowed_image_hosts), source, transport, made_at, proxy)
-    gate = gate or _gate(config, api_key, source, is_shared=transport is None)
+    gate = gate or _gate(config, api_key, source, observer, is_shared=transport is None)
     caller = Caller(connected, gate, config, observer, source)
     return Wiring(caller, downloader, Generator(caller, Delivery(downloader)))
 
 
-def _gate(config: Config, key: Callable[[], str], source: Random, *, is_shared: bool) -> Gate:
-    """Return the gate of the account in this process; where a transport of the user's own leads is not known."""
+def _gate(config: Config, key: Callable[[], str], source: Random, observer: Observer, *, is_shared: bool) -> Gate:
+    """Return the gate of the account in this process or on this host; a transport of the user's own leads elsewhere."""
+    if is_shared and config.shared_by == "host":
+        from nebula_async.engine.hostgate import host_gate  # it loads a database
+
+        return host_gate(config, digest_of(key), source, observer)
     return shared_gate(config, account_of(key), source) if is_shared else local_gate(config, source)

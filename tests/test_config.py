@@ -327,6 +327,7 @@ VARIABLES = {
     "NEBULA_BASE_URL": ("http://127.0.0.1:8000/", {"base_url": "http://127.0.0.1:8000"}),
     "NEBULA_INFERENCE_URL": ("http://127.0.0.1:8001/v1/", {"inference_url": "http://127.0.0.1:8001/v1"}),
     "NEBULA_TIER": ("expert-1", {"tier": "expert-1"}),
+    "NEBULA_SHARED_BY": ("host", {"shared_by": "host"}),
     "NEBULA_TIMEOUT": ("12.5", {"timeouts": 12.5}),
     "NEBULA_ALLOWED_IMAGE_HOSTS": ("127.0.0.1:8002", {"allowed_image_hosts": ["127.0.0.1:8002"]}),
 }

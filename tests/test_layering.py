@@ -48,7 +48,14 @@ THIRD_PARTY = {
     "cli": CORE | {"cyclopts", "rich", "textual_image"},
     "emulator": {"PIL", "attrs", "starlette", "uvicorn"},
 }
-LAZY = {"images/image.py": {"PIL", "numpy"}, "engine/tls.py": {"certifi"}}
+LAZY = {
+    "images/image.py": {"PIL", "numpy"},
+    "engine/tls.py": {"certifi"},
+    "bulk/parquet.py": {"pyarrow"},
+    "bulk/export/parquet.py": {"pyarrow"},
+    "sinks/object_shelf.py": {"obstore"},
+    "sinks/objectstore.py": {"obstore"},
+}
 """What is imported inside a function, where an extra or a slow import is wanted only by some."""
 
 OWNERS = {
@@ -60,7 +67,7 @@ OWNERS = {
         "engine/asyncio_sockets.py",
     },
     "asyncio": {"engine/asyncio_sockets.py", "engine/happy_eyeballs.py", "engine/rounds.py"},
-    "sqlite3": {"bulk/ledger.py"},
+    "sqlite3": {"engine/host_store.py", "bulk/ledger.py"},
 }
 
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

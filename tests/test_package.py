@@ -18,11 +18,12 @@ import nebula_async
 ROOT = Path(__file__).parent.parent
 
 PUBLIC = """
-    APIStatusError AsyncNebula AuthenticationError BadRequestError BulkJob Charges Config ConfigurationError
+    APIStatusError AsyncNebula AuthenticationError BadRequestError BudgetExceededError BulkJob Charges Config
+    ConfigurationError
     ContentPolicyError DeadlineError DirectorySink DownloadError Failure Gate Generation Image ImageRequest
-    InferenceRequest InvalidRequestError JobError Limits MemorySink NebulaError NotFoundError NotSentError Observer
-    OutcomeUnknownError PermissionDeniedError Provenance QuotaExhaustedError RateLimit RateLimitError RetryPolicy
-    ServerError Sink SinkError Tier Timeouts UnusableReplyError Writer read_provenance
+    InferenceRequest InvalidRequestError JobError Limits MemorySink NebulaError NotFoundError NotSentError
+    ObjectStoreSink Observer OutcomeUnknownError PermissionDeniedError Provenance QuotaExhaustedError RateLimit
+    RateLimitError RetryPolicy ServerError Sink SinkError Tier Timeouts UnusableReplyError Writer read_provenance
 """
 
 

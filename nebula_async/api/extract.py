@@ -13,6 +13,7 @@ from uuid import uuid4
 from attrs import define, field, frozen
 
 from nebula_async.api.base64_stream import WHITE_SPACE, Base64Stream, W
+from nebula_async.api.cut_json import close_json
 
 MAX_DEPTH = 20
 
@@ -92,6 +93,14 @@ class Extractor(Generic[W]):
         if self.problem is not None:
             raise ValueError(self.problem)
         return Extracted(parse_json(self._json), MappingProxyType(self._cuts))
+
+    def salvage(self) -> Extracted[W]:
+        """Return what there is of a body that broke off: its JSON up to the last whole value, and the pictures whose
+        base64 was read to its closing quote. Raises as `finish` does.
+        """
+        if self.problem is not None:
+            raise ValueError(self.problem)
+        return Extracted(parse_json(close_json(self._json)), MappingProxyType(self._cuts))
 
     def _read_json(self, view: memoryview) -> int:
         known = len(self._json)

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 
 from nebula_async.api.base64_stream import PictureWriter
 from nebula_async.api.envelope import error_of, is_error, is_known, read_envelope
-from nebula_async.api.extract import MOST_PICTURES, Cut, Extractor, flat_enough, parse_json
+from nebula_async.api.extract import MOST_PICTURES, Cut, Extracted, Extractor, flat_enough, parse_json
 from nebula_async.api.headers import read_request_id
 from nebula_async.api.messages import Reply
 from nebula_async.errors import NebulaError, UnusableReplyError
@@ -112,26 +112,43 @@ class AnswerReader(Generic[P]):
         """Return what the reply says; its body was fed. Blocks where there is much JSON beside the pictures.
 
         Raises the API's own error where the body says that the request failed, else `UnusableReplyError` for a body
-        without one usable picture.
+        without one usable picture; one whose JSON breaks off behind the last picture is usable.
         """
         try:
             extracted = self._extractor.finish()
         except ValueError as error:
+            if answer := self.salvage(reply, asked=asked, now=now):
+                return answer
             raise unusable(reply, f"the reply is no JSON that can be read: {error}") from error
-        body = _object(reply, extracted.value)
-        if is_error(body):
-            raise _failure(reply, body, now)
-        entries = sorted(picture_entries(body), key=lambda entry: -1 if entry.index is None else entry.index)
-        until = datetime.fromtimestamp(now, UTC) + URL_LIFETIME
-        images, problems = _images(entries, extracted.pictures, expires_at=until)
-        if not images:
-            raise unusable(reply, f"the reply holds no usable picture: {problems[0] if problems else 'none in it'}")
-        return Answer(
-            facts=_facts(body),
-            images=tuple(images),
-            inference_seconds=_finite((entries[0].timings or {}).get("inference")),
-            missing=max(asked - len(images), 0),
-        )
+        return _answer(reply, extracted, asked, now)
+
+    def salvage(self, reply: Reply, *, asked: int, now: float) -> Answer | None:
+        """Return what a reply says whose body broke off, if every picture that was asked for is in it, and whole.
+
+        `None` where one is missing, and where what came says that the request failed.
+        """
+        try:
+            answer = _answer(reply, self._extractor.salvage(), asked, now)
+        except (ValueError, NebulaError):
+            return None
+        return None if answer.missing else answer
+
+
+def _answer(reply: Reply, extracted: Extracted[P], asked: int, now: float) -> Answer:
+    body = _object(reply, extracted.value)
+    if is_error(body):
+        raise _failure(reply, body, now)
+    entries = sorted(picture_entries(body), key=lambda entry: -1 if entry.index is None else entry.index)
+    until = datetime.fromtimestamp(now, UTC) + URL_LIFETIME
+    images, problems = _images(entries, extracted.pictures, expires_at=until)
+    if not images:
+        raise unusable(reply, f"the reply holds no usable picture: {problems[0] if problems else 'none in it'}")
+    return Answer(
+        facts=_facts(body),
+        images=tuple(images),
+        inference_seconds=_finite((entries[0].timings or {}).get("inference")),
+        missing=max(asked - len(images), 0),
+    )
 
 
 def _facts(body: Mapping[str, Any]) -> Facts:

@@ -1,23 +1,22 @@
-"""A job's folder: where its pictures and its ledger lie."""
+"""A job's folder: where its pictures, its ledger and its spool lie."""
 
 from __future__ import annotations
 
 import errno
-import itertools
+import os
 import shutil
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
-from attrs import frozen
+from attrs import define, field, frozen
 
+from nebula_async.bulk.mounts import network_kind
+from nebula_async.bulk.spool import Received, sync_folder
+from nebula_async.bulk.states import Output
 from nebula_async.errors import JobError
-from nebula_async.images.image import Image
-from nebula_async.images.media import SUFFIXES, read_media
-from nebula_async.requests import Request
-from nebula_async.sinks.names import relative_key
+from nebula_async.sinks.names import copies
 
-ROOM_LEFT, ROOM_FOR_PICTURE = 16 * 2**20, 4 * 2**20
+ROOM_LEFT, ROOM_FOR_PICTURE = 64 * 2**20, 4 * 2**20
 """Bytes that stay free on the disk, and that a picture under way may need: none is paid for that cannot be stored."""
 
 
@@ -36,104 +35,127 @@ class JobFolder:
         return self.path / "images"
 
     @property
+    def state(self) -> Path:
+        """Where what the job knows is."""
+        return self.path / ".nebula"
+
+    @property
     def ledger(self) -> Path:
         """The ledger's file."""
-        return self.path / ".nebula" / "ledger.db"
+        return self.state / "ledger.db"
+
+    @property
+    def spool(self) -> Path:
+        """Where replies lie until they are stored."""
+        return self.state / "spool"
 
     def prepare(self) -> None:
-        """Make the folders and try to write into them. Raises `JobError` naming the folder."""
+        """Make the folders, and try what the job will do in them. Raises `JobError` naming the folder."""
         try:
-            self.images.mkdir(parents=True, exist_ok=True)
-            self.ledger.parent.mkdir(mode=0o700, exist_ok=True)  # it may hold URLs, which whoever knows may fetch
-            for folder in (self.images, self.ledger.parent):
-                probe = folder / f".{uuid4().hex}.part"
-                probe.touch(exist_ok=False)
-                probe.unlink()
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may hold URLs, which whoever knows may fetch
+            self.spool.mkdir(mode=0o700, exist_ok=True)
+            self.images.mkdir(exist_ok=True)
+            self._try_link()
         except OSError as error:
             reason = error.strerror or str(error)
             raise JobError(f"cannot write to the output folder {self.path}: {reason}; give another --out") from error
+        if kind := network_kind(self.state):
+            raise JobError(
+                f"{self.path} lies on a {kind} file system, where a ledger is not safe; give an --out on a local disk"
+            )
 
     def holds_pictures(self) -> bool:
         """Whether a job has stored something here."""
         return any(self.images.glob("[0-9]*/[0-9]*"))
 
-    def free_name(self, number: int, request: Request) -> str:
-        """Return the name under which an item's picture will be stored: no file has it, whatever its extension.
+    def check_room(self, pictures: int, largest: int) -> None:
+        """Refuse to send for more pictures than can be stored, each as large as the largest so far. Raises `JobError`.
 
-        Raises `OSError` where the job's folder has vanished.
+        A folder that has vanished is not made anew: the ledger went with it.
         """
-        self._check()
-        names = _copies(f"images/{relative_key(number, request.prompt, request.id)}")
-        return next(name for name in names if not any(self._files(name)))
-
-    def check_room(self, in_flight: int) -> None:
-        """Refuse to send for more than can be stored. Raises `OSError`."""
-        self._check()
-        needed = ROOM_LEFT + in_flight * ROOM_FOR_PICTURE
-        if shutil.disk_usage(self.path).free < needed:
-            raise OSError(
-                errno.ENOSPC, f"less than {needed >> 20} MiB are free; make room, then repeat", str(self.path)
+        try:
+            if not self.ledger.exists():
+                raise JobError(f"the output folder {self.path} is gone; nothing more is sent")
+            free = shutil.disk_usage(self.path).free
+        except OSError as error:
+            raise JobError(f"the output folder {self.path} cannot be used any more: {error.strerror}") from error
+        needed = ROOM_LEFT + (pictures + 1) * max(largest, ROOM_FOR_PICTURE)
+        if free < needed:
+            raise JobError(
+                f"no more pictures can be stored in {self.path}: {free >> 20} MiB are free, and {needed >> 20} are"
+                " wanted for those under way; make room, then repeat"
             )
 
-    def is_there(self, path: str) -> bool:
-        """Whether a picture that was stored is there, and not empty."""
+    def _try_link(self) -> None:
+        name = uuid4().hex
+        part, probe = self.spool / f".{name}.part", self.images / f".{name}.part"
         try:
-            return (self.path / path).stat().st_size > 0
+            part.touch(exist_ok=False)
+            probe.hardlink_to(part)
+        except OSError as error:
+            if error.errno in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP):
+                raise OSError(error.errno, "its file system has no hard links, which stored pictures need") from error
+            raise
+        finally:
+            part.unlink(missing_ok=True)
+            probe.unlink(missing_ok=True)
+
+
+@define(eq=False)
+class Shelf:
+    """Puts whole pictures into their places below a folder; other files are never replaced. It blocks.
+
+    With `is_synced`, `sync` brings the names to the disk, of all that was placed since.
+    """
+
+    root: Path
+    is_synced: bool
+    _touched: set[Path] = field(factory=set, init=False)
+
+    def place(self, picture: Received, name: str) -> str:
+        """Link a picture into its place and return its path relative to the root; where it is there already, that is
+        all. Where another file has the name, the next free one is taken. Raises `OSError`.
+        """
+        if picture.part is None:
+            raise ValueError("a picture without bytes has no place")
+        for candidate in copies(name, picture.extension):
+            target = self.root / candidate
+            self._make_folder(target.parent)
+            if _is_linked(picture.part, target):
+                self._touched.add(target.parent)
+                return candidate
+        raise AssertionError("the names do not end")
+
+    def sync(self) -> None:
+        """Bring the names of what was placed to the disk, a folder once for all its pictures. Raises `OSError`."""
+        touched, self._touched = self._touched, set()
+        for folder in sorted(touched, reverse=True) if self.is_synced else ():  # those inside first
+            sync_folder(folder)
+
+    def holds(self, output: Output) -> bool:
+        """Whether a picture that was stored is there, as large as it was."""
+        try:
+            return (self.root / (output.path or "")).stat().st_size == output.bytes
         except OSError:
             return False
 
-    def find(self, name: str) -> str | None:
-        """Return the path of the whole picture that was stored under a name which was free before it was sent."""
-        found = next(filter(_is_whole, self._files(name)), None)
-        return None if found is None else found.relative_to(self.path).as_posix()
-
-    def count(self, name: str) -> int:
-        """Return how many pictures were stored for an item, under the name and those made of it."""
-        return sum(1 for _ in itertools.takewhile(lambda copy: any(self._files(copy)), _copies(name)))
-
-    def file_name(self, path: str) -> str:
-        """Return the path of a picture relative to the folder of all pictures, as the metadata name it."""
-        return path.removeprefix("images/")
-
-    def pictures_of(self, path: str, pictures: int) -> list[str]:
-        """Return the paths of an item's pictures, of which `path` is the first; the file names of others follow it."""
-        name = path.rpartition(".")[0]
-        others = (next(self._files(f"{name}-{copy}"), None) for copy in range(1, pictures))
-        return [path, *(other.relative_to(self.path).as_posix() for other in others if other is not None)]
-
-    async def store(self, name: str, images: Sequence[Image]) -> list[str]:
-        """Store the pictures of an item, the first one last under the name itself; return the path of each.
-
-        No other file is replaced: where one has come to the name, the next free one is taken. Raises `OSError`.
-        """
-        self._check()
-        others = [await self._store(_copies(f"{name}-{copy}"), image) for copy, image in enumerate(images[1:], 1)]
-        first = await self._store(_copies(name), images[0])
-        return [path.relative_to(self.path).as_posix() for path in (first, *others)]
-
-    async def _store(self, names: Iterator[str], image: Image) -> Path:
-        try:
-            return await image.save(self.path / f"{next(names)}{image.extension}")
-        except FileExistsError:
-            return await self._store(names, image)
-
-    def _check(self) -> None:
-        """A folder that has vanished is not made anew: the ledger went with it."""
-        if not self.ledger.exists():
-            raise FileNotFoundError(errno.ENOENT, "the output folder is gone", str(self.path))
-
-    def _files(self, name: str) -> Iterator[Path]:
-        candidates = (self.path / f"{name}{suffix}" for suffix in SUFFIXES)
-        return (path for path in candidates if path.exists() or path.is_symlink())
+    def _make_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            folder.mkdir()
+            self._touched.add(folder.parent)
 
 
-def _copies(name: str) -> Iterator[str]:
-    return itertools.chain((name,), (f"{name}-{copy}" for copy in itertools.count(1)))
-
-
-def _is_whole(path: Path) -> bool:
+def _is_linked(part: Path, target: Path) -> bool:
+    """Whether the part is at the target now, or the same picture was there before."""
     try:
-        read_media(path.read_bytes() if path.is_file() else b"")
-    except (OSError, ValueError):
-        return False
+        os.link(part, target, follow_symlinks=False)
+    except FileExistsError:
+        return not target.is_symlink() and target.is_file() and _is_same(part, target)
     return True
+
+
+def _is_same(part: Path, target: Path) -> bool:
+    one, other = part.stat(), target.stat()
+    if os.path.samestat(one, other):
+        return True
+    return one.st_size == other.st_size and part.read_bytes() == target.read_bytes()

@@ -6,237 +6,250 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
+from nebula_async.bulk.ledger_file import Durability, explained, open_file, open_to_read
+from nebula_async.bulk.states import GOES_TO, Attempt, NewItem, Output, Row, State
 from nebula_async.charges import Charges
 from nebula_async.errors import JobError
 
-SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE item (
-    number INTEGER PRIMARY KEY,
-    body_sha TEXT NOT NULL,
-    state TEXT NOT NULL,
-    cut_off INTEGER NOT NULL DEFAULT 0,
-    at_least INTEGER NOT NULL DEFAULT 0,
-    at_most INTEGER NOT NULL DEFAULT 0,
-    at_stake INTEGER NOT NULL,
-    pictures INTEGER NOT NULL DEFAULT 0,
-    name TEXT,
-    error TEXT
-) STRICT;
-"""
-VERSION = 2
-APPLICATION = 0x6E6562  # "neb": tells this ledger from any other SQLite file
-
-LOCK_SECONDS = 0.2
-
-
-class State(StrEnum):
-    """Where an item stands; one that has no row is waiting too."""
-
-    PENDING = "pending"
-    SENT = "sent"
-    DONE = "done"
-    REJECTED = "rejected"
-    BAD = "bad"
-    UNKNOWN = "unknown"
-
-
-@frozen
-class Row:
-    """An item as the ledger knows it.
-
-    `cut_off` counts its calls that were under way when a run was stopped. `charges` is what calls that ended may have
-    cost, `at_stake` what one under way may. `name` is where its picture will be, or is once the item is done.
-    """
-
-    number: int
-    body_sha: str
-    state: State
-    cut_off: int
-    charges: Charges
-    at_stake: int
-    name: str | None
-    error: str | None
+ROW = (
+    "SELECT seq, key, body_sha, state, epoch, sends, resends, duplicates, asked, at_least, at_most, at_stake, name,"
+    " request, error FROM item"
+)
+OUTPUT = "SELECT seq, idx, path, sha256, bytes, media_type, row, url, expires_at FROM output"
+ATTEMPT = "SELECT seq, n, call_key, sent_at, ended_at, verdict, at_least, at_most, error FROM attempt"
 
 
 @define(eq=False)
 class Ledger:
-    """The items of one job. One process at a time; its methods block, are called one after the other, and raise
-    `JobError` where the file fails them.
+    """The items of one job. It has one writer; its methods block, are called one after the other, and raise `JobError`
+    where the file fails them. Each is a transaction of its own, unless several stand in `with ledger.together()`.
     """
 
     path: Path
     _connection: sqlite3.Connection = field(alias="connection")
 
     @classmethod
-    def open(cls, path: Path) -> Ledger:
-        """Open a ledger, or make one. Raises `JobError` where another process has it, or it is not one of ours."""
-        with _explained(path):
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS)
-        ledger = cls(path, connection)
-        try:
-            with _explained(path):
-                ledger._prepare()
-        except BaseException:
-            ledger.close()
-            raise
-        return ledger
+    def open(cls, path: Path, durability: Durability = "power") -> Ledger:
+        """Open a ledger for writing, or make one. With durability "power" what is written survives a power cut, with
+        "process" only the end of this process. Raises `JobError` for what is no ledger, or a damaged one.
+        """
+        return cls(path, open_file(path, durability))
+
+    @classmethod
+    def read(cls, path: Path) -> Ledger:
+        """Open a ledger for reading, also while a job runs. Raises `JobError` where there is none."""
+        return cls(path, open_to_read(path))
 
     def close(self) -> None:
-        """Close the file; another process may open it then."""
+        """Close the file."""
         self._connection.close()
 
-    def server(self, name: str) -> str:
-        """Return the name of the server that the job was begun with; it is `name` if nothing was sent yet."""
-        if self.is_empty():
-            self._write("INSERT OR REPLACE INTO meta VALUES ('server', ?)", name)
-        found: str = self._read("SELECT value FROM meta WHERE key = 'server'")[0][0]
-        return found
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make one transaction of what is written inside: all of it, or nothing."""
+        self._write("BEGIN")
+        try:
+            yield
+            self._write("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.rollback()
+            raise
+
+    def fact(self, name: str) -> str | None:
+        """Return what is noted of the job under a name."""
+        found = self._read("SELECT value FROM meta WHERE key = ?", name)
+        return found[0][0] if found else None
+
+    def note(self, name: str, value: str) -> None:
+        """Note something of the job."""
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
+
+    def tell(self, at: float, kind: str, detail: str | None = None) -> None:
+        """Append to what happened, at a Unix time."""
+        self._write("INSERT INTO event VALUES (?, ?, ?)", at, kind, _storable(detail))
+
+    def _row(self, key: str) -> Row:
+        return _row(*self._read(f"{ROW} WHERE key = ?", key)[0])
+
+    def find(self, key: str) -> Row | None:
+        """Return the row of an item."""
+        found = self._read(f"{ROW} WHERE key = ?", key)
+        return _row(*found[0]) if found else None
+
+    def rows(self, *states: State) -> Iterator[Row]:
+        """Yield the items in these states, also those that are asked for no more, in the order of `seq`."""
+        marks = ", ".join("?" * len(states))
+        return (_row(*values) for values in self._each(f"{ROW} WHERE state IN ({marks}) ORDER BY seq", *states))
+
+    def outputs(self, seq: int | None = None) -> Iterator[Output]:
+        """Yield the pictures of one item, or all that are stored, in the order of `seq` and index."""
+        which = "WHERE path IS NOT NULL" if seq is None else "WHERE seq = ?"
+        given = () if seq is None else (seq,)
+        return (_output(*values) for values in self._each(f"{OUTPUT} {which} ORDER BY seq, idx", *given))
+
+    def attempts(self, seq: int) -> list[Attempt]:
+        """Return all attempts that were made for an item."""
+        return [_attempt(*values) for values in self._read(f"{ATTEMPT} WHERE seq = ? ORDER BY n", seq)]
 
     def is_empty(self) -> bool:
         """Whether nothing was ever sent."""
-        return self.count_beyond(0) == 0
+        return not self._read("SELECT 1 FROM item LIMIT 1")
 
-    def find(self, number: int) -> Row | None:
-        """Return the row of an item."""
-        found = self._read(f"{SELECT} WHERE number = ?", number)
-        return _row(*found[0]) if found else None
-
-    def stored(self) -> Iterator[Row]:
-        """Yield the items that are done."""
-        with _explained(self.path):
-            for values in self._connection.execute(f"{SELECT} WHERE state = ? ORDER BY number", (State.DONE,)):
-                yield _row(*values)
-
-    def under_way(self) -> list[Row]:
-        """Return the items whose call has not ended, as far as the ledger knows."""
-        return [_row(*values) for values in self._read(f"{SELECT} WHERE state = ?", State.SENT)]
-
-    def count_beyond(self, total: int) -> int:
-        """Return how many items come after the first `total`: they were sent and are asked for no more."""
-        found: int = self._read("SELECT count(*) FROM item WHERE number >= ?", total)[0][0]
-        return found
-
-    def counts(self, total: int) -> Counter[State]:
-        """Return how many of the first `total` items are in each state."""
-        found = self._read("SELECT state, count(*) FROM item WHERE number < ? GROUP BY state", total)
+    def counts(self) -> Counter[State]:
+        """Return how many of the items that are asked for are in each state."""
+        found = self._read("SELECT state, count(*) FROM item WHERE listed GROUP BY state")
         return Counter({State(state): number for state, number in found})
 
+    def unlisted(self) -> int:
+        """Return how many items were sent and are asked for no more."""
+        return int(self._read("SELECT count(*) FROM item WHERE NOT listed")[0][0])
+
     def pictures(self) -> int:
-        """Return how many pictures were ever stored."""
-        found: int = self._read("SELECT coalesce(sum(pictures), 0) FROM item")[0][0]
-        return found
+        """Return how many pictures are stored."""
+        return int(self._read("SELECT count(*) FROM output WHERE path IS NOT NULL")[0][0])
 
     def charges(self) -> Charges:
-        """Return what all calls ever made for the job may have been charged."""
+        """Return what all attempts ever made for the job may have been charged."""
         sums = "SELECT coalesce(sum(at_least), 0), coalesce(sum(at_most + at_stake), 0) FROM item"
         return Charges(*self._read(sums)[0])
 
-    def sending(self, number: int, body_sha: str, name: str, *, at_stake: int) -> None:
-        """Note, before anything leaves, that an item is about to be sent, and what that may cost in pictures."""
+    def priced(self) -> list[tuple[str | None, int]]:
+        """Return for each price of a picture (`None`: not known) how many may have been charged at it."""
+        return self._read("SELECT price, sum(at_most + at_stake) FROM item GROUP BY price")
+
+    def sends(self) -> int:
+        """Return how many requests were ever sent."""
+        return int(self._read("SELECT coalesce(sum(sends), 0) FROM item")[0][0])
+
+    def duplicates(self) -> int:
+        """Return how many pictures were asked for once more because nobody knew whether they were paid for."""
+        return int(self._read("SELECT coalesce(sum(duplicates), 0) FROM item")[0][0])
+
+    def unlist(self) -> None:
+        """Count no item any more, until it is listed."""
+        self._write("UPDATE item SET listed = 0")
+
+    def set_listed(self, key: str, *, is_listed: bool) -> None:
+        """Count an item from now on, or no longer."""
+        self._write("UPDATE item SET listed = ? WHERE key = ?", is_listed, key)
+
+    def add(self, item: NewItem) -> Row:
+        """Return the row of an item, made where there is none, pending: its `seq` is its number, where that is free."""
+        if (row := self.find(item.key)) is not None:
+            return row
+        is_taken = self._read("SELECT 1 FROM item WHERE seq = ?", item.number)
+        last = "SELECT max(coalesce(max(seq) + 1, 0), ?) FROM item"
+        seq = self._read(last, item.beyond)[0][0] if is_taken else item.number
         self._write(
-            "INSERT INTO item (number, body_sha, state, at_stake, name) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (number) DO UPDATE SET"
-            " state = excluded.state, at_stake = excluded.at_stake, name = excluded.name, error = NULL",
-            number, body_sha, State.SENT, at_stake, name,
+            "INSERT INTO item (seq, key, body_sha, state, asked, price, name, request) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            seq, item.key, item.body_sha, State.PENDING, item.asked, item.price, item.name(seq), item.request,
         )  # fmt: skip
+        return self._row(item.key)
+
+    def sending(self, seq: int, call_key: str, *, at: float, is_replayed: bool) -> int:
+        """Note, before anything leaves, that an attempt is about to; return its number, from 1 over all runs."""
+        self.move(seq, State.SENT)
+        change = "UPDATE item SET sends = sends + 1, at_stake = asked WHERE seq = ? RETURNING sends"
+        n = int(self._write(change, seq)[0][0])
+        insert = "INSERT INTO attempt (seq, n, call_key, is_replayed, sent_at) VALUES (?, ?, ?, ?, ?)"
+        self._write(insert, seq, n, call_key, is_replayed, at)
+        return n
+
+    def resending(self, seq: int, duplicates: int) -> None:
+        """Note that an item will be sent once more although it may have been paid for; so many of its pictures come out
+        of the duplicate-spend budget.
+        """
+        self._write("UPDATE item SET resends = resends + 1, duplicates = duplicates + ? WHERE seq = ?", duplicates, seq)
 
     def ended(
-        self,
-        number: int,
-        state: State,
-        charges: Charges,
-        *,
-        name: str | None = None,
-        pictures: int = 0,
-        error: str | None = None,
-    ) -> None:
-        """Note how a call ended; what it was charged and the pictures that were stored are added to what there was."""
+        self, seq: int, n: int, verdict: str, charges: Charges, *, at: float,
+        request_id: str | None = None, error: str | None = None,
+    ) -> None:  # fmt: skip
+        """Note what became of an attempt, and what it may have been charged."""
         self._write(
-            "UPDATE item SET state = ?, at_least = at_least + ?, at_most = at_most + ?, at_stake = 0,"
-            " pictures = pictures + ?, name = ?, error = ? WHERE number = ?",
-            state, charges.at_least, charges.at_most, pictures, name, _storable(error), number,
+            "UPDATE attempt SET ended_at = ?, verdict = ?, at_least = ?, at_most = ?, request_id = ?, error = ?"
+            " WHERE seq = ? AND n = ?",
+            at, verdict, charges.at_least, charges.at_most, _storable(request_id), _storable(error), seq, n,
         )  # fmt: skip
+        sums = self._charges_of(seq)
+        change = "UPDATE item SET at_least = ?, at_most = ?, at_stake = 0 WHERE seq = ?"
+        self._write(change, sums.at_least, sums.at_most, seq)
 
-    def cut_off(self, number: int, state: State, charges: Charges) -> None:
-        """Note that the call for an item was under way when a run was stopped, and where that leaves the item."""
-        self._write("UPDATE item SET cut_off = cut_off + 1 WHERE number = ?", number)
-        self.ended(number, state, charges, error="the run was stopped while the request was under way")
+    def move(self, seq: int, state: State, *, error: str | None = None) -> None:
+        """Let an item go to another state. Raises `JobError` where it cannot come there from the one it is in."""
+        before = self._read("SELECT state FROM item WHERE seq = ?", seq)
+        can_go = bool(before) and (state == before[0][0] or state in GOES_TO[State(before[0][0])])
+        change = "UPDATE item SET state = ?, error = ? WHERE seq = ? AND state = ? RETURNING 1"
+        if not (can_go and self._write(change, state, _storable(error), seq, before[0][0])):
+            raise JobError(f"item {seq} cannot become {state} from where it stands; was {self.path} changed by hand?")
 
-    def put_back(self, *states: State) -> None:
-        """Let the items in these states be sent again."""
+    def store(self, outputs: Iterable[Output]) -> None:
+        """Note pictures, in place of what was noted of them before."""
+        for output in outputs:
+            self._write(
+                "INSERT OR REPLACE INTO output VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                output.seq, output.index, output.path, output.sha256, output.bytes, output.media_type,
+                _storable(output.row), _storable(output.url), output.expires_at,
+            )  # fmt: skip
+
+    def forget(self, seq: int) -> None:
+        """Forget the pictures of an item: they are there no more."""
+        self._write("DELETE FROM output WHERE seq = ?", seq)
+
+    def put_back(self, *states: State, is_anew: bool) -> None:
+        """Let the items in these states be sent again; `is_anew`: as a new purchase, under another key."""
         for state in states:
-            self._write("UPDATE item SET state = ?, cut_off = 0 WHERE state = ?", State.PENDING, state)
+            self._write(
+                "UPDATE item SET state = 'pending', resends = 0, epoch = epoch + ?, error = NULL WHERE state = ?",
+                is_anew, state,
+            )  # fmt: skip
 
-    def _read(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
-        with _explained(self.path):
-            return self._connection.execute(statement, values).fetchall()
+    def _charges_of(self, seq: int) -> Charges:
+        """Return what all attempts for an item may have been charged; those under one replayed key count once."""
+        sums = (
+            "SELECT iif(is_replayed, max(at_least), sum(at_least)), iif(is_replayed, max(at_most), sum(at_most))"
+            " FROM attempt WHERE seq = ? GROUP BY call_key, is_replayed"
+        )
+        return sum((Charges(*found) for found in self._read(sums, seq)), Charges())
 
-    def _write(self, statement: str, *values: str | int | None) -> None:
-        with _explained(self.path):
-            self._connection.execute(statement, values)
+    def _read(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with explained(self.path):
+            return self._connection.execute(statement, values).fetchall()  # type: ignore[arg-type, unused-ignore]
 
-    def _prepare(self) -> None:
-        self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._connection.execute("BEGIN EXCLUSIVE")  # nothing of a file that is not ours is changed
-        self._check()
-        self._connection.execute("COMMIT")
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
+    _write = _read
 
-    def _check(self) -> None:
-        application, version = (self._pragma(name) for name in ("application_id", "user_version"))
-        if not self._pragma("schema_version"):
-            self._create()
-        elif application != APPLICATION:
-            raise JobError(f"{self.path} is no ledger but a file of another program; use another output folder")
-        elif version != VERSION:
-            raise JobError(f"{self.path} is of another version of nebula_async; update, or use another output folder")
-        elif (problem := self._pragma("quick_check")) != "ok":
-            raise sqlite3.DatabaseError(problem)
-
-    def _create(self) -> None:
-        for statement in SCHEMA.split(";"):
-            self._connection.execute(statement)
-        self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
-        self._connection.execute(f"PRAGMA user_version = {VERSION}")
-
-    def _pragma(self, name: str) -> Any:
-        return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+    def _each(self, statement: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        with explained(self.path):
+            yield from self._connection.execute(statement, values)  # type: ignore[arg-type, unused-ignore]
 
 
-SELECT = "SELECT number, body_sha, state, cut_off, at_least, at_most, at_stake, name, error FROM item"
+def _row(seq: int, key: str, body_sha: str, state: str, *rest: Any) -> Row:
+    epoch, sends, resends, duplicates, asked, at_least, at_most, at_stake, name, request, error = rest
+    counts = (epoch, sends, resends, duplicates, asked)
+    return Row(seq, key, body_sha, State(state), *counts, Charges(at_least, at_most), at_stake, name, request, error)
 
 
-def _row(number: int, body_sha: str, state: str, cut_off: int, at_least: int, at_most: int, *rest: Any) -> Row:
-    return Row(number, body_sha, State(state), cut_off, Charges(at_least, at_most), *rest)
+def _output(seq: int, idx: int, *rest: Any) -> Output:
+    names = ("path", "sha256", "bytes", "media_type", "row", "url", "expires_at")
+    return Output(seq=seq, index=idx, **dict(zip(names, rest, strict=True)))
+
+
+def _attempt(seq: int, n: int, call_key: str, sent_at: float, ended_at: float | None, *rest: Any) -> Attempt:
+    verdict, at_least, at_most, error = rest
+    return Attempt(
+        seq=seq, n=n, call_key=call_key, sent_at=sent_at, ended_at=ended_at, verdict=verdict,
+        charges=Charges(at_least, at_most), error=error,
+    )  # fmt: skip
 
 
 def _storable(text: str | None) -> str | None:
     """Return text without the lone surrogates that a server's JSON may hold and no database."""
     return None if text is None else text.encode(errors="backslashreplace").decode()
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise JobError(_explain(error, path)) from error
-
-
-def _explain(error: sqlite3.Error, path: Path) -> str:
-    folder = path.parent.parent
-    if getattr(error, "sqlite_errorname", "").startswith("SQLITE_FULL"):
-        return f"the disk of {folder} is full; make room, then repeat the command"
-    if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
-        return f"{folder} is in use by another process; wait for it, or use another output folder"
-    return f"the ledger {path} cannot be used ({error}); restore it from a copy, or use another output folder"

@@ -1,28 +1,42 @@
-"""The list of what a job is to make: text, CSV or JSON lines, read lazily into requests. Errors name file and line."""
+"""The list of what a job is to make: its entries as requests, each with a key that is the same in every run."""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from nebula_async.bulk.entries import TOO_DEEP, Fields, check_file, read_entries
+from nebula_async.bulk.columns import FIELDS, advice
+from nebula_async.bulk.entries import Fields
+from nebula_async.bulk.json_lines import TOO_DEEP
 from nebula_async.checks import shown
 from nebula_async.errors import InvalidRequestError, JobError
-from nebula_async.requests import DIALECTS, PICTURE_FIELDS, Request, field_names, kind_of_request, read_request
+from nebula_async.requests import (
+    DIALECTS,
+    PICTURE_FIELDS,
+    ImageRequest,
+    Request,
+    field_names,
+    kind_of_request,
+    read_request,
+)
+
+COPY = re.compile(r".*\*[0-9]+", re.DOTALL)
+RANDOM_SEED = -1  # the API draws one: a copy with the next number would not be another drawing, but a fixed seed
 
 
 @frozen
 class Item:
-    """One request of a manifest: its `number` among the entries (from 0) and the `line` where it begins (from 1).
+    """One request of a manifest: its `key` is the same in every run, `number` its place among the requests (from 0).
 
-    An entry that is wrong has a number too: when it is put right, the numbers of the others stay.
+    The key is the row's `id`, or "#" and its place among the entries (from 0). `line` is where it begins (from 1). An
+    entry that is wrong has a number too: when it is put right, the numbers of the others stay.
     """
 
+    key: str
     number: int
     line: int
     request: Request
@@ -40,46 +54,60 @@ class BadLine:
         return f"{self.file}:{self.line}: {self.problem}"
 
 
-def read_manifest(path: Path, *, defaults: Mapping[str, Any]) -> Iterator[Item | BadLine]:
-    """Yield what a `.txt`, `.csv`, `.tsv` or `.jsonl` file asks for, one entry at a time; memory does not grow with it.
+def row_key(row: int, fields: Fields) -> str:
+    """Return the key of an entry: its `id`, or else one of its place.
 
-    - text: a prompt on each line
-    - CSV, TSV: a header of field names, then a row for each request; an empty cell leaves a field out
-    - JSON lines: on each line an object of fields, or a text that is the prompt
-
-    The fields are those of `ImageRequest`, or of `InferenceRequest` where `dialect` says "inference". `defaults` are
-    fields for all entries whose API has them; an entry's own win, also a JSON `null`, which leaves the field out.
-    Relative `image` and `mask` paths start at the manifest's folder. Blank lines are skipped; encoding is UTF-8. Raises
-    `JobError` for a file that cannot be read or holds nothing, `InvalidRequestError` for wrong defaults.
+    An `id` that looks like a key of ours is marked, so that no two rows and copies have the same key but by their `id`.
     """
-    check_file(path)
-    _check_defaults(defaults)
-    return _read(path, defaults)
+    name = fields.get("id")
+    if type(name) is not str and type(name) is not int:
+        return f"#{row}"
+    text = str(name)
+    mark = "*1" if text[-1:].isdigit() and COPY.fullmatch(text) else ""
+    return f"#{text}{mark}" if text.startswith("#") else f"{text}{mark}"
 
 
-def check_manifest(path: Path, *, defaults: Mapping[str, Any]) -> tuple[int, tuple[BadLine, ...]]:
-    """Read a whole manifest; return how many of its items can be used, and all that is wrong, in the order of lines.
+def copy_key(base: str, copy: int) -> str:
+    """Return the key of a row's copy, counted from 0; the first one has the key of the row."""
+    return f"{base}*{copy + 1}" if copy else base
 
-    An `id` that was there before is wrong too. In memory are the bad lines, and some bytes for each `id`. Raises
-    `InvalidRequestError` for a default that no item's API has.
+
+def copy_of(request: Request, copy: int) -> Request:
+    """Return a copy of a row's request, counted from 0: with the next seed, where there is one, and its own `id`.
+
+    Raises `InvalidRequestError` for a seed or an `id` that grows too long.
     """
-    bad, count, marks, kinds = [], 0, array("q"), set()
-    for entry in read_manifest(path, defaults=defaults):
-        if isinstance(entry, BadLine):
-            bad.append(entry)
-            continue
-        count += 1
-        kinds.add(type(entry.request))
-        if entry.request.id is not None:
-            marks.append(hash(entry.request.id))
-    _refuse_unused(defaults, kinds if not bad else DIALECTS.values())
-    repeats = _repeats(path, defaults, marks)
-    return count - len(repeats), tuple(sorted([*bad, *repeats], key=lambda line: line.line))
+    if not copy:
+        return request
+    name = None if request.id is None else f"{request.id}*{copy + 1}"
+    if isinstance(request, ImageRequest) and request.seed not in {None, RANDOM_SEED}:
+        return evolve(request, id=name, seed=(request.seed or 0) + copy)
+    return evolve(request, id=name)
 
 
-def _check_defaults(defaults: Fields) -> None:
+def read_row(fields: Fields, *, base: Path, defaults: Mapping[str, Any]) -> Request:
+    """Return the request of a row; relative paths start at `base`.
+
+    Raises `InvalidRequestError` that says what is wrong, also for a picture that is not there.
+    """
+    if unknown := sorted(fields.keys() - FIELDS):
+        names = ", ".join(shown(name)[1:-1] for name in unknown)
+        raise InvalidRequestError(f"unknown field {names}; {advice(unknown[0])}")
+    try:
+        request = read_request(_filled_in(defaults, _own(fields, base)))
+    except RecursionError:  # a value that was just not too deep to be read may be too deep to be shown
+        raise InvalidRequestError(TOO_DEEP) from None
+    given = ((name, getattr(request, name, None)) for name in PICTURE_FIELDS)
+    if missing := [f"{name} {path} is no file" for name, path in given if _is_missing(path)]:
+        raise InvalidRequestError("; ".join(missing))
+    return request
+
+
+def check_defaults(defaults: Fields) -> None:
     """Refuse what no API has, and what the one that has it does not take. Raises `InvalidRequestError`."""
-    unknown = defaults.keys() - {"dialect"}.union(*map(field_names, DIALECTS.values()))
+    if alone := sorted({"prompt", "id"} & defaults.keys()):
+        raise InvalidRequestError(f"{' and '.join(alone)} cannot be the same for all; give each line its own")
+    unknown = defaults.keys() - FIELDS
     dialect = kind_of_request(defaults.get("dialect"))
     for kind in DIALECTS.values():
         own = {name: value for name, value in defaults.items() if name in field_names(kind)}
@@ -89,55 +117,13 @@ def _check_defaults(defaults: Fields) -> None:
         kind.from_dict({"prompt": "x", "model": "x", **image, **own, **others})
 
 
-def _refuse_unused(defaults: Fields, kinds: Iterable[type[Request]]) -> None:
+def check_used(defaults: Fields, kinds: Iterable[type[Request]]) -> None:
+    """Raise `InvalidRequestError` for a default that none of these kinds of request has."""
     used = frozenset({"dialect"}).union(*map(field_names, kinds))
     if unused := sorted(defaults.keys() - used):
         raise InvalidRequestError(
             f"no line is for an API that has {', '.join(unused)}: leave that out, or give a dialect"
         )
-
-
-def _repeats(path: Path, defaults: Fields, marks: Iterable[int]) -> Sequence[BadLine]:
-    """Read the manifest again, where there is reason to, and keep only the items whose `id` may be there twice."""
-    doubtful = {mark for mark, following in pairwise(sorted(marks)) if mark == following}
-    entries = read_manifest(path, defaults=defaults) if doubtful else ()
-    suspects = (entry for entry in entries if isinstance(entry, Item) and hash(entry.request.id) in doubtful)
-    first: dict[str | None, Item] = {}
-    return [
-        BadLine(item.line, _repeat_problem(item, earlier), path.name)
-        for item in suspects
-        if (earlier := first.setdefault(item.request.id, item)) is not item
-    ]
-
-
-def _repeat_problem(item: Item, earlier: Item) -> str:
-    if item.request == earlier.request:
-        return (
-            f"id {shown(item.request.id)} was used for the same request in line {earlier.line}; remove one of the two"
-        )
-    return f"id {shown(item.request.id)} was used for another request in line {earlier.line}; give each one of its own"
-
-
-def _read(path: Path, defaults: Fields) -> Iterator[Item | BadLine]:
-    number = -1
-    for number, (line, fields) in enumerate(read_entries(path)):
-        yield _item(number, line, fields, path, defaults)
-    if number < 0:
-        raise JobError(f"{path} holds no request; write one on each line")
-
-
-def _item(number: int, line: int, fields: Fields | str, path: Path, defaults: Fields) -> Item | BadLine:
-    if isinstance(fields, str):
-        return BadLine(line, fields, path.name)
-    try:
-        request = read_request(_filled_in(defaults, _with_paths(fields, path.parent)))
-    except InvalidRequestError as error:
-        return BadLine(line, str(error), path.name)
-    except RecursionError:  # a value that was just not too deep to be read may be too deep to be shown
-        return BadLine(line, TOO_DEEP, path.name)
-    pictures = {name: getattr(request, name, None) for name in PICTURE_FIELDS}
-    missing = [f"{name} {given} is no file" for name, given in pictures.items() if _is_missing(given)]
-    return BadLine(line, "; ".join(missing), path.name) if missing else Item(number, line, request)
 
 
 def _filled_in(defaults: Fields, fields: Fields) -> Fields:
@@ -150,10 +136,31 @@ def _is_missing(given: object) -> bool:
     return isinstance(given, str | Path) and not str(given).startswith("data:") and not Path(given).is_file()
 
 
-def _with_paths(fields: Fields, folder: Path) -> Fields:
-    return {name: _path(value, folder) if name in PICTURE_FIELDS else value for name, value in fields.items()}
+def _own(fields: Fields, base: Path) -> Fields:
+    """Return the fields with paths that start at `base`, and with an `id` that is a whole number as its text."""
+    own = {name: _path(fields[name], base) for name in PICTURE_FIELDS if name in fields}
+    if type(fields.get("id")) is int:
+        own["id"] = str(fields["id"])
+    return {**fields, **own} if own else fields
 
 
-def _path(value: object, folder: Path) -> object:
+def _path(value: object, base: Path) -> object:
     is_path = isinstance(value, str) and value and not value.startswith("data:") and "://" not in value
-    return str(folder / str(value)) if is_path else value
+    return str(base / str(value)) if is_path else value
+
+
+def read_manifest(path: Path, *, defaults: Mapping[str, Any]) -> Iterator[Item | BadLine]:
+    """Yield what a file asks for."""
+    from nebula_async.bulk.source import Source, _of_file
+
+    return _of_file(path, Source(path=path, name="", kind="jsonl", base=path, defaults=defaults), None).entries()
+
+
+def check_manifest(path: Path, *, defaults: Mapping[str, Any]) -> tuple[int, tuple[BadLine, ...]]:
+    """Read a whole manifest; return how many of its items can be used, and all that is wrong."""
+    entries = list(read_manifest(path, defaults=defaults))
+    bad = tuple(entry for entry in entries if isinstance(entry, BadLine))
+    return len(entries) - len(bad), bad
+
+
+__all__ = ["BadLine", "Item", "JobError"]

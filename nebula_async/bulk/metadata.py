@@ -2,22 +2,22 @@
 
 With it the folder loads as a Hugging Face image folder: `file_name` is relative to it, every row has a file that is
 there, and all rows have the same keys. https://huggingface.co/docs/datasets/image_dataset
+
+The ledger holds the same rows, and is the truth: the file is made anew of them where it is not whole.
 """
 
 from __future__ import annotations
 
 import json
-from array import array
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import frozen
 
+from nebula_async.bulk.spool import Received
 from nebula_async.charges import Charges
-from nebula_async.images.image import Image
 from nebula_async.images.part_file import PartFile
 from nebula_async.images.provenance import Provenance
 
@@ -27,76 +27,76 @@ LONGEST_LINE = 2**25
 """Bytes of a row that is looked at when a picture is looked up: nobody knows who wrote the file."""
 
 PARAMETERS = ("id", "prompt", "negative_prompt", "model", "seed", "num_steps", "size", "quality", "style")
-FACTS = ("request_id", "inference_seconds", "created", "cost", "sha256")
+FACTS = ("request_id", "inference_seconds", "created", "cost")
 
 
-@frozen
-class PictureRow:
-    """A picture in the file: its name relative to the folder of all pictures, and the picture, its making settled."""
+@frozen(kw_only=True)
+class Making:
+    """How the pictures of an item were made: `made` with the digests of what was handed in, and what the job says."""
 
-    file_name: str
-    image: Image
+    made: Provenance
+    key: str
     number: int
+    body_sha: str
     charges: Charges | None = None
 
-    def as_json(self) -> bytes:
-        """Return the line of the file."""
-        return json.dumps(self._values(), allow_nan=False).encode() + b"\n"
-
-    def _values(self) -> dict[str, Any]:
-        made = self.image.provenance
-        asked: Mapping[str, Any] = made.request if made else {}
+    def draft(self) -> dict[str, Any]:
+        """Return the row of a picture that is not here yet, as plain JSON values: `finish_row` makes the line of it."""
+        asked: Mapping[str, Any] = self.made.request
         guidance, extra = asked.get("guidance_scale"), asked.get("extra")
         return {
-            "file_name": self.file_name,
+            "file_name": None,
             "number": self.number,
+            "key": self.key,
+            "body_sha256": self.body_sha,
             "dialect": asked.get("dialect", "serverless"),
             **{name: asked.get(name) for name in PARAMETERS},
             "guidance_scale": None if guidance is None else float(guidance),  # one type in all rows
             "extra": None if extra is None else json.dumps(extra),
-            "width": self.image.width,
-            "height": self.image.height,
-            **{name: getattr(made, name, None) for name in FACTS},
+            "width": None,
+            "height": None,
+            **{name: getattr(self.made, name, None) for name in FACTS},
+            "sha256": None,
             "charges_at_least": self.charges and self.charges.at_least,
             "charges_at_most": self.charges and self.charges.at_most,
-            "provenance": made and made.to_json(),
+            "provenance": json.loads(self.made.to_json()),
         }
 
 
-@define(eq=False)
+def provenance_in(draft: Mapping[str, Any], sha256: str | None) -> str:
+    """Return how a picture with this digest was made, by the draft of its row."""
+    values = {**draft["provenance"], "sha256": sha256}
+    return json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def finish_row(draft: Mapping[str, Any], file_name: str, picture: Received) -> str:
+    """Return the line of a picture, its name relative to the folder of all pictures."""
+    known = {"file_name": file_name, "width": picture.width, "height": picture.height, "sha256": picture.sha256}
+    return json.dumps({**draft, **known, "provenance": provenance_in(draft, picture.sha256)}, allow_nan=False)
+
+
+@frozen
 class Metadata:
-    """The file of rows. Its methods block and are called one after the other, by one process."""
+    """The file of rows. Its methods block and are called one after the other, by one process; they raise `OSError`."""
 
     folder: Path
-    _known: array[int] = field(factory=lambda: array("q"), init=False)
 
     @property
     def path(self) -> Path:
         """Where the file is."""
         return self.folder / NAME
 
-    def mend(self) -> None:
-        """Cut off what a run that was killed left unfinished, and rows whose picture is gone; learn which are there."""
-        marks, is_damaged = array("q"), False
-        for line in self._lines():
-            name = self._file_name(line)
-            if name is None:
-                is_damaged = True
-            else:
-                marks.append(hash(name))
-        self._known = array("q", sorted(marks))
-        if is_damaged:
-            self._rewrite()
+    @property
+    def size(self) -> int:
+        """How many bytes it has, 0 where there is none."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
 
-    def has(self, file_name: str) -> bool:
-        """Whether a picture had a row when the file was mended."""
-        mark = hash(file_name)
-        at = bisect_left(self._known, mark)
-        return at < len(self._known) and self._known[at] == mark
-
-    def add(self, rows: Iterable[PictureRow]) -> None:
-        """Append rows, all or none of them. Raises `OSError`."""
-        lines = b"".join(row.as_json() for row in rows)
+    def add(self, rows: Iterable[str]) -> None:
+        """Append rows, all or none of them."""
+        lines = "".join(f"{row}\n" for row in rows).encode()
         with self.path.open("ab", buffering=0) as file:
             end = file.tell()
             try:
@@ -108,24 +108,12 @@ class Metadata:
                     file.truncate(end)
                 raise
 
-    def _lines(self) -> Iterator[bytes]:
-        with suppress(FileNotFoundError), self.path.open("rb") as file:
-            yield from iter(lambda: file.readline(LONGEST_LINE), b"")
-
-    def _file_name(self, line: bytes) -> str | None:
-        """Return the picture that a line is about, if the line is whole and the picture there."""
-        values = _read(line) if line.endswith(b"\n") else {}
-        name = values.get("file_name")
-        with suppress(OSError, ValueError):  # of a name that no file can have
-            return name if isinstance(name, str) and (self.folder / name).is_file() else None
-        return None
-
-    def _rewrite(self) -> None:
+    def replace(self, rows: Iterable[str]) -> None:
+        """Make the file anew of these rows; before that it is as it was."""
         part = PartFile.beside(self.path)
         try:
-            for line in self._lines():
-                if self._file_name(line) is not None:
-                    part.write(line)
+            for row in rows:
+                part.write(f"{row}\n".encode())
             part.replace(self.path)
         finally:
             part.discard()

@@ -1,59 +1,56 @@
-"""What a result leaves behind: the pictures to store, and what the ledger notes of it."""
+"""What the end of a call means for its item, and for the whole job."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-
-from attrs import evolve
-
-from nebula_async.errors import DownloadError, NebulaError
-from nebula_async.images.image import Image
+from nebula_async.bulk.states import State
+from nebula_async.engine.verdict import is_fatal
+from nebula_async.errors import (
+    APIStatusError,
+    ConfigurationError,
+    DownloadError,
+    InvalidRequestError,
+    JobError,
+    NebulaError,
+    RateLimitError,
+    ServerError,
+    SinkError,
+    UnusableReplyError,
+)
 from nebula_async.results import Failure, Generation
 
 
-def settled(images: Sequence[Image], is_told: bool) -> list[Image]:
-    """Return pictures as they are stored, with the digests of what they were made of; reading that blocks.
-
-    With `is_told` their bytes say how they were made; one that has no place for it stays as it came.
-    """
-    return [_settled(image, is_told) for image in images]
+def is_quota(error: NebulaError) -> bool:
+    """Whether the day's quota is what refuses."""
+    return isinstance(error, RateLimitError) and error.is_daily
 
 
-def _settled(image: Image, is_told: bool) -> Image:
-    if is_told:
-        with suppress(ValueError):  # what was paid for is stored all the same
-            return image.with_provenance()
-    made = image.provenance
-    return evolve(image, provenance=None if made is None else made.settled(image.content))
+def stops_job(error: NebulaError) -> bool:
+    """Whether nothing else would succeed now: the key, the credit, the daily quota, the disk, URLs we may not call."""
+    is_forbidden = isinstance(error, DownloadError) and error.is_forbidden
+    is_ours = isinstance(error, ConfigurationError | JobError | SinkError)
+    return is_quota(error) or is_forbidden or is_fatal(error) or is_ours
 
 
-def pictures_of(result: Generation | Failure) -> Sequence[Image]:
-    """Return the pictures that a result is about, also those that were not fetched."""
-    if isinstance(result, Generation):
-        return result.images
-    return result.error.images if isinstance(result.error, DownloadError) else ()
+def state_after(error: NebulaError) -> State:
+    """Return where an item stands whose call ended with an error."""
+    if isinstance(error, UnusableReplyError) and error.charges.at_most:
+        return State.BAD
+    if _is_refusal(error):
+        return State.REJECTED
+    return State.UNKNOWN if error.charges.at_most else State.PENDING
 
 
-def about_missing(generation: Generation) -> str | None:
-    """Return what is missing of what was asked for, and where it is."""
-    if not generation.missing:
-        return None
-    text = f"{generation.missing} of {generation.request.pictures} pictures are missing"
-    return text + where(image for image in generation.images if not image.is_here)
+def waits_again(result: Generation | Failure) -> bool:
+    """Whether the item of a result waits for another run."""
+    return isinstance(result, Failure) and state_after(result.error) is State.PENDING
 
 
-def where(images: Iterable[Image]) -> str:
-    """Return the URLs of pictures that were paid for and are not here, for the ledger: only its owner may read it."""
-    return "".join(f"; {image.url}" for image in images if image.url is not None)
+def about_missing(missing: int, asked: int) -> str | None:
+    """Return what is said of an item whose pictures did not all come."""
+    return f"{missing} of {asked} pictures are missing" if missing else None
 
 
-def lost(generation: Generation, error: NebulaError) -> Failure:
-    """Return the failure of a generation that was paid for and could not be kept."""
-    error.attempts, error.charges = generation.attempts, generation.charges
-    return Failure(request=generation.request, error=error, index=generation.index)
-
-
-def reason(error: OSError) -> str:
-    """Return what the file system says."""
-    return error.strerror or str(error)
+def _is_refusal(error: NebulaError) -> bool:
+    """Whether the API, or this library, will have nothing to do with this very request."""
+    is_about_request = isinstance(error, APIStatusError) and not isinstance(error, RateLimitError | ServerError)
+    return isinstance(error, InvalidRequestError) or (is_about_request and not stops_job(error))

@@ -1,72 +1,45 @@
-"""What a job finds when it starts: bad lines, changed lines, and calls that had not ended when a run was stopped."""
+"""What a job finds when it starts: changed input, pictures that are gone, and calls that had not ended when a run was
+stopped.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
+import math
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence
 from contextlib import suppress
-from itertools import islice
-from pathlib import Path
-from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import define, field, frozen
 
+from nebula_async.bulk.budget import DuplicateBudget
+from nebula_async.bulk.census import Census, Selection
 from nebula_async.bulk.folder import JobFolder
-from nebula_async.bulk.ledger import Ledger, Row, State
-from nebula_async.bulk.manifest import Item, check_manifest, read_manifest
-from nebula_async.bulk.metadata import Metadata, PictureRow
+from nebula_async.bulk.ledger import Ledger
+from nebula_async.bulk.manifest import Item
+from nebula_async.bulk.metadata import Making
+from nebula_async.bulk.outcome import about_missing
+from nebula_async.bulk.source import Source
+from nebula_async.bulk.spool import Received
+from nebula_async.bulk.states import Row, State
+from nebula_async.bulk.storing import Storing
+from nebula_async.bulk.worker import ANSWERED
 from nebula_async.charges import Charges
+from nebula_async.config import Config
 from nebula_async.errors import JobError
-from nebula_async.images.image import read_image
-from nebula_async.images.provenance import Provenance, read_provenance
-from nebula_async.results import describe_request
+from nebula_async.images.provenance import Provenance
 
 MOST_SHOWN = 20
-
-
-@frozen
-class Source:
-    """Where a job's items come from: a manifest, and the parameters for what its lines leave out."""
-
-    manifest: Path
-    defaults: Mapping[str, Any] = field(factory=dict)
-
-    def count(self) -> int:
-        """Return how many items there are. Raises `JobError` that lists the bad lines."""
-        total, bad = check_manifest(self.manifest, defaults=self.defaults)
-        if bad:
-            lines = "\n  ".join(str(line) for line in bad[:MOST_SHOWN])
-            more = f"\n  … and {len(bad) - MOST_SHOWN} more" if len(bad) > MOST_SHOWN else ""
-            head = f"{self.manifest} cannot be used, nothing was sent; lines to mend: {len(bad)}"
-            raise JobError(f"{head}\n  {lines}{more}")
-        return total
-
-    def items(self) -> Iterator[Item]:
-        """Yield the items. Raises `JobError` for a line that is bad, which none was when they were counted."""
-        for entry in read_manifest(self.manifest, defaults=self.defaults):
-            if not isinstance(entry, Item):
-                raise JobError(f"{self.manifest} changed while the job ran: {entry}")
-            yield entry
-
-    def body_sha(self, item: Item) -> str:
-        """Return the digest of what an item asks for, the same wherever the manifest's folder lies."""
-        fields = item.request.to_dict()
-        for name in ("image", "mask"):
-            if _is_path(fields.get(name)):
-                fields[name] = os.path.relpath(fields[name], self.manifest.parent)
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 @frozen(kw_only=True)
 class Recovery:
     """What became of the calls that had not ended when earlier runs were stopped.
 
-    The pictures of `adopted` were stored. `sent_again` are: they may be paid for twice. `given_up` were sent again
-    before; their outcome stays unknown until the user says so. `removed` items are in the manifest no more. The
-    pictures of `gone` were stored, and are there no more.
+    The pictures of `adopted` were received whole, and are stored now. `sent_again` are: they may be paid for twice.
+    `given_up` may have been paid for, and are sent again when the user says so. `removed` items are in the input no
+    more. The pictures of `gone` were stored, and are there no more.
     """
 
     adopted: int = 0
@@ -76,100 +49,152 @@ class Recovery:
     gone: int = 0
 
 
-def check_unchanged(source: Source, folder: JobFolder, ledger: Ledger, server: str) -> None:
-    """Raise `JobError` for another server, and for items that are not what the ledger knows under their number."""
-    known = ledger.server(server)
-    if known != server:
-        raise JobError(f"{folder.path} was begun with {known}, and this is {server}; use another output folder")
+def check_ours(folder: JobFolder, ledger: Ledger, *, server: str, account: str | None) -> None:
+    """Raise `JobError` where the job was begun with another server or account, or its ledger is gone."""
     if ledger.is_empty():
         if folder.holds_pictures():
             raise JobError(
                 f"{folder.images} holds the pictures of a job, and their ledger {folder.ledger} is gone or empty;"
-                " restore it, or use another output folder: all would be paid for again"
+                f" restore it, or make it anew with nebula-async rebuild {folder.path}: all would be paid for again"
             )
         return
-    lines = [str(item.line) for item in islice(_changed(source, ledger), MOST_SHOWN)]
-    if lines:
+    known = ledger.fact("server")
+    if known not in (server, None):
+        raise JobError(f"{folder.path} was begun with {known}, and this is {server}; use another output folder")
+    if account is not None and ledger.fact("account") not in (account, None):
         raise JobError(
-            f"{folder.path} was begun with other input: line {', '.join(lines)} of {source.manifest.name}, or the"
-            " options that fill it in, changed; restore them, or use another --out (lines may be added at the end)"
+            f"{folder.path} was begun with another API key; use that one, or say that it is of the same account"
+            " (--new-key, new_key=True), or use another output folder"
         )
 
 
-def recover(folder: JobFolder, ledger: Ledger, *, total: int, resends: int) -> Recovery:
-    """Settle every call that has not ended: adopt its picture, or let it be sent again, as often as `resends` says."""
-    gone = [row for row in ledger.stored() if not (row.name and folder.is_there(row.name))]
-    for row in gone:
-        ledger.ended(row.number, State.BAD, Charges(), error="the picture was stored, and is gone or empty")
-    states = Counter(_settle(row, folder, ledger, resends) for row in ledger.under_way())
-    return Recovery(
-        adopted=states[State.DONE],
-        sent_again=states[State.PENDING],
-        given_up=states[State.UNKNOWN],
-        removed=ledger.count_beyond(total),
-        gone=len(gone),
+def note_ours(ledger: Ledger, *, server: str, account: str | None) -> None:
+    """Note whose job it is."""
+    ledger.note("server", server)
+    if account is not None:
+        ledger.note("account", account)
+
+
+def list_items(source: Source, census: Census, selection: Selection, folder: JobFolder, ledger: Ledger) -> None:
+    """Let the ledger count those of its items that are selected from the input, and no others.
+
+    Raises `JobError`, and changes nothing, for items that are not what the ledger knows under their key.
+    """
+    changed: list[Item] = []
+    with ledger.together():
+        ledger.unlist()
+        for item in source.items(lambda key: ledger.find(key) is not None):
+            row = ledger.find(item.key)
+            if row is None or row.body_sha in ("", source.body_sha(item)):
+                ledger.set_listed(
+                    item.key, is_listed=census.selects(item) and item.number < (selection.limit or math.inf)
+                )
+            elif len(changed) < MOST_SHOWN:
+                changed.append(item)
+        if changed:
+            raise JobError(_about_change(changed, source, folder))
+
+
+def _about_change(changed: Sequence[Item], source: Source, folder: JobFolder) -> str:
+    lines = ", ".join(str(item.line) for item in changed)
+    return (
+        f"{folder.path} was begun with other input: line {lines} of {source.name}, or the options that fill it in,"
+        " changed; restore them, or use another --out (lines may be added at the end, and those with a new id anywhere)"
     )
 
 
-def describe_stored(metadata: Metadata, source: Source, folder: JobFolder, ledger: Ledger) -> None:
-    """Mend the metadata of a job, so that each item that is done has its rows: also one that was adopted just now.
+@define(eq=False)
+class Recoverer:
+    """Settles every call that has not ended: stores what was received whole, lets others be sent again as often as the
+    policy says, and gives up the rest. It may be killed anywhere, and be run again.
 
-    Of those it is not known what the reply said, nor a seed that was chosen, unless the picture itself says so. Raises
-    `JobError` where the file cannot be written.
+    `is_same_boot`: what the system held in memory of part files is still there.
     """
-    try:
-        metadata.mend()
-        if all(metadata.has(folder.file_name(row.name or "")) for row in ledger.stored()):
-            return
-        for item in source.items():
-            row = ledger.find(item.number)
-            if row is not None and row.state is State.DONE and row.name is not None:
-                paths = folder.pictures_of(row.name, item.request.pictures)
-                metadata.add(_rows([path for path in paths if not metadata.has(folder.file_name(path))], item, folder))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise JobError(f"{metadata.path} cannot be written: {reason}; make room, or move it away") from error
+
+    ledger: Ledger
+    storing: Storing
+    duplicates: DuplicateBudget
+    config: Config
+    is_same_boot: bool
+    _counts: Counter[State] = field(factory=Counter, init=False)
+
+    def run(self) -> Recovery:
+        """Settle all."""
+        gone = self._note_gone()
+        for row in list(self.ledger.rows(State.SENT)):
+            self._counts[self._settle(row)] += 1
+        self.storing.spool.sweep({row.seq for row in self.ledger.rows(State.BAD)})
+        counts = self._counts
+        return Recovery(
+            adopted=counts[State.DONE] + counts[State.BAD] + counts[State.URLS],
+            sent_again=counts[State.PENDING],
+            given_up=counts[State.UNKNOWN],
+            removed=self.ledger.unlisted(),
+            gone=gone,
+        )
+
+    def _note_gone(self) -> int:
+        lost = {output.seq for output in self.ledger.outputs() if not self.storing.shelf.holds(output)}
+        with self.ledger.together():
+            for seq in sorted(lost):
+                with suppress(JobError):  # of an item that was bought anew meanwhile
+                    self.ledger.move(seq, State.BAD, error="the picture was stored, and is gone or empty")
+                self.ledger.forget(seq)
+        return len(lost)
+
+    def _settle(self, row: Row) -> State:
+        received = self._received(row)
+        return self._give_up(row) if received is None else self._adopt(row, received)
+
+    def _received(self, row: Row) -> list[Received] | None:
+        """Return the pictures of a complete reply, or of one that broke off behind all that was asked for."""
+        spool = self.storing.spool
+        found = spool.read_reply(row.seq, row.sends)
+        if found is not None:
+            return found or None
+        parts = spool.whole_parts(row.seq, row.sends) if self.is_same_boot else []
+        return parts if len(parts) == row.asked else None
+
+    def _adopt(self, row: Row, received: list[Received]) -> State:
+        draft = _making(row).draft()
+        pictures = dict(enumerate(received))
+        outputs = self.storing.place(row.seq, row.sends, row.name, draft, pictures)
+        self.storing.settle()
+        missing = max(row.asked - len(received), 0)
+        is_here = all(output.path for output in outputs)
+        state = (State.BAD if missing else State.DONE) if is_here else State.URLS
+        with self.ledger.together():
+            charges = Charges(len(received), max(row.asked, len(received)))
+            self.ledger.ended(row.seq, row.sends, ANSWERED, charges, at=time.time())
+            self.ledger.store(outputs)
+            self.ledger.move(row.seq, state, error=about_missing(missing, row.asked))
+        self.storing.spool.discard(row.seq, row.sends)
+        return state
+
+    def _give_up(self, row: Row) -> State:
+        has_begun = self.storing.spool.has_begun(row.seq, row.sends)
+        verdict = "paid, reply lost" if has_begun else "outcome unknown"
+        error = "the run was stopped while the request was under way"
+        is_resent, duplicates = self._allow_resend(row)
+        state = State.PENDING if is_resent else State.UNKNOWN
+        charges = Charges(row.asked if has_begun else 0, row.asked)
+        with self.ledger.together():
+            self.ledger.ended(row.seq, row.sends, verdict, charges, at=time.time(), error=error)
+            if is_resent and self.config.idempotency != "replay":
+                self.ledger.resending(row.seq, duplicates)
+            self.ledger.move(row.seq, state, error=error)
+        self.storing.spool.discard(row.seq, row.sends)
+        return state
+
+    def _allow_resend(self, row: Row) -> tuple[bool, int]:
+        if self.config.idempotency == "replay":
+            return True, 0
+        if row.resends >= self.config.retry.resend_unknown or not self.duplicates.take(row.asked):
+            return False, 0
+        return True, row.asked
 
 
-def _rows(paths: Iterable[str], item: Item, folder: JobFolder) -> Iterator[PictureRow]:
-    for path in paths:
-        with suppress(ValueError):  # what is no picture any more is not described
-            data = (folder.path / path).read_bytes()
-            image = evolve(read_image(data), provenance=_provenance(data, item))
-            yield PictureRow(folder.file_name(path), image, item.number)
-
-
-def _provenance(data: bytes, item: Item) -> Provenance:
-    """Return what the picture says, if it is about this very request but for a seed that was chosen; else the request.
-
-    A server may have sent a picture that says something else.
-    """
-    asked = Provenance(**describe_request(item.request)).settled(data)
-    with suppress(ValueError):
-        told = read_provenance(data)
-        if told is not None and {**told.request, "seed": 0} == {**asked.request, "seed": 0}:
-            return told
-    return asked
-
-
-def _changed(source: Source, ledger: Ledger) -> Iterator[Item]:
-    for item in source.items():
-        row = ledger.find(item.number)
-        if row is not None and row.body_sha != source.body_sha(item):
-            yield item
-
-
-def _settle(row: Row, folder: JobFolder, ledger: Ledger, resends: int) -> State:
-    stored = folder.find(row.name) if row.name else None
-    if stored is not None:
-        pictures = folder.count(row.name or "")
-        charges = Charges(pictures, max(pictures, row.at_stake))
-        ledger.ended(row.number, State.DONE, charges, name=stored, pictures=pictures)
-        return State.DONE
-    state = State.PENDING if row.cut_off < resends else State.UNKNOWN
-    ledger.cut_off(row.number, state, Charges(0, row.at_stake))
-    return state
-
-
-def _is_path(value: object) -> bool:
-    return isinstance(value, str) and not value.startswith("data:") and "://" not in value
+def _making(row: Row) -> Making:
+    """Return how an item's pictures were made, as far as that is known without the reply's facts."""
+    made = Provenance(request=json.loads(row.request))
+    return Making(made=made, key=row.key, number=row.seq, body_sha=row.body_sha)

@@ -6,6 +6,8 @@ from decimal import Decimal
 
 from attrs import define, field, frozen
 
+from nebula_async.bulk.ledger import Ledger
+from nebula_async.bulk.states import State
 from nebula_async.charges import Charges
 from nebula_async.errors import NebulaError
 from nebula_async.results import Failure, Generation
@@ -36,9 +38,10 @@ class Spending:
 class Report:
     """How many items are where, over all runs of the job, and what this run spent.
 
-    `done` are stored, `rejected` were refused, `bad` were paid for and cannot be used or stored, or not all of them,
-    `unknown` may have been paid for, `waiting` are still to be sent. `charges` counts pictures over all runs,
-    `pictures` those that were stored. `stopped_by` is the error that stopped the whole job.
+    `done` are stored, `rejected` were refused, `bad` were paid for and cannot be used, or not all of them, or are gone
+    from their URLs; `unknown` may have been paid for, `unfetched` were, and wait at their URLs; `waiting` are still to
+    be sent. `charges` counts pictures over all runs, `pictures` those that are stored. `stopped_by` is the error that
+    stopped the whole job.
     """
 
     total: int
@@ -47,6 +50,7 @@ class Report:
     bad: int
     unknown: int
     charges: Charges
+    unfetched: int = 0
     pictures: int = 0
     spending: Spending = field(factory=Spending)
     seconds: float = 0.0
@@ -56,7 +60,7 @@ class Report:
     @property
     def waiting(self) -> int:
         """Items still to be sent."""
-        return self.total - self.done - self.rejected - self.bad - self.unknown
+        return self.total - self.done - self.rejected - self.bad - self.unknown - self.unfetched
 
     @property
     def exit_code(self) -> int:
@@ -66,3 +70,22 @@ class Report:
         if self.done == self.total:
             return 0
         return 130 if self.is_interrupted and self.waiting else 1
+
+
+def report_of(ledger: Ledger, total: int, **run: object) -> Report:
+    """Return how a job with so many items stands by its ledger; `run` is what is known of this run alone.
+
+    A call that is still open in the ledger may have been paid for.
+    """
+    counts = ledger.counts()
+    return Report(
+        total=total,
+        done=counts[State.DONE],
+        rejected=counts[State.REJECTED],
+        bad=counts[State.BAD] + counts[State.EXPIRED],
+        unknown=counts[State.UNKNOWN] + counts[State.SENT],
+        unfetched=counts[State.URLS],
+        pictures=ledger.pictures(),
+        charges=ledger.charges(),
+        **run,  # type: ignore[arg-type]
+    )

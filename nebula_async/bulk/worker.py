@@ -1,63 +1,113 @@
-"""One item's call, and what its outcome means for the item and for the job."""
+"""One item end to end: from its reservation to the ledger's last word on it."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
-from attrs import define, field
+from attrs import define, evolve, field
 
-from nebula_async.bulk.ledger import State
+from nebula_async.bulk.fetching import UrlFetch
+from nebula_async.bulk.ledger import Ledger
+from nebula_async.bulk.manifest import Item
+from nebula_async.bulk.metadata import Making
+from nebula_async.bulk.outcome import about_missing, state_after
+from nebula_async.bulk.receiving import Receiving
+from nebula_async.bulk.spool import Received
+from nebula_async.bulk.states import NewItem, Output, Row, State
+from nebula_async.bulk.writer import prepare_nothing
 from nebula_async.charges import Charges
-from nebula_async.config import Config
-from nebula_async.engine.verdict import is_fatal
-from nebula_async.errors import (
-    APIStatusError,
-    ConfigurationError,
-    DownloadError,
-    InvalidRequestError,
-    JobError,
-    NebulaError,
-    RateLimitError,
-    ServerError,
-    UnusableReplyError,
-)
-from nebula_async.requests import Request
+from nebula_async.engine.verdict import PERHAPS_PAID, Known, Verdict
+from nebula_async.errors import BudgetExceededError, NebulaError
+from nebula_async.images.image import Image
+from nebula_async.offload import offload, on_disk
+from nebula_async.results import Failure, Generation, describe_request
+from nebula_async.sinks.keeping import Keeping
+from nebula_async.sinks.names import relative_key
+
+if TYPE_CHECKING:
+    from nebula_async.bulk.run import Run
+
+ANSWERED = "answered"
+"""The verdict of an attempt that was no failure, beside the classes of those that were."""
 
 
 @define(eq=False)
 class ItemCall:
     """The call for one item, as the journal of its attempts: the ledger knows of each before it leaves.
 
-    It is for so many `pictures`. `begin` notes that the item is about to be sent and returns the name for its picture;
-    `put_back` notes that it waits again. `is_ending` says whether anything may still be sent.
+    From then on until its picture is stored nobody's cancellation ends it, but for that of its own `scope`.
     """
 
-    pictures: int
-    begin: Callable[[], Awaitable[str]]
-    put_back: Callable[[], Awaitable[None]]
-    is_ending: Callable[[], bool]
+    run: Run
+    item: Item
+    body_sha: str
+    row: Row | None
+    call_key: str
     scope: anyio.CancelScope = field(factory=anyio.CancelScope)
-    name: str | None = None
+    n: int = 0
     is_at_stake: bool = False
+    _reserved: int = field(default=0, init=False)
+    _last: Verdict | None = field(default=None, init=False)
+    _told: Charges = field(factory=Charges, init=False)
+    _is_open: bool = field(default=False, init=False)
+    _receiving: Receiving | None = field(default=None, init=False)
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures are asked for."""
+        return self.item.request.pictures
+
+    async def work(self) -> Generation | Failure | None:
+        """Make the item's pictures and store them; `None` where it was stopped: the next run settles what is open."""
+        if not await self.run.reserve(self):
+            return None
+        self._reserved, result = self.pictures, None
+        try:
+            with self.scope:
+                result = await self.run.generate(self)
+                with anyio.CancelScope(shield=True):
+                    outputs = await self._settle(result)
+                if isinstance(result, Generation):
+                    result = await self._delivered(result, outputs)
+        finally:
+            self.run.settle(self, self._reserved, self._charges(result))
+        return result
+
+    def keep(self, _number: int = 0) -> Keeping:
+        """Return what keeps the pictures of the attempt under way."""
+        run = self.run
+        self._receiving = Receiving(run.spool, self._seq, self.n, run.streaming, run.pause)
+        return self._receiving
 
     async def sending(self) -> None:
-        """Note it, unless what an earlier attempt may have cost is noted; give the call up where the job ends."""
-        if self.is_at_stake:
-            return
-        if self.is_ending():
-            self.scope.cancel()
-            await anyio.lowlevel.checkpoint()
-        self.is_at_stake = True
-        self.name = await self.begin()
+        """Note the attempt; give the call up where the job ends, or where it may not be paid for once more."""
+        if self.run.is_ending:
+            await self._end_early()
+        duplicates = self._allow_resend()
+        self.run.purse.request()
+        with anyio.CancelScope(shield=True):
+            self.row, self.n = await self.run.writer.write(
+                lambda ledger, _: self._begin(ledger, duplicates), self.run.room_for_all()
+            )
+        self.is_at_stake = self._is_open = self.scope.shield = True
 
-    async def ended(self, charges: Charges) -> None:
-        """Note that the item waits again, if nothing can have been charged; give the call up where the job ends."""
-        if charges.at_most == 0:
-            await self.put_back()
-            self.is_at_stake = False
-            if self.is_ending():
+    async def ended(self, verdict: Verdict | None, charges: Charges) -> None:
+        """Note how the attempt ended; a call that cannot have been charged may be given up again."""
+        self._last = verdict
+        if verdict is None:
+            return
+        self._told, self._is_open, is_free = charges, False, charges.at_most == 0
+        self.run.writer.note(self._failed(verdict, State.PENDING if is_free else None))
+        if self._receiving is not None and verdict.known is not Known.PAID_UNUSABLE:
+            await on_disk(self.run.spool.discard, self._seq, self.n)
+        if is_free:
+            self.is_at_stake = self.scope.shield = False
+            if self.run.is_ending:
                 self.scope.cancel()
 
     def give_up(self) -> None:
@@ -65,30 +115,149 @@ class ItemCall:
         if not self.is_at_stake:
             self.scope.cancel()
 
+    async def _end_early(self) -> None:
+        """Send nothing more. What may have been paid for ends as it stands."""
+        if self._last is not None and self.is_at_stake:
+            raise self._last.error
+        self.scope.cancel()
+        await anyio.lowlevel.checkpoint()
 
-def stops_job(error: NebulaError) -> bool:
-    """Whether nothing else would succeed now: the key, the credit, the daily quota, the disk, URLs we may not call."""
-    is_quota = isinstance(error, RateLimitError) and error.is_daily
-    is_forbidden = isinstance(error, DownloadError) and error.is_forbidden
-    return is_quota or is_forbidden or is_fatal(error) or isinstance(error, ConfigurationError | JobError)
+    def _allow_resend(self) -> int | None:
+        """Return how many pictures the duplicate-spend budget gives for a repetition, `None` where it is none.
+
+        Raises the error of the attempt before, where it may not be paid for once more.
+        """
+        last, run = self._last, self.run
+        if last is None or last.known not in PERHAPS_PAID or run.is_replayed:
+            return None
+        before = 0 if self.row is None else self.row.resends
+        is_counted = last.known is not Known.SERVER_FAILED  # the server said that it failed
+        if before >= run.config.retry.resend_unknown or (is_counted and not run.duplicates.take(self.pictures)):
+            raise last.error
+        self._reserve_again(last.error)
+        return self.pictures if is_counted else 0
+
+    def _reserve_again(self, error: NebulaError) -> None:
+        try:
+            is_reserved = self.run.purse.reserve(self.pictures, self.run.price_of(self.item), model=self._model)
+        except BudgetExceededError:
+            is_reserved = False
+        if not is_reserved:
+            raise error
+        self._reserved += self.pictures
+
+    @property
+    def _model(self) -> str:
+        return self.item.request.model
+
+    @property
+    def _seq(self) -> int:
+        return -1 if self.row is None else self.row.seq
+
+    def _begin(self, ledger: Ledger, duplicates: int | None) -> tuple[Row, int]:
+        row = ledger.add(self._new_item())
+        if duplicates is not None:
+            ledger.resending(row.seq, duplicates)
+            row = evolve(row, resends=row.resends + 1)
+        return row, ledger.sending(row.seq, self.call_key, at=time.time(), is_replayed=self.run.is_replayed)
+
+    def _new_item(self) -> NewItem:
+        item, request, price = self.item, self.item.request, self.run.price_of(self.item)
+        return NewItem(
+            key=item.key,
+            number=item.number,
+            beyond=self.run.beyond,
+            body_sha=self.body_sha,
+            asked=request.pictures,
+            price=None if price is None else f"{price:f}",
+            name=lambda seq: f"images/{relative_key(seq, request.prompt, request.id)}",
+            request=json.dumps(describe_request(request)["request"]),
+        )
+
+    def _failed(self, verdict: Verdict, state: State | None) -> Callable[[Ledger], None]:
+        seq, n, asked, at, error = self._seq, self.n, self.pictures, time.time(), verdict.error
+
+        def note(ledger: Ledger) -> None:
+            charges = verdict.known.charges * asked
+            name, request_id = verdict.known.value, error.request_id
+            ledger.ended(seq, n, name, charges, at=at, request_id=request_id, error=str(error))
+            if state is not None:
+                ledger.move(seq, state, error=str(error))
+
+        return note
+
+    async def _settle(self, result: Generation | Failure) -> list[Output]:
+        """Store what is here, note all that came back, and return what the ledger says of each picture."""
+        if isinstance(result, Failure):
+            error = result.error
+            return await self.run.writer.write(lambda ledger, _: self._note_failure(ledger, error), prepare_nothing)
+        draft = (await offload(self._making, result)).draft()
+        received, name = self._received(result.images), self.row.name if self.row else ""
+        return await self.run.writer.write(
+            lambda ledger, outputs: self._note_stored(ledger, result, received, outputs),
+            lambda: self.run.storing.place(self._seq, self.n, name, draft, dict(enumerate(received))),
+        )
+
+    async def _delivered(self, generation: Generation, outputs: list[Output]) -> Generation | Failure:
+        """Return the generation with its pictures where they are stored; those at URLs are fetched."""
+        places = {output.index: output.path for output in outputs}
+        images = tuple(evolve(image, stored=places[index]) for index, image in enumerate(generation.images))
+        here = evolve(generation, images=images)
+        if all(places.values()) or self.row is None:
+            return here
+        return await UrlFetch(self.run, evolve(self.row, sends=self.n)).fetch(here, outputs)
+
+    def _making(self, generation: Generation) -> Making:
+        made = generation.image.provenance
+        if made is None:
+            raise RuntimeError("a picture of a reply says how it was made")
+        settled = evolve(made, sha256="").settled(b"")
+        return Making(
+            made=evolve(settled, sha256=None),
+            key=self.item.key,
+            number=self._seq,
+            body_sha=self.body_sha,
+            charges=generation.charges,
+        )
+
+    def _received(self, images: Sequence[Image]) -> list[Received]:
+        here = {} if self._receiving is None else self._receiving.received
+        return [here.get(image.stored or "") or _at_url(image) for image in images]
+
+    def _note_stored(
+        self, ledger: Ledger, generation: Generation, received: Sequence[Received], outputs: list[Output]
+    ) -> list[Output]:
+        each = Charges(max(generation.charges.at_least - self._told.at_least, 0), self.pictures)
+        ledger.ended(self._seq, self.n, ANSWERED, each, at=time.time(), request_id=generation.request_id)
+        ledger.store(outputs)
+        error = about_missing(generation.missing, self.pictures)
+        is_here = all(output.path for output in outputs)
+        ledger.move(self._seq, (State.BAD if error else State.DONE) if is_here else State.URLS, error=error)
+        self.run.storing.is_stored(self._seq, self.n, received, outputs)
+        return outputs
+
+    def _note_failure(self, ledger: Ledger, error: NebulaError) -> list[Output]:
+        state = state_after(error)
+        if self.n == 0:  # refused before anything was sent
+            if state is State.PENDING:
+                return []
+            self.row = ledger.add(self._new_item())
+        elif self._is_open:
+            ledger.ended(self._seq, self.n, type(error).__name__, self._rest(error), at=time.time(), error=str(error))
+        ledger.move(self._seq, state, error=str(error))
+        return []
+
+    def _rest(self, error: NebulaError) -> Charges:
+        """Return what the attempt may be charged of which only the end of the call tells."""
+        all_, told = error.charges, self._told
+        return Charges(max(all_.at_least - told.at_least, 0), max(all_.at_most - told.at_most, 0))
+
+    def _charges(self, result: Generation | Failure | None) -> Charges:
+        if result is None:
+            return Charges(0, self._reserved if self.is_at_stake else 0)
+        return result.charges if isinstance(result, Generation) else result.error.charges
 
 
-def state_after(error: NebulaError) -> State:
-    """Return where an item stands whose call ended with an error."""
-    if isinstance(error, UnusableReplyError | DownloadError | JobError) and error.charges.at_most:
-        return State.BAD
-    if _is_refusal(error):
-        return State.REJECTED
-    return State.UNKNOWN if error.charges.at_most else State.PENDING
-
-
-def at_stake(request: Request, config: Config) -> int:
-    """Return how many pictures a call may be charged at most."""
-    calls = 1 if config.idempotency == "replay" else min(1 + config.retry.resend_unknown, config.retry.attempts)
-    return calls * request.pictures
-
-
-def _is_refusal(error: NebulaError) -> bool:
-    """Whether the API, or this library, will have nothing to do with this very request."""
-    is_about_request = isinstance(error, APIStatusError) and not isinstance(error, RateLimitError | ServerError)
-    return isinstance(error, InvalidRequestError) or (is_about_request and not stops_job(error))
+def _at_url(image: Image) -> Received:
+    until = None if image.expires_at is None else image.expires_at.timestamp()
+    return Received(url=image.url, expires_at=until)

@@ -9,9 +9,11 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 from nebula_async.cli.bulk import bulk
 from nebula_async.cli.connection import USAGE, say
 from nebula_async.cli.emulator import emulator
+from nebula_async.cli.export import export
 from nebula_async.cli.generate import generate
 from nebula_async.cli.inspect import inspect
 from nebula_async.cli.models import models
+from nebula_async.cli.plan import plan
 from nebula_async.cli.reproduce import reproduce
 from nebula_async.config import VERSION
 
@@ -20,7 +22,7 @@ app = App(
     help="Prompts in, image files out: the Nebula Block image API from a shell.",
     version=VERSION,
 )
-for command in (generate, bulk, inspect, reproduce, models, emulator):
+for command in (generate, bulk, plan, export, inspect, reproduce, models, emulator):
     app.command(command)
 
 

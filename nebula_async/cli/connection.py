@@ -14,9 +14,10 @@ from attrs import evolve, frozen
 from cyclopts import Group, Parameter
 
 from nebula_async.client import AsyncNebula
-from nebula_async.config import Config, Tier
+from nebula_async.config import Config, SharedBy, Tier
 from nebula_async.engine.verdict import is_fatal
 from nebula_async.errors import (
+    BudgetExceededError,
     ConfigurationError,
     DownloadError,
     InvalidRequestError,
@@ -24,7 +25,17 @@ from nebula_async.errors import (
     NebulaError,
     RateLimitError,
 )
-from nebula_async.events import Event, Held, OutageBegan, OutageEnded, ParameterIgnored, log_event
+from nebula_async.events import (
+    Event,
+    Held,
+    OutageBegan,
+    OutageEnded,
+    ParameterIgnored,
+    SharingLost,
+    SharingRegained,
+    log_event,
+)
+from nebula_async.urls import is_loopback, read_url
 
 if TYPE_CHECKING:
     from nebula_async.emulator import Emulator
@@ -61,7 +72,7 @@ class Connection:
 @asynccontextmanager
 async def connected(connection: Connection, *, concurrency: int | None = None) -> AsyncIterator[AsyncNebula]:
     """Give a client of the API, or of an emulator that lives as long and whose account is told at the end."""
-    config = _config(connection, concurrency)
+    config = configured(connection, concurrency)
     with _emulated(config.tier) if connection.emulator else nullcontext() as emulator:
         if emulator is not None:
             config = _emulator_config(config, emulator)
@@ -69,7 +80,8 @@ async def connected(connection: Connection, *, concurrency: int | None = None) -
             yield nebula
 
 
-def _config(connection: Connection, concurrency: int | None) -> Config:
+def configured(connection: Connection, concurrency: int | None = None) -> Config:
+    """Return the configuration that the options and the environment ask for. Raises `ConfigurationError`."""
     urls = {"--base-url": connection.base_url, "--inference-url": connection.inference_url}
     if connection.emulator and (given := [option for option, url in urls.items() if url is not None]):
         raise ConfigurationError(f"--emulator and {given[0]} name two servers; give one of them")
@@ -82,7 +94,18 @@ def _config(connection: Connection, concurrency: int | None) -> Config:
         "concurrency": concurrency,
     }
     chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    return evolve(config, **chosen)
+    config = evolve(config, **chosen)
+    return evolve(config, shared_by=_sharing(config, is_emulated=connection.emulator))
+
+
+def _sharing(config: Config, *, is_emulated: bool) -> SharedBy:
+    """Return who keeps to the limit together: all commands of this host, unless what they call is an emulator on it."""
+    if is_emulated:
+        return "process"
+    if "NEBULA_SHARED_BY" in os.environ:
+        return config.shared_by
+    host = read_url(config.base_url).hostname
+    return "process" if is_loopback(host or "") else "host"
 
 
 def _emulator_config(config: Config, emulator: Emulator) -> Config:
@@ -104,6 +127,14 @@ def _observe(event: Event) -> None:
         say(f"the API does not answer ({event.reason}); asking now and then until it does")
     elif isinstance(event, OutageEnded):
         say("the API answers again")
+    elif isinstance(event, SharingLost):
+        say(f"note: the rate limit cannot be shared with other commands now ({event.reason}); {_meanwhile(event)}")
+    elif isinstance(event, SharingRegained):
+        say("the rate limit is shared with other commands again")
+
+
+def _meanwhile(event: SharingLost) -> str:
+    return "waiting until it can" if event.is_waiting else "going on by itself"
 
 
 @contextmanager
@@ -122,9 +153,14 @@ def _emulated(tier: Tier | None) -> Iterator[Emulator]:
 
 
 def run(command: Callable[..., Awaitable[int]], *arguments: Any) -> int:
-    """Run a command to its exit code; an error that users can meet is one sentence on stderr."""
+    """Run a command on an event loop to its exit code; an error that users can meet is one sentence on stderr."""
+    return ended(anyio.run, command, *arguments)
+
+
+def ended(command: Callable[..., int], *arguments: Any) -> int:
+    """Run a command to its exit code, as `run` does, without an event loop."""
     try:
-        return anyio.run(command, *arguments)
+        return command(*arguments)
     except NebulaError as error:
         say(f"nebula-async: {error}{_about_money(error)}")
         for url in _urls(error):
@@ -148,7 +184,7 @@ def exit_code(error: NebulaError) -> int:
     """Return how a command ends: 2 what was asked is wrong, 3 nothing would succeed now, 1 this one failed."""
     is_quota = isinstance(error, RateLimitError) and error.is_daily
     is_disk = isinstance(error, JobError) and error.charges.at_most > 0
-    if is_quota or is_disk or is_fatal(error):
+    if is_quota or is_disk or isinstance(error, BudgetExceededError) or is_fatal(error):
         return STOPPED
     return USAGE if isinstance(error, ConfigurationError | InvalidRequestError | JobError) else 1
 

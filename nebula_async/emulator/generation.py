@@ -77,7 +77,7 @@ class Generations:
         self.service.account.admit()
         self.service.account.check_credit(self.dialect.price(call.submission.fields))
         request = await self._build(call)
-        reply = await self._make(request, call, fault)
+        reply = await self._make_once(request, call, fault)
         if fault is None:
             return reply
         call.entry.note(fault=plan.name)
@@ -92,6 +92,14 @@ class Generations:
             return self.dialect.build(submission.fields, drawn_seed)
         # The seed may follow from all parameters, and a picture takes long to hash.
         return await asyncio.to_thread(self.dialect.build, submission.fields, drawn_seed)
+
+    async def _make_once(self, request: GenerationRequest, call: Call, fault: Fault | None) -> Response:
+        key = call.entry.record.idempotency_key
+        if not self.service.settings.replays or key is None:
+            return await self._make(request, call, fault)
+        return await self.service.replays.once(
+            key, call.submission.fields, functools.partial(self._make, request, call, fault)
+        )
 
     async def _make(self, request: GenerationRequest, call: Call, fault: Fault | None) -> Response:
         call.entry.note(seed=request.seed, width=request.width, height=request.height)

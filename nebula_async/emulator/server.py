@@ -46,6 +46,7 @@ class Emulator:
     `image_format` is png, jpeg or webp; `faults` are `Fault` values or their text form; `credit` is in USD; `clock`
     returns seconds since the epoch and decides limits and expiry; `error_body` chooses between dialect A's
     `{"status", "message", "data"}` and `{"detail"}`; `retry_after` (seconds, http-date, ms) adds that header to a 429.
+    With `replays`, who comes again with an `Idempotency-Key` is told the same again, and pays nothing.
 
     Dialect B refuses prompts with a word of `forbidden_words`, and its pictures are fetched from another port,
     `storage_port`, for `url_seconds`; then they are a 404, or 403 by `expired_status`. Port 0 is any free one.
@@ -75,6 +76,7 @@ class Emulator:
         forbidden_words: Iterable[str] = FORBIDDEN_WORDS,
         error_body: ErrorBody = "status",
         retry_after: RetryAfter | None = None,
+        replays: bool = False,
     ) -> None:
         accepted = read_keys(keys)
         self.key = accepted[0]
@@ -90,6 +92,7 @@ class Emulator:
                 url_seconds=read_seconds("url_seconds", url_seconds),
                 expired_status=read_choice("expired_status", expired_status, 404, 403),
                 forbidden=read_words(forbidden_words),
+                replays=replays,
             ),
             Account(
                 keys=frozenset(accepted),

@@ -11,6 +11,7 @@ from nebula_async.emulator.catalogue import MODELS
 from nebula_async.emulator.dialects import Serverless
 from nebula_async.emulator.journal import Journal
 from nebula_async.emulator.refusals import Refusal
+from nebula_async.emulator.replays import Replays
 from nebula_async.emulator.replies import json_reply
 from nebula_async.emulator.settings import Settings
 from nebula_async.emulator.storage import Shelf
@@ -24,6 +25,7 @@ class Service:
     account: Account
     journal: Journal = attrs.field(factory=Journal, init=False)
     shelf: Shelf = attrs.field(init=False)
+    replays: Replays = attrs.field(factory=Replays, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.shelf = Shelf(self.settings.url_seconds)
@@ -33,6 +35,7 @@ class Service:
         self.account.reset()
         self.journal.clear()
         self.shelf = Shelf(self.settings.url_seconds)
+        self.replays = Replays()
 
     async def models(self, request: Request) -> Response:
         """List the models."""

@@ -33,6 +33,7 @@ class Settings:
     url_seconds: float
     expired_status: ExpiredStatus
     forbidden: re.Pattern[str] | None
+    replays: bool
 
 
 def read_choice(name: str, given: Choice, *allowed: Choice) -> Choice:

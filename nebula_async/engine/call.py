@@ -131,11 +131,11 @@ class Caller:
         """
         total = self.config.timeouts.total
         clock = anyio.CancelScope(deadline=anyio.current_time() + (total if seconds is None else seconds))
-        call = PendingCall(request, clock, self.config.idempotency == "replay", is_patient, breaker)
+        call = PendingCall(request, clock, journal.call_key, self.config.idempotency == "replay", is_patient, breaker)
         try:
             with clock:
                 while True:
-                    outcome = await self._attempt(call, open_reader(), journal)
+                    outcome = await self._attempt(call, open_reader, journal)
                     if isinstance(outcome, Completed):
                         return outcome
                     await anyio.sleep(self._delay(call, outcome))
@@ -150,7 +150,7 @@ class Caller:
             raise
 
     async def _attempt(
-        self, call: PendingCall, reader: ReplyReader[Value], journal: AttemptJournal
+        self, call: PendingCall, open_reader: OpenReader[Value], journal: AttemptJournal
     ) -> Completed[Value] | Verdict:
         call.stop_clock()
         async with self._slot(call) as is_probe:
@@ -158,10 +158,10 @@ class Caller:
             self._tell_resumed(call)
             await journal.sending()
             self.notify(Sent(call=call.key, attempt=call.begin()))
-            outcome = await self._exchange(call, reader)
+            outcome = await self._exchange(call, open_reader())
             with anyio.CancelScope(shield=isinstance(outcome, Completed)):  # it is here and paid for
                 await self._learn(call, outcome, is_probe=bool(is_probe))
-                await journal.ended(call.history.charges)
+                await journal.ended(outcome if isinstance(outcome, Verdict) else None, call.history.charges)
         return outcome
 
     def _slot(self, call: PendingCall) -> Slot:
@@ -185,7 +185,7 @@ class Caller:
         except ExchangeError as error:
             if reader.is_full:  # it was not the server that was waited for
                 return judge_unusable(SinkError("the picture was paid for, and the sink did not take it in time"))
-            return judge_failure(call.progress, error)
+            return await self._salvaged(call, reader) or judge_failure(call.progress, error)
         except (UnusableReplyError, SinkError) as error:
             return judge_unusable(error)
         except NebulaError as error:  # a bad key of a callable, a file that changed before it was all sent
@@ -212,11 +212,25 @@ class Caller:
             value = await reader.finish(reply)
         except NebulaError as error:
             return judge_unusable(error)
-        call.history.charge(Charges(1, 1))
-        call.progress = Progress()
         if call.request.pictures:
             self.durations.append(seconds)
-        return Completed(value, reply.headers, call.key, call.history.attempts, call.history.charges)
+        return self._completed(call, value, reply.headers)
+
+    async def _salvaged(self, call: PendingCall, reader: ReplyReader[Value]) -> Completed[Value] | Verdict | None:
+        """Return what became of a reply that broke off behind all that was asked for, `None` for any other."""
+        status, headers = call.progress.status, call.progress.headers
+        if status is None or not call.progress.is_accepted:
+            return None
+        try:
+            value = await reader.salvage(Reply(status=status, headers=headers))
+        except NebulaError as error:
+            return judge_unusable(error)
+        return None if value is None else self._completed(call, value, headers)
+
+    def _completed(self, call: PendingCall, value: Value, headers: RawHeaders) -> Completed[Value]:
+        call.history.charge(Charges(1, 1))
+        call.progress = Progress()
+        return Completed(value, headers, call.key, call.history.attempts, call.history.charges)
 
     async def _learn(self, call: PendingCall, outcome: Completed[Value] | Verdict, *, is_probe: bool) -> None:
         """Let everyone who counts learn what became of an attempt: call, budget, breaker, gate."""

@@ -14,6 +14,7 @@ import anyio
 from attrs import define, evolve, field, frozen
 
 from nebula_async.config import Config
+from nebula_async.engine.allowance import Allowance, Hold
 from nebula_async.engine.lanes import Lane, Lanes
 from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.pace import Pace
@@ -22,10 +23,6 @@ from nebula_async.engine.quota import DailyQuota
 SECONDS_IN_FLIGHT = 6.0
 SLACK = 1.3
 FEWEST_SLOTS, MOST_SLOTS, SLOTS_WITHOUT_LIMIT = 8, 256, 16
-
-CLOSED_SECONDS = 120.0
-LONGEST_HOLD = 3600.0
-"""Refusals alone for longer than the one, or a wait asked for longer than the other, mean the day's limit."""
 
 
 @frozen(kw_only=True)
@@ -49,14 +46,6 @@ class Limits:
     concurrency: int
     in_flight: int
     waiting: int
-
-
-@frozen
-class Hold:
-    """What a refusal means for everyone: a wait of so many seconds (0: none that was not there), or the day's end."""
-
-    seconds: float
-    is_daily: bool = False
 
 
 class Gate(Protocol):
@@ -148,6 +137,30 @@ def slots_for(per_minute: float | None) -> int:
     return min(max(math.ceil(SLACK * per_minute / 60 * SECONDS_IN_FLIGHT), FEWEST_SLOTS), MOST_SLOTS)
 
 
+@frozen
+class LocalTurns:
+    """The turns of one event loop: whoever is first leaves when the pace lets it, and nothing is reserved ahead."""
+
+    allowance: Allowance
+
+    def wait(self) -> float:
+        """Return the seconds until the first may leave."""
+        return self.allowance.pace.wait(anyio.current_time())
+
+    def take(self) -> None:
+        """The first leaves."""
+        self.allowance.pace.release(anyio.current_time())
+        self.allowance.quota.asked(time.time())
+
+    def held_for(self) -> float:
+        """Return how long everyone is held."""
+        return self.allowance.pace.held_for(anyio.current_time())
+
+    def over_for(self) -> float:
+        """Return how long nobody may ask, because the day is over."""
+        return self.allowance.quota.seconds_over(time.time())
+
+
 @define(eq=False, repr=False)
 class LocalGate:
     """The gate of one process: so many slots, and the pace of an account; in each event loop a queue of its own."""
@@ -158,25 +171,15 @@ class LocalGate:
     _lanes: PerLoop[Lanes] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._lanes = PerLoop(lambda: self._open(self.account.paces.get()))
+        self._lanes = PerLoop(lambda: Lanes(LocalTurns(self._allowance()), self.concurrency))
 
     @property
     def limits(self) -> Limits:
         """What it believes now; outside of an event loop, what it would begin with."""
-        lanes, today = self._lanes.find(), time.time()
-        now = 0.0 if lanes is None else anyio.current_time()
-        lanes = lanes or self._open(self.account.paces.find() or self.account.begin())
-        return Limits(
-            per_minute=lanes.pace.believed(now),
-            known_per_minute=self.account.per_minute,
-            held_seconds=lanes.pace.held_for(now),
-            per_day=self.account.per_day,
-            used_today=self.account.quota.used(today),
-            closed_seconds=self.account.quota.seconds_closed(today),
-            concurrency=self.concurrency,
-            in_flight=self.concurrency - lanes.free,
-            waiting=lanes.waiting,
-        )
+        pace = self.account.paces.find()
+        allowance = Allowance(pace or self.account.begin(), self.account.quota)
+        now = anyio.current_time() if pace else 0.0
+        return read_limits(allowance, now, self._lanes.find(), self.concurrency, self.account.per_minute)
 
     @asynccontextmanager
     async def slot(self, lane: Lane = "calls", *, deadline: float = math.inf) -> AsyncIterator[None]:
@@ -189,27 +192,42 @@ class LocalGate:
             lanes.leave()
 
     async def accepted(self) -> None:
-        """An attempt was accepted."""
+        """An attempt was accepted: the pace may grow, if it is the pace that is waited for."""
+        lanes = self._lanes.get()
         self.account.quota.count(time.time())
-        self._lanes.get().accepted()
+        self.account.paces.get().accepted(anyio.current_time(), is_wanted=lanes.is_pace_waited_for)
+        lanes.call_first()
 
     async def throttled(self, *, sent_at: float, delay: float | None, is_limit: bool) -> Hold:
         """Hold everyone, or close the day."""
-        lanes, now = self._lanes.get(), anyio.current_time()
-        named = delay if (delay or 0) > LONGEST_HOLD else None
-        is_over = is_limit and (named is not None or lanes.pace.refusing_for(now) > CLOSED_SECONDS)
-        seconds = 0.0
-        if is_over:
-            self.account.quota.close(time.time(), named)
-        else:
-            seconds = lanes.pace.throttled(now, sent_at=sent_at, delay=delay, source=self.random, is_limit=is_limit)
-        if seconds or is_over:
-            lanes.call_all()
-        return Hold(seconds, is_daily=is_over)
+        hold = self._allowance().throttled(
+            anyio.current_time(), time.time(), sent_at=sent_at, delay=delay, is_limit=is_limit, source=self.random
+        )
+        if hold.seconds or hold.is_daily:
+            self._lanes.get().call_all()
+        return hold
 
     async def learn(self, per_minute: float) -> None:
         """Let no more leave than that."""
-        self._lanes.get().pace.learn(per_minute)
+        self.account.paces.get().learn(per_minute)
 
-    def _open(self, pace: Pace) -> Lanes:
-        return Lanes(pace, self.account.quota, self.concurrency)
+    def _allowance(self) -> Allowance:
+        return Allowance(self.account.paces.get(), self.account.quota)
+
+
+def read_limits(
+    allowance: Allowance, now: float, lanes: Lanes | None, concurrency: int, known_per_minute: float | None
+) -> Limits:
+    """Return what is believed of an account, and how it is with the queue of a loop, if it has one."""
+    pace, quota, today = allowance.pace, allowance.quota, time.time()
+    return Limits(
+        per_minute=pace.believed(now),
+        known_per_minute=known_per_minute,
+        held_seconds=pace.held_for(now),
+        per_day=quota.per_day,
+        used_today=quota.used(today),
+        closed_seconds=quota.seconds_closed(today),
+        concurrency=concurrency,
+        in_flight=concurrency - lanes.free if lanes else 0,
+        waiting=lanes.waiting if lanes else 0,
+    )

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import OrderedDict
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import anyio
 from attrs import define, field
 
-from nebula_async.engine.pace import Pace
-from nebula_async.engine.quota import DailyQuota
 from nebula_async.errors import RateLimitError
 
 Lane: TypeAlias = Literal["calls", "bulk"]
 """Those who await one call go before those who wait for many."""
+
+
+class Turns(Protocol):
+    """When the first of all who wait may leave; all that it returns is in seconds from now."""
+
+    def wait(self) -> float:
+        """Return after how long the first should look again; 0: it may leave, and then `take` is called at once."""
+        ...
+
+    def take(self) -> None:
+        """The first leaves."""
+        ...
+
+    def held_for(self) -> float:
+        """Return how long everyone is held; 0 for no hold."""
+        ...
+
+    def over_for(self) -> float:
+        """Return how long nobody may ask, because the day is over; else 0."""
+        ...
 
 
 @define(eq=False, repr=False)
@@ -29,12 +46,10 @@ class _Ticket:
 class Lanes:
     """Two lanes, first come first served in each; `free` slots are left.
 
-    Only the first of all looks at the pace, and nothing is reserved ahead: a hold, a new rate and the day's end are
-    for all who still wait.
+    Only the first of all looks at the pace: a hold, a new rate and the day's end are for all who still wait.
     """
 
-    pace: Pace
-    quota: DailyQuota
+    turns: Turns
     free: int
     _calls: OrderedDict[_Ticket, None] = field(factory=OrderedDict, init=False)
     _bulk: OrderedDict[_Ticket, None] = field(factory=OrderedDict, init=False)
@@ -44,6 +59,11 @@ class Lanes:
         """How many wait."""
         return len(self._calls) + len(self._bulk)
 
+    @property
+    def is_pace_waited_for(self) -> bool:
+        """Whether somebody waits although there is a free slot."""
+        return self.free > 0 and self.waiting > 0
+
     async def enter(self, lane: Lane, deadline: float) -> None:
         """Wait for one's turn and take a slot; where there is nothing to wait for, that is no checkpoint.
 
@@ -52,17 +72,11 @@ class Lanes:
         if self.waiting or self._seconds_to_wait(deadline, is_first=True) > 0:
             await self._queue(self._calls if lane == "calls" else self._bulk, deadline)
         self.free -= 1
-        self.pace.release(anyio.current_time())
-        self.quota.asked(time.time())
+        self.turns.take()
 
     def leave(self) -> None:
         """Give the slot back."""
         self.free += 1
-        self.call_first()
-
-    def accepted(self) -> None:
-        """An attempt was accepted: the pace may grow, if it is the pace that is waited for."""
-        self.pace.accepted(anyio.current_time(), is_wanted=self.free > 0 and self.waiting > 0)
         self.call_first()
 
     def call_first(self) -> None:
@@ -92,13 +106,13 @@ class Lanes:
         return ticket is next(iter(self._calls or self._bulk))
 
     def _seconds_to_wait(self, deadline: float, *, is_first: bool) -> float:
-        now = anyio.current_time()
-        held = self.pace.held_for(now)
-        if closed := self.quota.seconds_over(time.time()):
-            raise _refusal(f"the daily quota is used up for another {closed:.0f} s", closed, scope="day")
-        if now + held > deadline:
+        wait = self.turns.wait() if is_first and self.free else math.inf
+        held = self.turns.held_for()
+        if over := self.turns.over_for():
+            raise _refusal(f"the daily quota is used up for another {over:.0f} s", over, scope="day")
+        if anyio.current_time() + held > deadline:
             raise _refusal(f"all requests are held for another {held:.0f} s, longer than this call may take", held)
-        return self.pace.wait(now) if is_first and self.free else math.inf
+        return wait
 
 
 def _refusal(text: str, seconds: float, scope: str | None = None) -> RateLimitError:

@@ -77,6 +77,10 @@ class Pace:
             self._probe(now)
         self._rate.tally.add(now)
 
+    def take_back(self) -> None:
+        """A request that was to leave did not."""
+        self._rate.tally.take_back()
+
     def accepted(self, now: float, *, is_wanted: bool) -> None:
         """A request was accepted: the limit has room. An unknown rate grows where somebody is waiting for it."""
         self._holds = 0
@@ -105,7 +109,7 @@ class Pace:
         if is_new:
             self._held_at = now
             self._holds += 1
-        return self._hold(now, self._pause(delay, source, is_limit=is_limit))
+        return self.hold(now, self._pause(delay, source, is_limit=is_limit))
 
     def refusing_for(self, now: float) -> float:
         """Return for how many seconds the limit has refused and accepted nothing; 0 until several holds have passed."""
@@ -117,14 +121,38 @@ class Pace:
         """Return the seconds that the hold still lasts; 0 for no hold."""
         return max(0.0, self._held_until - now)
 
+    def hold(self, now: float, seconds: float) -> float:
+        """Hold everyone for so many seconds, or as long as they are held already; return how long that is."""
+        until = max(self._held_until, now + seconds)
+        self._rate.held(until - max(self._held_until, now))
+        self._held_until = until
+        return until - now
+
+    def give(self, per_minute: float | None) -> None:
+        """Another limit is given, or none any more; what a server named counts again when it names it again."""
+        if per_minute != self.per_minute:
+            self.per_minute = per_minute
+            self.learn(math.inf)
+
+    def narrow(self, share: float) -> None:
+        """Go on with that share of the rate of this moment, and no more, whatever a server names."""
+        self.give(60 * share * self._rate.per_second / HEADROOM)
+
     def learn(self, per_minute: float) -> None:
         """A server names its limit of this moment: the ceiling, unless the one that was given is lower."""
-        given = math.inf if self.per_minute is None else self.per_minute
-        self._rate.ceiling = HEADROOM * min(given, per_minute) / 60
+        self._rate.ceiling = self._ceiling(per_minute)
+
+    def is_news(self, per_minute: float) -> bool:
+        """Whether a limit that a server names changes anything."""
+        return self._rate.ceiling != self._ceiling(per_minute)
 
     def believed(self, now: float) -> float | None:  # noqa: ARG002 - what a gate shares with others depends on the time
         """Return how many requests a minute it would let leave; `None` for no idea yet."""
         return 60 * self._rate.per_second if self._rate.is_known else None
+
+    def _ceiling(self, per_minute: float) -> float:
+        given = math.inf if self.per_minute is None else self.per_minute
+        return HEADROOM * min(given, per_minute) / 60
 
     def _interval(self) -> float:
         if self.backoff == 0 and self.per_minute is None:
@@ -191,9 +219,3 @@ class Pace:
     def _longer(self, seconds: float) -> float:
         """Return a pause that grows while the limit stays closed: a delay that was named had not been long enough."""
         return min(LONGEST_CLOSED, seconds * math.pow(CLOSED_GROWTH, clamp(self._closed - 1, 0, 10)))
-
-    def _hold(self, now: float, seconds: float) -> float:
-        until = max(self._held_until, now + seconds)
-        self._rate.held(until - max(self._held_until, now))
-        self._held_until = until
-        return until - now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING
 
 import anyio
@@ -29,11 +28,11 @@ class PendingCall:
 
     request: HttpRequest
     clock: anyio.CancelScope
+    key: str
     is_replayed: bool
     is_patient: bool = False
     breaker: Breaker | None = None
     history: History = field(init=False)
-    key: str = field(factory=lambda: os.urandom(16).hex())
     progress: Progress = field(factory=Progress)
     sent_at: float = 0.0
     last_error: NebulaError | None = None

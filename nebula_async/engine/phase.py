@@ -7,6 +7,8 @@ from typing import Any
 
 from attrs import define
 
+from nebula_async.api.messages import RawHeaders
+
 
 class Phase(IntEnum):
     """What has begun; each includes those before it."""
@@ -43,6 +45,7 @@ class Progress:
 
     phase: Phase = Phase.ADMITTED
     status: int | None = None
+    headers: RawHeaders = ()
     is_traced: bool = True
     is_cut: bool = False
     _is_tunnelling: bool = False

@@ -30,9 +30,9 @@ class DailyQuota:
             self._day, self._used = day, 0
         return self._used
 
-    def count(self, now: float) -> None:
-        """One more was accepted, so the day is not over."""
-        self._used = self.used(now) + 1
+    def count(self, now: float, times: int = 1) -> None:
+        """One more was accepted, or so many, so the day is not over."""
+        self._used = self.used(now) + times
         self._closed_until = 0.0
 
     def close(self, now: float, seconds: float | None) -> None:
@@ -42,20 +42,21 @@ class DailyQuota:
 
     def seconds_closed(self, now: float) -> float:
         """Return the seconds for which nothing more is accepted, else 0."""
-        if self._is_used_up(now):
+        if self.is_used_up(now):
             return _seconds_left(now)
         return min(max(0.0, self._closed_until - now), DAY_SECONDS)
 
     def seconds_over(self, now: float) -> float:
         """Return how long nobody may ask, else 0: what only seems so is doubted once a minute."""
-        is_certain = self._is_used_up(now) or self._is_named or 0 <= now - self._asked_at < PROBE_SECONDS
+        is_certain = self.is_used_up(now) or self._is_named or 0 <= now - self._asked_at < PROBE_SECONDS
         return self.seconds_closed(now) if is_certain else 0.0
 
     def asked(self, now: float) -> None:
         """A request leaves."""
         self._asked_at = now
 
-    def _is_used_up(self, now: float) -> bool:
+    def is_used_up(self, now: float) -> bool:
+        """Whether as many were accepted today as the account may make."""
         used = self.used(now)
         return self.per_day is not None and used >= self.per_day
 

@@ -58,6 +58,13 @@ class ReplyReader(BodyReader, Protocol[Value_co]):
         """
         ...
 
+    async def salvage(self, reply: Reply) -> Value_co | None:
+        """Return what the reply is where it broke off and nothing that was asked for is missing, else `None`.
+
+        As `finish` in all else.
+        """
+        ...
+
     async def discard(self) -> None:
         """Let go of what is kept and was not returned: nothing more comes. Told after every attempt, also the best.
 
@@ -96,6 +103,10 @@ class WholeReply(WholeBody, Generic[Value]):
         with anyio.CancelScope(shield=True):
             value = await self.read(evolve(reply, body=bytes(self.data)))
         return value  # noqa: RET504 - for all that mypy knows, a scope swallows exceptions
+
+    async def salvage(self, reply: Reply) -> Value | None:  # noqa: ARG002 - what is small is asked for again
+        """Return nothing."""
+        return None
 
     async def discard(self) -> None:
         """Let go of it."""

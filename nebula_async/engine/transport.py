@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
@@ -62,10 +62,11 @@ PROXY_AUTHENTICATION_REQUIRED = "407"
 
 @define(eq=False)
 class Credentials:
-    """The key of an account, and the URLs whose servers are told it."""
+    """The key of an account, the URLs whose servers are told it, and what tells the account from others."""
 
     urls: tuple[str, ...]
     key: Callable[[], ApiKey]
+    account: Hashable = None
     _origins: frozenset[Origin] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -202,7 +203,7 @@ async def _exchange(
 ) -> Reply:
     with anyio.CancelScope(deadline=anyio.current_time() + seconds) as limit:
         response = await http.handle_async_request(outgoing)
-        progress.status = response.status_code
+        progress.status, progress.headers = response.status_code, tuple(response.headers.raw)
         if not response.is_success:
             limit.deadline = math.inf  # what it says is known; the body of an error has a limit of its own
         try:
@@ -212,7 +213,7 @@ async def _exchange(
             with anyio.CancelScope(shield=True):
                 await response.aclose()
             raise
-        return Reply(status=response.status_code, headers=tuple(response.headers.raw), body=body)
+        return Reply(status=response.status_code, headers=progress.headers, body=body)
     raise TimeoutError
 
 

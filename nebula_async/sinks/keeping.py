@@ -139,7 +139,7 @@ class IntoSink:
 
     async def drain(self) -> None:
         """Let the sink take what waits for it."""
-        for picture in self._pictures.values():
+        for picture in list(self._pictures.values()):  # the next one may begin to arrive meanwhile
             if picture.pieces:
                 with _as_sink_error(), anyio.fail_after(MOST_SECONDS):
                     await picture.drain(self.sink)

@@ -10,31 +10,14 @@ import pytest
 from attrs import fields
 from hypothesis import given
 from hypothesis import strategies as st
+from manifests import MODEL, item, read, source_of, write
 
-from nebula_async.bulk.entries import COLUMNS, MAX_LINE, NUMBER_COLUMNS, WHOLE_COLUMNS
-from nebula_async.bulk.manifest import BadLine, Item, check_manifest, read_manifest
+from nebula_async.bulk.columns import CELLS
+from nebula_async.bulk.entries import MAX_LINE
+from nebula_async.bulk.manifest import Item
+from nebula_async.bulk.table import NUMBER_COLUMNS, WHOLE_COLUMNS
 from nebula_async.errors import InvalidRequestError, JobError
 from nebula_async.requests import ImageRequest, InferenceRequest
-
-MODEL = {"model": "m"}
-
-
-def write(folder: Path, name: str, content: str | bytes) -> Path:
-    """Write a manifest as it is, without translating line ends."""
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def read(path: Path, **defaults: object) -> list[Item | BadLine]:
-    """Return all entries of a manifest whose model is "m"."""
-    return list(read_manifest(path, defaults=MODEL | defaults))
-
-
-def item(number: int, line: int, prompt: str, **given: object) -> Item:
-    """Return an item whose model is "m"."""
-    return Item(number, line, ImageRequest(prompt, model="m", **given))
-
 
 ROWS = (
     "prompt,width,guidance_scale,seed,id\r\na cat,512,3.5,-1,x\r\n"
@@ -86,12 +69,12 @@ def test_what_a_row_says_wins_over_the_defaults(tmp_path):
     path = write(tmp_path, "p.jsonl", '{"prompt": "a", "width": 64}\n{"prompt": "b", "width": null}\n"c"\n')
 
     expected = [item(0, 1, "a", width=64), item(1, 2, "b"), item(2, 3, "c", width=512)]
-    assert expected == read(path, width=512)
+    assert expected == read(path, defaults=MODEL | {"width": 512})
 
 
 def lake(number: int, line: int, prompt: str, **given: object) -> Item:
     """Return an item of the inference API whose model is "m"."""
-    return Item(number, line, InferenceRequest(prompt, model="m", **given))
+    return Item(f"#{number}", number, line, InferenceRequest(prompt, model="m", **given))
 
 
 @pytest.mark.parametrize(
@@ -119,8 +102,9 @@ def test_both_dialects_may_stand_in_one_manifest(tmp_path, name, content):
 def test_the_dialect_may_be_the_same_for_all(tmp_path):
     """With a dialect among the defaults, plain prompts are requests of that API; an entry may still name the other."""
     path = write(tmp_path, "p.jsonl", '"a"\n{"prompt": "b", "dialect": "serverless"}\n')
-    assert [lake(0, 1, "a"), item(1, 2, "b")] == read(path, dialect="inference")
-    assert [lake(0, 1, "a", n=3)] == read(write(tmp_path, "p.txt", "a\n"), dialect="inference", n=3)
+    assert [lake(0, 1, "a"), item(1, 2, "b")] == read(path, defaults=MODEL | {"dialect": "inference"})
+    three = MODEL | {"dialect": "inference", "n": 3}
+    assert [lake(0, 1, "a", n=3)] == read(write(tmp_path, "p.txt", "a\n"), defaults=three)
 
 
 @pytest.mark.parametrize("given", ["cat.png", "sub/../cat.png"])
@@ -143,7 +127,7 @@ def test_other_pictures_stay_as_they_are(tmp_path, monkeypatch):
     lines = [json.dumps({"prompt": "x", "image": image}) for image in given]
     path = write(tmp_path, "p.jsonl", "\n".join([*lines, '"y"']))
 
-    assert [*given, "here.png"] == [entry.request.image for entry in read(path, image="here.png")]
+    assert [*given, "here.png"] == [entry.request.image for entry in read(path, defaults=MODEL | {"image": "here.png"})]
 
 
 @pytest.mark.parametrize("given", ["cat.png", "https://example.com/cat.png"])
@@ -151,7 +135,7 @@ def test_a_picture_that_is_not_there_is_a_bad_line(tmp_path, given):
     """A picture that no file holds is found before anything is sent."""
     path = write(tmp_path, "p.jsonl", json.dumps({"prompt": "x", "image": given}))
 
-    (bad,) = check_manifest(path, defaults={"model": "m"})[1]
+    (bad,) = read(path)
     assert str(bad).startswith("p.jsonl:1: image ")
     assert str(bad).endswith("cat.png is no file")
 
@@ -282,7 +266,7 @@ def test_reading_goes_on_after_a_bad_line(tmp_path):
 
 def test_without_a_model_each_line_says_so(tmp_path):
     """A model comes from the entry or from the defaults."""
-    (bad,) = read_manifest(write(tmp_path, "p.txt", "a cat"), defaults={})
+    (bad,) = read(write(tmp_path, "p.txt", "a cat"), defaults={})
 
     assert str(bad) == "p.txt:1: model must be given"
 
@@ -292,11 +276,11 @@ def test_without_a_model_each_line_says_so(tmp_path):
     [
         ("p.yaml", "x", r"p\.yaml is of no known kind; give a file whose name ends in \.txt, \.csv, \.tsv, \.jsonl"),
         ("prompts", "x", "prompts is of no known kind"),
-        ("p.txt", "", r"p\.txt holds no request; write one on each line"),
-        ("p.txt", "\ufeff\r\n \n", r"p\.txt holds no request"),
-        ("p.jsonl", "\n", r"p\.jsonl holds no request"),
-        ("p.csv", "prompt,width\n", r"p\.csv holds no request"),
-        ("p.csv", "prompt,width\n,\n", r"p\.csv holds no request"),
+        ("p.txt", "", r"there is no request in p\.txt; give at least one"),
+        ("p.txt", "\ufeff\r\n \n", r"there is no request in p\.txt; give at least one"),
+        ("p.jsonl", "\n", r"there is no request in p\.jsonl; give at least one"),
+        ("p.csv", "prompt,width\n", r"there is no request in p\.csv; give at least one"),
+        ("p.csv", "prompt,width\n,\n", r"there is no request in p\.csv; give at least one"),
         ("p.txt", None, r"p\.txt cannot be read \(No such file or directory\); give a file whose name ends in \.txt"),
     ],
 )
@@ -305,7 +289,7 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path, name, content, reason):
     path = tmp_path / name if content is None else write(tmp_path, name, content)
 
     with pytest.raises(JobError, match=reason):
-        check_manifest(path, defaults=MODEL)
+        read(path)
 
 
 def test_a_folder_is_refused(tmp_path):
@@ -314,7 +298,7 @@ def test_a_folder_is_refused(tmp_path):
     folder.mkdir()
 
     with pytest.raises(JobError, match=r"p\.txt is no file but a folder or a device; give a file"):
-        read_manifest(folder, defaults=MODEL)
+        source_of(folder)
 
 
 def test_an_unreadable_file_is_refused(tmp_path, monkeypatch):
@@ -326,7 +310,7 @@ def test_an_unreadable_file_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(JobError, match=r"p\.txt cannot be read \(Permission denied\); give a file"):
-        read_manifest(path, defaults=MODEL)
+        source_of(path)
 
 
 @pytest.mark.parametrize("name", ["p.txt", "p.csv", "p.jsonl"])
@@ -339,7 +323,7 @@ def test_a_file_without_line_breaks_is_refused(tmp_path, name):
     tracemalloc.start()
     try:
         with pytest.raises(JobError, match="line is longer than 33554432 characters; is this a text file"):
-            check_manifest(path, defaults=MODEL)
+            read(path)
         assert tracemalloc.get_traced_memory()[1] < 6 * MAX_LINE
     finally:
         tracemalloc.stop()
@@ -361,7 +345,7 @@ def test_a_file_without_line_breaks_is_refused(tmp_path, name):
 def test_wrong_defaults_are_said_once(tmp_path, defaults):
     """A mistake in the defaults is raised at once, not repeated for every line."""
     with pytest.raises(InvalidRequestError):
-        read_manifest(write(tmp_path, "p.txt", "x"), defaults=MODEL | defaults)
+        source_of(write(tmp_path, "p.txt", "x"), defaults=MODEL | defaults)
 
 
 def test_a_mask_for_all_is_allowed(tmp_path):
@@ -371,7 +355,7 @@ def test_a_mask_for_all_is_allowed(tmp_path):
     for picture in (cat, mask):
         Path(picture).touch()
 
-    assert [item(0, 2, "x", image=cat, mask=mask)] == read(path, mask=mask)
+    assert [item(0, 2, "x", image=cat, mask=mask)] == read(path, defaults=MODEL | {"mask": mask})
 
 
 def test_a_manifest_is_read_lazily(tmp_path):
@@ -379,7 +363,7 @@ def test_a_manifest_is_read_lazily(tmp_path):
     path = write(tmp_path, "p.txt", "first\n" + "x" * 2**20 + "\n" + "y\n" * 2**19)
     tracemalloc.start()
     try:
-        entries = read_manifest(path, defaults=MODEL)
+        entries = source_of(path).entries()
         assert item(0, 1, "first") == next(entries)
         entries.close()
         assert tracemalloc.get_traced_memory()[1] < 2**19
@@ -387,29 +371,14 @@ def test_a_manifest_is_read_lazily(tmp_path):
         tracemalloc.stop()
 
 
-def test_a_repeated_id_is_a_bad_line(tmp_path):
-    """An id names one request: the second use is named, with the line of the first and whether they differ."""
-    rows = [("a", "x"), ("b", "x"), ("a", "x"), (None, "x"), ("a", "y"), (None, "x")]
-    text = "\n".join(json.dumps({"prompt": prompt, "id": name}) for name, prompt in rows)
-
-    count, bad = check_manifest(write(tmp_path, "p.jsonl", text + "\n{"), defaults=MODEL)
-
-    expected = [
-        BadLine(3, "id 'a' was used for the same request in line 1; remove one of the two", "p.jsonl"),
-        BadLine(5, "id 'a' was used for another request in line 1; give each one of its own", "p.jsonl"),
-    ]
-    assert (4, expected) == (count, list(bad[:2]))
-    assert bad[2].line == 7
-
-
-def test_a_check_needs_little_memory(tmp_path):
-    """A manifest of many items is checked without holding them."""
+def test_reading_needs_little_memory(tmp_path):
+    """A manifest of many items is read without holding them."""
     count = 20_000
     text = "".join(f'{{"prompt": "{"x" * 200}", "id": "item-{number}"}}\n' for number in range(count))
     path = write(tmp_path, "p.jsonl", text)
     tracemalloc.start()
     try:
-        assert (count, ()) == check_manifest(path, defaults=MODEL)
+        assert count == sum(isinstance(entry, Item) for entry in source_of(path).entries())
         assert tracemalloc.get_traced_memory()[1] < 3 * 2**20
     finally:
         tracemalloc.stop()
@@ -422,7 +391,7 @@ def test_every_number_field_has_a_cell_type():
 
     assert {name for name, kind in types.items() if "int" in kind} == WHOLE_COLUMNS
     assert {name for name, kind in types.items() if "float" in kind} == NUMBER_COLUMNS
-    assert {*types, "dialect"} - {"extra"} == COLUMNS
+    assert {*types, "dialect"} - {"extra"} == CELLS
 
 
 TEXT = st.one_of(
@@ -439,9 +408,7 @@ def test_any_bytes_are_items_or_bad_lines(tmp_path_factory, name, start, content
     """Whatever is in a manifest, it becomes items and bad lines, or one `JobError` if there is nothing."""
     path = write(tmp_path_factory.getbasetemp(), name, start + content)
     try:
-        count, bad = check_manifest(path, defaults=MODEL)
+        entries, refusal = read(path), ""
     except JobError as error:
-        count, bad, refusal = 0, (), str(error)
-    else:
-        refusal = ""
-    assert bool(count or bad) != ("holds no request" in refusal)
+        entries, refusal = [], str(error)
+    assert bool(entries) != ("there is no request in" in refusal)

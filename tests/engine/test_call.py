@@ -24,6 +24,7 @@ from nebula_async.config import RetryPolicy, Timeouts
 from nebula_async.emulator import Emulator, Fault
 from nebula_async.engine.call import Caller, Completed
 from nebula_async.engine.reading import WholeReply
+from nebula_async.engine.verdict import Known, Verdict
 from nebula_async.errors import (
     AuthenticationError,
     BadRequestError,
@@ -778,6 +779,7 @@ class Notes:
         self.server = server
         self.fails_at = fails_at
         self.told: list = []
+        self.call_key = "0123456789abcdef" * 2
 
     async def sending(self) -> None:
         """Note how many requests have arrived when all that could happen has happened."""
@@ -786,9 +788,9 @@ class Notes:
         if self.told[-1] + 1 == self.fails_at:
             raise ConfigurationError("the journal is full")
 
-    async def ended(self, charges: Charges) -> None:
-        """Note the sums."""
-        self.told.append(charges)
+    async def ended(self, verdict: Verdict | None, charges: Charges) -> None:
+        """Note the class of the outcome, and the sums."""
+        self.told.append((verdict and verdict.known, charges))
 
 
 async def test_a_journal_knows_of_each_attempt_before_it_leaves(replies):
@@ -798,7 +800,13 @@ async def test_a_journal_knows_of_each_attempt_before_it_leaves(replies):
     done = await end(make_caller(server.url), ask(server.url), keep, journal=notes)
 
     assert (3, Charges(1, 2)) == (done.attempts, done.charges)
-    assert [0, Charges(0, 0), 1, Charges(0, 1), 2, Charges(1, 2)] == notes.told
+    throttled, failed, answered = (
+        (Known.THROTTLED, Charges(0, 0)),
+        (Known.SERVER_FAILED, Charges(0, 1)),
+        (None, Charges(1, 2)),
+    )
+    assert [0, throttled, 1, failed, 2, answered] == notes.told
+    assert notes.call_key == done.key
 
 
 @pytest.mark.parametrize(("fails_at", "attempts", "charges"), [(1, 0, Charges(0, 0)), (2, 1, Charges(0, 1))])

@@ -122,6 +122,9 @@ async def test_the_headers_are_those_of_the_server(replies):
         async def finish(self, reply: Reply):
             seen.append(dict(reply.headers)[b"Content-Length"])
 
+        async def salvage(self, _reply):
+            return None
+
         async def discard(self):
             pass
 
@@ -216,6 +219,9 @@ class Narrow:
         """Return all, and the most that was held."""
         await self.drain()
         return bytes(self.came), self.most
+
+    async def salvage(self, _reply):
+        """Return nothing of what broke off."""
 
     async def discard(self):
         """Let go."""

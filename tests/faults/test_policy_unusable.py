@@ -34,7 +34,7 @@ UNUSABLE = {
     "B20-text": b'"x"',
     "B20-number": b"1",
     "B20-page": b"<html></html>",
-    "B20-cut": PICTURE[:-3],
+    "B20-cut": PICTURE[:-5],
     "B21-neither": b'{"data": [{"b64_json": null, "url": null}]}',
     "B21-no-pictures": b'{"data": []}',
     "B25-utf-16": PICTURE.decode().encode("utf-16"),
@@ -68,6 +68,7 @@ async def test_it_is_not_bought_again(body, resend_unknown):
 
 
 USABLE = {
+    "B20-cut-behind-it": PICTURE[:-3],
     "B22-members": holding(TEXT, index="none", timings=[], extra={"a": [1]}),
     "B25-mark": b"\xef\xbb\xbf" + PICTURE,
     "B26-beside": PICTURE[:-1] + b', "seconds": NaN, "others": [Infinity, 1e999]}',

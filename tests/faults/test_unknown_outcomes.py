@@ -74,7 +74,6 @@ ROWS = {
     "F15-half-a-body": Row(Fault(at=At.IN_BODY, how=How.FIN), LOST),
     "F15-reset": Row(Fault(at=At.IN_BODY, how=How.RESET), LOST),
     "F16-in-a-chunk": Row(Fault(at=At.IN_BODY, how=How.FIN, rewrite=chunked), LOST),
-    "F16-before-the-last": Row(Fault(at=At.END, how=How.FIN, rewrite=chunked), LOST),
     "F16-reset": Row(Fault(at=At.IN_BODY, how=How.RESET, rewrite=chunked), LOST),
     "F18-status-line": Row(said(b"HTTP/1.1 twohundred OK\r\n\r\n")),
     "F18-status-line-made": Row(made(b"HTTP/1.1 twohundred OK\r\n\r\n")),

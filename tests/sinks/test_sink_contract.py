@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import anyio
 import pytest
@@ -10,7 +12,7 @@ from attrs import define
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nebula_async import DirectorySink, MemorySink, Sink
+from nebula_async import DirectorySink, MemorySink, ObjectStoreSink, Sink
 from nebula_async.sinks.names import check_key
 
 pytestmark = pytest.mark.anyio
@@ -53,24 +55,59 @@ UNSAFE_KEYS = [
 
 @define
 class Stored:
-    """A sink, and what can be seen of it from outside."""
+    """A sink, and what can be seen of it from outside: what was published, by what `publish` returned."""
 
     sink: Sink
-    folder: anyio.Path | None
-
-    async def pictures(self) -> dict[str, bytes]:
-        """Return what was published, by what `publish` returned."""
-        if self.folder is None:
-            return dict(self.sink.pictures)
-        return {str(path): await path.read_bytes() async for path in self.folder.rglob("*") if await path.is_file()}
+    pictures: Callable[[], Awaitable[dict[str, bytes]]]
 
 
-@pytest.fixture(params=["memory", "directory"])
+def in_memory(sink: MemorySink) -> Stored:
+    """Look into a memory sink."""
+
+    async def pictures() -> dict[str, bytes]:
+        return dict(sink.pictures)
+
+    return Stored(sink, pictures)
+
+
+def in_folder(sink: Sink, folder: Path, place: Callable[[anyio.Path], str] = str) -> Stored:
+    """Look into a folder."""
+
+    async def pictures() -> dict[str, bytes]:
+        files = anyio.Path(folder).rglob("*")
+        return {place(path): await path.read_bytes() async for path in files if await path.is_file()}
+
+    return Stored(sink, pictures)
+
+
+def in_store(sink: ObjectStoreSink) -> Stored:
+    """Look into an object store."""
+
+    async def pictures() -> dict[str, bytes]:
+        return await anyio.to_thread.run_sync(read_all)
+
+    def read_all() -> dict[str, bytes]:
+        names = [found["path"] for page in sink.store.list() for found in page]
+        return {sink.url + name: bytes(sink.store.get(name).bytes()) for name in names}
+
+    return Stored(sink, pictures)
+
+
+@pytest.fixture(params=["memory", "directory", "memory://", "file://", "moto", "rclone"])
 def stored(request, tmp_path):
-    """Each sink, empty."""
-    if request.param == "memory":
-        return Stored(MemorySink(), None)
-    return Stored(DirectorySink(tmp_path / "out"), anyio.Path(tmp_path / "out"))
+    """Each sink, empty: object stores too, two of them real servers."""
+    folder = tmp_path / "out"
+    match request.param:
+        case "memory":
+            return in_memory(MemorySink())
+        case "directory":
+            return in_folder(DirectorySink(folder), folder)
+        case "memory://":
+            return in_store(ObjectStoreSink("memory://"))
+        case "file://":
+            return in_folder(ObjectStoreSink(folder.as_uri()), folder, anyio.Path.as_uri)
+    server = request.getfixturevalue(f"{request.param}_server")
+    return in_store(ObjectStoreSink(f"{server.fresh_url()}/", store_options=server.options))
 
 
 async def store(sink: Sink, key: str, *pieces: bytes) -> str:

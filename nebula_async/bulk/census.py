@@ -1,0 +1,237 @@
+"""What the items of a job are, counted before anything is sent: how many, what for, and which of them are wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from attrs import define, field, frozen
+
+from nebula_async.api.catalog import find_conflict
+from nebula_async.bulk.draw import Draw
+from nebula_async.bulk.manifest import BadLine, Item, check_used
+from nebula_async.bulk.repeats import SeenKeys
+from nebula_async.bulk.source import Source
+from nebula_async.bulk.tally import Kind, Share, Tally
+from nebula_async.checks import Checks, shown
+from nebula_async.errors import ConfigurationError, JobError
+from nebula_async.requests import DIALECTS, ImageRequest, Request
+
+MOST_KEPT, MOST_SHOWN = 10_000, 20
+"""Bad lines that are remembered, and that a message names; all are counted."""
+
+MOST_ITEMS = 10**12
+
+check = Checks(ConfigurationError)
+
+
+@frozen(kw_only=True)
+class Selection:
+    """Which items of the input a job is about: the first `limit` ones, and of these `sample`, drawn by their keys.
+
+    The same input gives the same sample. Raises `ConfigurationError` for what is no count.
+    """
+
+    limit: int | None = field(default=None, validator=check.whole(1, MOST_ITEMS, optional=True))
+    sample: int | None = field(default=None, validator=check.whole(1, MOST_ITEMS, optional=True))
+
+
+@frozen(kw_only=True)
+class Census:
+    """What one pass over the input found.
+
+    - `total`, `pictures`: items that are selected, and their pictures; what is `repeated` or wrong is not counted
+    - `settled`: how many of them this run does not send, by the word that was said of their keys
+    - `models`, `problems`: what the others ask of each model, and how many ask for what theirs will not honour
+    - `repeated`: the numbers of items that say the same as an earlier one under the same key, and are skipped
+    - `chosen`: the keys of a sample, `None` for all
+    - `bad`: what is wrong, in the order of lines, 10,000 at most; `bad_count` counts all
+    """
+
+    total: int
+    pictures: int
+    settled: Mapping[str, int]
+    models: Mapping[Kind, Share]
+    problems: Mapping[str, int]
+    repeated: frozenset[int]
+    chosen: frozenset[str] | None
+    bad: tuple[BadLine, ...]
+    bad_count: int
+
+    def selects(self, item: Item) -> bool:
+        """Whether the job is about an item that is within the limit."""
+        return item.number not in self.repeated and (self.chosen is None or item.key in self.chosen)
+
+    def check(self, name: str) -> None:
+        """Raise `JobError` that lists the bad lines of an input, if there are any."""
+        if not self.bad_count:
+            return
+        lines = "\n  ".join(str(line) for line in self.bad[:MOST_SHOWN])
+        more = f"\n  … and {self.bad_count - MOST_SHOWN} more" if self.bad_count > MOST_SHOWN else ""
+        raise JobError(f"{name} cannot be used, nothing was sent; lines to mend: {self.bad_count}\n  {lines}{more}")
+
+
+def _open(_key: str) -> None:
+    """Nothing is settled."""
+
+
+def take_census(
+    source: Source, selection: Selection | None = None, *, settled_as: Callable[[str], str | None] = _open
+) -> Census:
+    """Read the whole input and count it; it is read again only where keys may be there twice, or for a sample.
+
+    `settled_as` says of a key how it ended, where this run has nothing to send for it, else `None`. Memory does not grow with the input, but for
+    some bytes for each item that is there twice, and the keys of a sample. Raises `JobError` for what cannot be read
+    and `InvalidRequestError` for a default that no item's API has.
+    """
+    count = _Count(source, selection or Selection(), settled_as)
+    count.read()
+    count.settle_doubts()
+    return count.census()
+
+
+@define(eq=False)
+class _Count:
+    """The counting, step by step."""
+
+    source: Source
+    selection: Selection
+    settled_as: Callable[[str], str | None]
+    seen: SeenKeys = field(factory=SeenKeys, init=False)
+    kinds: set[type[Request]] = field(factory=set, init=False)
+    repeated: set[int] = field(factory=set, init=False)
+    bad: _BadLines = field(init=False)
+    whole: _Part = field(init=False)
+    draw: Draw | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.bad, self.whole = _BadLines(), _Part(self.settled_as)
+        self.draw = None if self.selection.sample is None else Draw(self.selection.sample)
+
+    def read(self) -> None:
+        """Count all that is selected, as if nothing were there twice."""
+        for entry in _first(self.source.entries(), self.selection.limit, self.source.repeat):
+            problem = entry if isinstance(entry, BadLine) else _conflict(entry, self.source.name)
+            if problem is not None:
+                self.bad.add(problem)
+            elif isinstance(entry, Item):
+                self.note(entry)
+        check_used(self.source.defaults, DIALECTS.values() if self.bad.count else self.kinds)
+
+    def note(self, item: Item) -> None:
+        """Count an item. Only keys of the user's own can be there twice."""
+        self.kinds.add(type(item.request))
+        if item.request.id is not None:
+            self.seen.add(item.key)
+        if self.draw is not None:
+            self.draw.show(item.key)
+        self.whole.add(item)
+
+    def settle_doubts(self) -> None:
+        """Take back what is there twice, and note what is wrong with it."""
+        sightings = self.seen.sightings()
+        if sightings is None:
+            return
+        for item in self.items(sightings.is_doubted):
+            earlier = sightings.see(item.key, item.line, self.source.body_sha(item))
+            if earlier is None:
+                continue
+            self.whole.add(item, -1)
+            if earlier.is_same:
+                self.repeated.add(item.number)
+            else:
+                self.bad.add(BadLine(item.line, _about_id(item, earlier.line), self.source.name))
+
+    def items(self, wanted: Callable[[str], bool]) -> Iterator[Item]:
+        """Read some of the items once more."""
+        entries = self.source.entries() if self.bad.count else self.source.items(wanted)
+        first = _first(entries, self.selection.limit, self.source.repeat)
+        items = (entry for entry in first if isinstance(entry, Item) and wanted(entry.key))
+        return (item for item in items if _conflict(item, self.source.name) is None)
+
+    def drawn(self, keys: frozenset[str]) -> _Part:
+        """Count the items of a sample."""
+        part = _Part(self.settled_as)
+        for item in self.items(keys.__contains__):
+            if item.number not in self.repeated:
+                part.add(item)
+        return part
+
+    def census(self) -> Census:
+        """Return what was counted."""
+        chosen = None if self.draw is None else self.draw.keys
+        part = self.whole if chosen is None else self.drawn(chosen)
+        return Census(
+            total=part.total,
+            pictures=part.pictures,
+            settled=+part.settled,
+            models=part.tally.shares(),
+            problems=+part.tally.problems,
+            repeated=frozenset(self.repeated),
+            chosen=chosen,
+            bad=self.bad.in_order(),
+            bad_count=self.bad.count,
+        )
+
+
+@define(eq=False)
+class _Part:
+    """A part of the items, counted."""
+
+    settled_as: Callable[[str], str | None]
+    total: int = 0
+    pictures: int = 0
+    settled: Counter[str] = field(factory=Counter)
+    tally: Tally = field(factory=Tally)
+
+    def add(self, item: Item, times: int = 1) -> None:
+        self.total += times
+        self.pictures += times * item.request.pictures
+        state = self.settled_as(item.key)
+        if state is None:
+            self.tally.add(item.request, times)
+        else:
+            self.settled[state] += times
+
+
+@define(eq=False)
+class _BadLines:
+    """What is wrong, as much as is remembered; a line is named once, however many copies of it there are."""
+
+    count: int = 0
+    kept: list[BadLine] = field(factory=list)
+    last: int = 0
+
+    def add(self, bad: BadLine) -> None:
+        if bad.line == self.last:
+            return
+        self.last = bad.line
+        self.count += 1
+        if len(self.kept) < MOST_KEPT:
+            self.kept.append(bad)
+
+    def in_order(self) -> tuple[BadLine, ...]:
+        return tuple(sorted(self.kept, key=lambda bad: bad.line))
+
+
+def _first(entries: Iterable[Item | BadLine], limit: int | None, copies: int) -> Iterator[Item | BadLine]:
+    """Yield the entries whose numbers are below the limit; a bad one stands for as many items as a good one."""
+    if limit is None:
+        yield from entries
+        return
+    reached = 0
+    for entry in entries:
+        reached = reached if isinstance(entry, BadLine) else entry.number
+        if reached >= limit:
+            return
+        yield entry
+        reached += copies if isinstance(entry, BadLine) else 1
+
+
+def _conflict(item: Item, name: str) -> BadLine | None:
+    conflict = find_conflict(item.request) if isinstance(item.request, ImageRequest) else None
+    return None if conflict is None else BadLine(item.line, conflict, name)
+
+
+def _about_id(item: Item, line: int) -> str:
+    return f"id {shown(item.request.id)} was used for another request in line {line}; give each one of its own"

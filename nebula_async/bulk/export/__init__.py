@@ -1,0 +1,1 @@
+"""A job's pictures as a dataset: WebDataset or Parquet shards."""

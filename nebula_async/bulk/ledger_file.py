@@ -1,0 +1,164 @@
+"""The SQLite file below a job's ledger: its schema, how it is opened, and what is said where it fails."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from nebula_async.errors import JobError
+
+Durability: TypeAlias = Literal["power", "process"]
+DURABILITIES: tuple[Durability, ...] = ("power", "process")
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE item (
+    seq INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    body_sha TEXT NOT NULL,
+    state TEXT NOT NULL
+        CHECK (state IN ('pending', 'sent', 'urls', 'done', 'rejected', 'bad', 'expired', 'unknown')),
+    epoch INTEGER NOT NULL DEFAULT 0,
+    sends INTEGER NOT NULL DEFAULT 0,
+    resends INTEGER NOT NULL DEFAULT 0,
+    duplicates INTEGER NOT NULL DEFAULT 0,
+    asked INTEGER NOT NULL,
+    price TEXT,
+    at_least INTEGER NOT NULL DEFAULT 0,
+    at_most INTEGER NOT NULL DEFAULT 0,
+    at_stake INTEGER NOT NULL DEFAULT 0,
+    listed INTEGER NOT NULL DEFAULT 1,
+    name TEXT NOT NULL,
+    request TEXT NOT NULL,
+    error TEXT
+) STRICT;
+CREATE TABLE attempt (
+    seq INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    call_key TEXT NOT NULL,
+    is_replayed INTEGER NOT NULL,
+    sent_at REAL NOT NULL,
+    ended_at REAL,
+    verdict TEXT,
+    at_least INTEGER NOT NULL DEFAULT 0,
+    at_most INTEGER NOT NULL DEFAULT 0,
+    request_id TEXT,
+    error TEXT,
+    PRIMARY KEY (seq, n)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE output (
+    seq INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    path TEXT,
+    sha256 TEXT,
+    bytes INTEGER,
+    media_type TEXT,
+    row TEXT,
+    url TEXT,
+    expires_at REAL,
+    PRIMARY KEY (seq, idx)
+) STRICT;
+CREATE TABLE event (at REAL NOT NULL, kind TEXT NOT NULL, detail TEXT) STRICT;
+"""
+VERSION = 3
+APPLICATION = 0x6E6562  # "neb": tells this ledger from any other SQLite file
+
+LOCK_SECONDS = 0.2
+
+
+def open_file(path: Path, durability: Durability) -> sqlite3.Connection:
+    """Open the file for its one writer, or make it. Raises `JobError`."""
+    with explained(path):
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS)
+    try:
+        with explained(path):
+            connection.execute("BEGIN EXCLUSIVE")  # nothing of a file that is not ours is changed
+            _check(connection, path)
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'OFF'}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Open the file for a reader, also while a job writes it. Raises `JobError` where there is none, or no good one."""
+    if not path.is_file():
+        raise JobError(f"{path.parent.parent} is not the folder of a job: there is no ledger {path}")
+    with explained(path):
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
+    try:
+        with explained(path):
+            _check_kind(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Raise what SQLite raises as a `JobError` that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise JobError(_explain(error, path)) from error
+
+
+def _explain(error: sqlite3.Error, path: Path) -> str:
+    folder, name = path.parent.parent, getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_FULL"):
+        return f"the disk of {folder} is full; make room, then repeat the command"
+    if name.startswith("SQLITE_BUSY"):
+        return f"{folder} is in use by another process; wait for it, or use another output folder"
+    if name.startswith("SQLITE_IOERR"):
+        return f"the disk of {folder} fails ({error}); nothing more is sent; repeat the command once it works again"
+    return damaged(path, str(error))
+
+
+def damaged(path: Path, problem: str) -> str:
+    """Return what is said of a ledger that is not whole."""
+    return (
+        f"the ledger {path} cannot be used ({problem}); restore it from a copy, or make a new one from the pictures"
+        f" with nebula-async rebuild {path.parent.parent}"
+    )
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    if not _pragma(connection, "schema_version"):
+        _create(connection)
+        return
+    _check_kind(connection, path)
+    if (problem := _pragma(connection, "quick_check")) != "ok":
+        raise sqlite3.DatabaseError(problem)
+
+
+def _check_kind(connection: sqlite3.Connection, path: Path) -> None:
+    application, version = (_pragma(connection, name) for name in ("application_id", "user_version"))
+    if application != APPLICATION:
+        raise JobError(f"{path} is no ledger but a file of another program; use another output folder")
+    if version > VERSION:
+        raise JobError(f"{path} is of a newer version of nebula_async; update, or use another output folder")
+    if version < VERSION:
+        raise JobError(
+            f"{path} is of an older version of nebula_async, which this one does not continue; finish the job with that"
+            f" version, or make a new ledger from the pictures with nebula-async rebuild {path.parent.parent}"
+        )
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    for statement in SCHEMA.split(";"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> Any:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]

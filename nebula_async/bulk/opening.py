@@ -1,0 +1,173 @@
+"""How a job is begun, or gone on with: its folder is locked, its input checked, and what was left open is settled."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import time
+from collections.abc import Hashable
+from decimal import Decimal
+from functools import partial
+
+from attrs import define, field
+
+from nebula_async.bulk.budget import Budget, DuplicateBudget, Purse, Spent
+from nebula_async.bulk.census import Census, Selection, take_census
+from nebula_async.bulk.folder import JobFolder, Shelf
+from nebula_async.bulk.ledger import Ledger
+from nebula_async.bulk.ledger_file import Durability, damaged
+from nebula_async.bulk.lock import JobLock, boot_id
+from nebula_async.bulk.metadata import Metadata
+from nebula_async.bulk.recovery import Recoverer, Recovery, check_ours, list_items, note_ours
+from nebula_async.bulk.source import Source
+from nebula_async.bulk.spool import Spool
+from nebula_async.bulk.states import FAILED, State
+from nebula_async.bulk.storing import Storing
+from nebula_async.config import Config
+from nebula_async.errors import JobError
+
+
+@define(eq=False, kw_only=True)
+class OpenJob:
+    """A job's files, open for one process. Its methods block."""
+
+    folder: JobFolder
+    source: Source
+    selection: Selection
+    durability: Durability
+    is_told: bool
+    config: Config
+    lock: JobLock = field(init=False)
+    ledger: Ledger = field(init=False)
+    census: Census = field(init=False)
+    storing: Storing = field(init=False)
+    duplicates: DuplicateBudget = field(init=False)
+    secret: bytes = field(init=False)
+    recovery: Recovery = field(init=False)
+
+    def open(self, *, server: str, account: Hashable, is_new_key: bool) -> None:
+        """Open all, check that the input is the job's, settle what was left open. Raises `JobError`."""
+        is_begun = self.folder.ledger.exists()
+        if not is_begun:  # nothing is made where the input is wrong
+            self.census = self._checked_census()
+        self.folder.prepare()
+        self.lock = JobLock.take(self.folder.state / "job.lock")
+        try:
+            self._open_ledger(server, account, is_new_key=is_new_key)
+        except BaseException:
+            self.lock.release()
+            raise
+
+    def close(self) -> None:
+        """Close all, in the order in which an end that comes in between is noticed."""
+        try:
+            self.ledger.note("metadata_bytes", str(self.storing.metadata.size))
+            self.lock.closed()
+        except (JobError, OSError):  # the next start looks more closely
+            pass
+        finally:
+            self.ledger.close()
+            self.lock.release()
+
+    def purse(self, budget: Budget) -> Purse:
+        """Return what is left of a budget."""
+        if budget.per_run:
+            return Purse(budget)
+        cost = sum((Decimal(price) * pictures for price, pictures in self.ledger.priced() if price), Decimal(0))
+        return Purse(budget, Spent(cost, self.ledger.charges().at_most, self.ledger.sends()))
+
+    def put_back(self, *, failed: bool, unknown: bool) -> None:
+        """Let items be sent again that failed, and those that may have been paid for."""
+        with self.ledger.together():
+            if failed:
+                self.ledger.put_back(*FAILED, is_anew=True)
+            if unknown:
+                self.ledger.put_back(State.UNKNOWN, is_anew=False)
+
+    def _open_ledger(self, server: str, account: Hashable, *, is_new_key: bool) -> None:
+        path = self.folder.ledger
+        if path.exists() and not self.lock.was_closed and not path.with_name(f"{path.name}-wal").exists():
+            raise JobError(damaged(path, "what was last written to it, ledger.db-wal, is gone"))
+        self.ledger = Ledger.open(path, self.durability)
+        try:
+            self._begin(server, account, is_new_key=is_new_key)
+        except BaseException:
+            self.ledger.close()
+            raise
+
+    def _begin(self, server: str, account: Hashable, *, is_new_key: bool) -> None:
+        self.secret = self._secret()
+        known_account = self._name_of(account)
+        check_ours(self.folder, self.ledger, server=server, account=None if is_new_key else known_account)
+        self._check_input()
+        self.ledger.tell(time.time(), "opened", f"process {os.getpid()}")
+        self.lock.opened()
+        note_ours(self.ledger, server=server, account=known_account)
+        self._recover()
+
+    def _secret(self) -> bytes:
+        secret = self.ledger.fact("secret")
+        if secret is None:
+            secret = os.urandom(32).hex()
+            self.ledger.note("secret", secret)
+        return bytes.fromhex(secret)
+
+    def _name_of(self, account: Hashable) -> str | None:
+        """Return what the ledger notes of an account; of keys that rotate nothing can be noted."""
+        return hmac.digest(self.secret, account.encode(), "sha256").hex() if isinstance(account, str) else None
+
+    def _check_input(self) -> None:
+        """Compare the input with what the ledger knows, unless it is the same as the last time."""
+        selected = [self.selection.limit, self.selection.sample]
+        fingerprint = json.dumps([self.source.fingerprint(), *selected])
+        if self.ledger.fact("input") == fingerprint:
+            self.census = _census_of(self.ledger.fact("census") or "")
+            return
+        self.census = getattr(self, "census", None) or self._checked_census()
+        list_items(self.source, self.census, self.selection, self.folder, self.ledger)
+        with self.ledger.together():
+            self.ledger.note("census", _noted(self.census))
+            self.ledger.note("input", fingerprint)
+
+    def _checked_census(self) -> Census:
+        census = take_census(self.source, self.selection)
+        census.check(self.source.name)
+        return census
+
+    def _recover(self) -> None:
+        is_synced = self.durability == "power"
+        spool, shelf = Spool(self.folder.spool, is_synced), Shelf(self.folder.path, is_synced)
+        self.storing = Storing(spool, shelf, Metadata(self.folder.images), self.is_told)
+        self.duplicates = DuplicateBudget(self.census.pictures, self.ledger.duplicates())
+        boot = boot_id()
+        is_same_boot = self.ledger.fact("boot") == boot != ""
+        recoverer = Recoverer(self.ledger, self.storing, self.duplicates, self.config, is_same_boot)
+        self.recovery = recoverer.run()
+        self.ledger.note("boot", boot)
+        self._mend_metadata()
+
+    def _mend_metadata(self) -> None:
+        metadata = self.storing.metadata
+        if self.ledger.fact("metadata_bytes") == str(metadata.size) and self.lock.was_closed and not self._has_changed:
+            return
+        try:
+            metadata.replace(output.row for output in self.ledger.outputs() if output.row)
+        except OSError as error:
+            raise JobError(f"{metadata.path} cannot be written: {error.strerror}; mend that, then repeat") from error
+
+    @property
+    def _has_changed(self) -> bool:
+        return self.recovery.adopted + self.recovery.gone > 0
+
+
+def _noted(census: Census) -> str:
+    chosen = None if census.chosen is None else sorted(census.chosen)
+    return json.dumps([census.total, census.pictures, sorted(census.repeated), chosen])
+
+
+def _census_of(noted: str) -> Census:
+    total, pictures, repeated, chosen = json.loads(noted)
+    make = partial(Census, settled={}, models={}, problems={}, bad=(), bad_count=0)
+    picked = None if chosen is None else frozenset(chosen)
+    return make(total=total, pictures=pictures, repeated=frozenset(repeated), chosen=picked)

@@ -1,0 +1,93 @@
+"""From whole parts in the spool to pictures in their places, and what the ledger says of them. It blocks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from attrs import define, evolve, field
+
+from nebula_async.bulk.folder import Shelf
+from nebula_async.bulk.metadata import Metadata, finish_row, provenance_in
+from nebula_async.bulk.spool import PartWriter, Received, Spool
+from nebula_async.bulk.states import Output
+from nebula_async.images.provenance import Provenance, write_provenance
+
+EMBEDDED = 1000
+"""Parts from this index on hold the pictures of those before, with how they were made written into them."""
+
+
+@define(eq=False)
+class Storing:
+    """Puts pictures where they belong; with `is_told` how they were made is written into them first.
+
+    In three steps, for many items at a time: `place`, then `settle` before the ledger is written, `tidy` after.
+    """
+
+    spool: Spool
+    shelf: Shelf
+    metadata: Metadata
+    is_told: bool
+    largest: int = field(default=0, init=False)
+    _stored: list[tuple[int, int, Sequence[Received], Sequence[Output]]] = field(factory=list, init=False)
+
+    def place(
+        self, seq: int, n: int, name: str, draft: Mapping[str, Any], pictures: Mapping[int, Received]
+    ) -> list[Output]:
+        """Put the pictures of an item into their places, by their index; return what the ledger is to say of each.
+
+        One that is at a URL has no place yet. Raises `OSError`; it may be called again for the same pictures.
+        """
+        return [
+            self._at_url(seq, index, draft, picture)
+            if picture.part is None
+            else self._place(seq, n, index, name if index == 0 else f"{name}-{index}", draft, picture)
+            for index, picture in pictures.items()
+        ]
+
+    def is_stored(self, seq: int, n: int, pictures: Sequence[Received], outputs: Sequence[Output]) -> None:
+        """Note that the ledger is about to say so: its parts are not needed any more."""
+        self._stored.append((seq, n, pictures, outputs))
+
+    def settle(self) -> None:
+        """Bring the names of what was placed to the disk. Raises `OSError`."""
+        self._stored.clear()  # of a transaction that failed
+        self.shelf.sync()
+
+    def tidy(self) -> None:
+        """Add what the ledger says now to the metadata, and remove its parts. Raises `OSError`."""
+        stored, self._stored = self._stored, []
+        rows = [output.row for *_, outputs in stored for output in outputs if output.path and output.row]
+        if rows:
+            self.metadata.add(rows)
+        for seq, n, pictures, _ in stored:
+            if self.is_told:
+                self.spool.discard(seq, n)
+            else:
+                self.spool.forget(seq, n, pictures)
+
+    def _at_url(self, seq: int, index: int, draft: Mapping[str, Any], picture: Received) -> Output:
+        row = json.dumps(draft, allow_nan=False)
+        return Output(seq=seq, index=index, url=picture.url, expires_at=picture.expires_at, row=row)
+
+    def _place(self, seq: int, n: int, index: int, name: str, draft: Mapping[str, Any], picture: Received) -> Output:
+        self.largest = max(self.largest, picture.bytes)
+        told = self._told(seq, n, index, draft, picture) if self.is_told else picture
+        path = self.shelf.place(told, name)
+        return Output(
+            seq=seq, index=index, path=path, sha256=told.sha256, bytes=told.bytes, media_type=told.media_type,
+            row=finish_row(draft, path.removeprefix("images/"), picture), url=picture.url,
+        )  # fmt: skip
+
+    def _told(self, seq: int, n: int, index: int, draft: Mapping[str, Any], picture: Received) -> Received:
+        """Return a part that says how the picture was made; the same one, where its type has no place for that."""
+        data = picture.part.read_bytes() if picture.part else b""
+        with suppress(ValueError):  # what was paid for is stored all the same
+            data = write_provenance(data, Provenance.from_json(provenance_in(draft, picture.sha256)))
+            writer = PartWriter(self.spool.part(seq, n, EMBEDDED + index), self.spool.is_synced)
+            writer.path.unlink(missing_ok=True)  # of a run that was killed here
+            writer.write([data])
+            return evolve(picture, part=writer.path, sha256=writer.finish(), bytes=len(data))
+        return picture

@@ -1,0 +1,120 @@
+"""What a run leaves for others to read: `report.json`, and `failed.jsonl`, which is valid input again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nebula_async.bulk.folder import JobFolder
+from nebula_async.bulk.ledger import Ledger
+from nebula_async.bulk.report import Report
+from nebula_async.bulk.source import Source
+from nebula_async.bulk.states import Row, State
+from nebula_async.images.part_file import PartFile
+from nebula_async.requests import PICTURE_FIELDS, Request
+
+VERSION = 1
+"""Of `report.json`; one that has more fields is not another version."""
+
+UNFINISHED = (State.REJECTED, State.BAD, State.EXPIRED, State.UNKNOWN, State.SENT, State.URLS)
+
+MOST_CAUSES = 100
+LONGEST_CAUSE = 300
+
+
+def write_reports(folder: JobFolder, source: Source, ledger: Ledger, report: Report) -> None:
+    """Write both files; it blocks. Raises `OSError`, and `JobError` for input that cannot be read any more."""
+    _replace(folder.path / "failed.jsonl", _failed(folder, source, ledger))
+    text = json.dumps(_values(ledger, report), indent=2, allow_nan=False)
+    _replace(folder.path / "report.json", iter([text]))
+
+
+def _failed(folder: JobFolder, source: Source, ledger: Ledger) -> Iterator[str]:
+    """Yield a line for each item that was sent and is not done: what it asks for, and under `failure` why."""
+    if not any(True for _ in ledger.rows(*UNFINISHED)):
+        return
+    for item in source.items(lambda key: _is_unfinished(ledger.find(key))):
+        row = ledger.find(item.key)
+        if row is not None:
+            fields = _from_here(item.request, folder.path)
+            yield json.dumps({**fields, "failure": _failure(row)}, allow_nan=False)
+
+
+def _is_unfinished(row: Row | None) -> bool:
+    return row is not None and (row.state in UNFINISHED or (row.state is State.PENDING and row.error is not None))
+
+
+def _failure(row: Row) -> dict[str, Any]:
+    least, most = row.charges.at_least, row.charges.at_most + row.at_stake
+    return {
+        "state": row.state.value,
+        "error": row.error or "its call had not ended when the run did; the next run settles it",
+        "requests": row.sends,
+        "charges_at_least": least,
+        "charges_at_most": most,
+    }
+
+
+def _from_here(request: Request, folder: Path) -> dict[str, Any]:
+    """Return the fields of a request with paths that begin at the folder of the file they are written into."""
+    fields = request.to_dict()
+    for name in PICTURE_FIELDS:
+        given = fields.get(name)
+        if isinstance(given, str) and not given.startswith("data:"):
+            fields[name] = os.path.relpath(given, folder)
+    return fields
+
+
+def _values(ledger: Ledger, report: Report) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "items": report.total,
+        "done": report.done,
+        "rejected": report.rejected,
+        "bad": report.bad,
+        "unknown": report.unknown,
+        "unfetched": report.unfetched,
+        "waiting": report.waiting,
+        "pictures": report.pictures,
+        "charges_at_least": report.charges.at_least,
+        "charges_at_most": report.charges.at_most,
+        "requests": ledger.sends(),
+        "paid_twice_at_most": ledger.duplicates(),
+        "causes": _causes(ledger),
+        "this_run": {
+            "seconds": round(report.seconds, 3),
+            "pictures": report.spending.pictures,
+            "cost_at_least": f"{report.spending.at_least:f}",
+            "cost_at_most": f"{report.spending.at_most:f}",
+            "pictures_without_price": report.spending.unpriced,
+            "interrupted": report.is_interrupted,
+            "stopped_by": None if report.stopped_by is None else str(report.stopped_by),
+            "exit_code": report.exit_code,
+        },
+    }
+
+
+def _causes(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return why items are not done, the most frequent first; what is seen once a hundred others are is not told."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in ledger.rows(*UNFINISHED):
+        cause = (row.state.value, (row.error or "")[:LONGEST_CAUSE])
+        if cause in counts or len(counts) < MOST_CAUSES:
+            counts[cause] += 1
+    return [{"state": state, "error": error, "items": number} for (state, error), number in counts.most_common()]
+
+
+def _replace(path: Path, lines: Iterator[str]) -> None:
+    part = PartFile.beside(path)
+    try:
+        for line in lines:
+            part.write(f"{line}\n".encode())
+        part.replace(path)
+    finally:
+        part.discard()

@@ -1,0 +1,145 @@
+"""`nebula-async plan`: what a job will cost, before anything is sent."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection
+from contextlib import closing
+from functools import partial
+from json import dumps
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import anyio.to_thread
+from attrs import field, frozen
+from cyclopts import Parameter
+
+from nebula_async.bulk.budget import Spent
+from nebula_async.bulk.census import Census, Selection, take_census
+from nebula_async.bulk.folder import JobFolder
+from nebula_async.bulk.ledger import Ledger
+from nebula_async.bulk.plan import Plan, make_plan
+from nebula_async.bulk.source import Source, open_source
+from nebula_async.bulk.states import FAILED, State
+from nebula_async.cli.budget_options import BudgetOptions
+from nebula_async.cli.connection import USAGE, Connection, Switch, configured, connected, run, tell
+from nebula_async.cli.inputs import Inputs
+from nebula_async.cli.parameters import PictureParameters, Whole
+from nebula_async.cli.plan_text import plan_json
+from nebula_async.cli.planning import NO_KEY, Manifest, default_out, free_bytes, lay_plan, tell_plan
+from nebula_async.keys import KEY_VARIABLE
+
+TO_BE_SENT = (State.PENDING, State.SENT)
+"""Items in other states are not sent again, unless that is asked for."""
+
+
+def plan(
+    manifest: Manifest,
+    /,
+    *,
+    out: Path | None = None,
+    concurrency: Whole = None,
+    retry_failed: Annotated[bool, Switch] = False,
+    resend_unknown: Annotated[bool, Switch] = False,
+    json: Annotated[bool, Switch] = False,
+    inputs: Annotated[Inputs, Parameter(name="*")] = Inputs(),  # noqa: B008 - frozen
+    parameters: Annotated[PictureParameters, Parameter(name="*")] = PictureParameters(),  # noqa: B008 - frozen
+    budget: Annotated[BudgetOptions, Parameter(name="*")] = BudgetOptions(),  # noqa: B008 - frozen
+    connection: Annotated[Connection, Parameter(name="*")] = Connection(),  # noqa: B008 - frozen
+) -> int:
+    """Say what a bulk job with the same arguments will cost in money, hours and disk, and which lines are wrong.
+
+    Nothing is made, and nothing is paid for. With a key, the API is asked for prices and balance; without one, or
+    where it does not answer, the built-in prices stand. Exit codes: 0, and 2 for lines to mend and whatever else
+    `bulk` would refuse.
+
+    Parameters
+    ----------
+    manifest
+        What `bulk` reads; - is standard input.
+    out
+        The folder of the job; what it has already is not counted again.
+    concurrency
+        Requests in flight; else as many as the tier can use.
+    retry_failed
+        Count what was refused or came back unusable as still to be sent.
+    resend_unknown
+        Count what may have been paid for already as still to be sent.
+    json
+        Print one JSON object instead of lines.
+    """
+    again = (FAILED if retry_failed else ()) + ((State.UNKNOWN,) if resend_unknown else ())
+    place = out or default_out(manifest)
+    asked = _Asked(manifest, place, concurrency, again, inputs, parameters, budget, connection)
+    return run(_plan, asked, json)
+
+
+@frozen
+class _Asked:
+    """What the command was given."""
+
+    manifest: str
+    out: Path
+    concurrency: int | None
+    again: tuple[State, ...]
+    inputs: Inputs
+    parameters: PictureParameters
+    budget: BudgetOptions
+    connection: Connection
+
+    async def open(self, spool: Path) -> Source:
+        """Open the input; what can be read once only is written beside `spool`."""
+        given = {name: value for name, value in self.inputs.given().items() if name not in {"limit", "sample"}}
+        return await open_source(self.manifest, spool=spool, defaults=self.parameters.given(), **given)
+
+
+@frozen
+class _Found:
+    """What is known of the items, and what the job in the folder spent."""
+
+    census: Census
+    spent: Spent = field(factory=Spent)
+
+
+async def _plan(asked: _Asked, is_json: bool) -> int:
+    config, budget = configured(asked.connection, asked.concurrency), asked.budget.budget()
+    with TemporaryDirectory() as folder:
+        source = await asked.open(Path(folder) / "input")
+        found = await anyio.to_thread.run_sync(_count, source, asked)
+    known: dict[str, Any] = {
+        "name": source.name,
+        "budget": budget,
+        "spent": Spent() if budget.per_run else found.spent,
+    }
+    if asked.connection.emulator or KEY_VARIABLE in os.environ:
+        async with connected(asked.connection, concurrency=asked.concurrency) as nebula:
+            plan = await lay_plan(nebula, found.census, out=asked.out, **known)
+    else:
+        plan = make_plan(found.census, config, now=time.time(), account=NO_KEY, free=free_bytes(asked.out), **known)
+    _tell(plan, is_json=is_json)
+    return USAGE if plan.bad_count or plan.budget_problem else 0
+
+
+def _tell(plan: Plan, *, is_json: bool) -> None:
+    if is_json:
+        tell(dumps(plan_json(plan)))
+    else:
+        tell_plan(plan, tell)
+
+
+def _count(source: Source, asked: _Asked) -> _Found:
+    """Count the items, and those that the job in the folder has settled."""
+    selection = Selection(limit=asked.inputs.limit, sample=asked.inputs.sample)
+    path = JobFolder(asked.out).ledger
+    if not path.is_file():
+        return _Found(take_census(source, selection))
+    with closing(Ledger.read(path)) as ledger:
+        census = take_census(source, selection, settled_as=partial(_settled_as, ledger, asked.again))
+        return _Found(census, Spent.of(ledger.priced(), ledger.sends()))
+
+
+def _settled_as(ledger: Ledger, again: Collection[State], key: str) -> str | None:
+    row = ledger.find(key)
+    return None if row is None or row.state in TO_BE_SENT or row.state in again else str(row.state)

@@ -1,0 +1,39 @@
+"""A job that is killed at a system call loses nothing, and buys nothing twice without saying so.
+
+Some of the calls here; `make kill-points` takes them all.
+"""
+
+from __future__ import annotations
+
+from kill_points import Bench, Outcome, chosen, second_level, table
+from system_calls import LINKS, needs_strace
+
+pytestmark = needs_strace
+
+EVERY = 12
+
+
+def check(outcomes: list[Outcome], *, most_extra: int = 1) -> None:
+    """Hold against the outcomes that something does not hold, or that a kill cost more than what was in flight."""
+    assert outcomes
+    assert [outcome.points for outcome in outcomes] == [outcome.points for outcome in outcomes if outcome.kills]
+    assert [] == [(outcome.points, outcome.problems) for outcome in outcomes if outcome.problems], [*table(outcomes)]
+    assert most_extra >= max(outcome.extra for outcome in outcomes)
+
+
+def test_a_killed_job_recovers(tmp_path):
+    """Wherever a run is killed, the next one ends with every picture there once, and one charge too many at most."""
+    with Bench.open(tmp_path) as bench:
+        check(bench.map(chosen(bench.points(), EVERY, always=("fsync", *LINKS))))
+
+
+def test_where_keys_are_replayed_a_kill_costs_nothing(tmp_path):
+    """With a server that replays keys, a job that was killed pays for each picture once."""
+    with Bench.open(tmp_path, ("--idempotency", "replay"), replays=True) as bench:
+        check(bench.map(chosen(bench.points(), 3 * EVERY)), most_extra=0)
+
+
+def test_a_killed_recovery_recovers(tmp_path):
+    """A recovery may be killed as well: the next one makes good."""
+    with Bench.open(tmp_path) as bench:
+        check(bench.map(second_level(bench, bench.points(), 3 * EVERY)))

@@ -1,0 +1,105 @@
+"""One process at a time works on a job; one that is held up, or lost, leaves it to the next."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from job_invariants import violations
+from kill_points import witness_of
+from small_job import SmallJob
+
+from nebula_async.emulator import Emulator
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP here")
+
+USAGE = 2
+LONGEST_REFUSAL_SECONDS = 1.0
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    """Let a job begin that has loaded its code."""
+    assert process.stdout.readline() == "ready\n"
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def until(happened: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait for something that a running process brings about."""
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+
+
+def hold(process: subprocess.Popen[str]) -> None:
+    """Stop a process, and return once it stands still."""
+    process.send_signal(signal.SIGSTOP)
+    until(lambda: "\nState:\tT" in Path(f"/proc/{process.pid}/status").read_text(), process)
+
+
+def held_in_the_middle(job: SmallJob, processes, **options) -> subprocess.Popen[str]:
+    """Start a job and hold it once its server was asked for a picture."""
+    process = processes.enter_context(job.start(**options))
+    processes.callback(process.kill)
+    go(process)
+    until(lambda: job.emulator.journal.generations, process)
+    hold(process)
+    return process
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc here")
+def test_a_second_process_is_refused_and_the_first_goes_on(begin, processes):
+    """While one process has a job, also one that stands still, another is refused within a second, told which it is."""
+    job = begin()
+    first = held_in_the_middle(job, processes)
+
+    second = processes.enter_context(job.start())
+    assert second.stdout.readline() == "ready\n"
+    started = time.monotonic()
+    _, said = second.communicate("go\n")
+    assert time.monotonic() - started < LONGEST_REFUSAL_SECONDS
+    assert USAGE == second.returncode
+    assert str(first.pid) in said
+
+    first.send_signal(signal.SIGCONT)
+    _, said = first.communicate()
+    assert (0, "") == (first.returncode, said)
+    assert [] == violations(witness_of(job))
+    assert 0 == witness_of(job).extra
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc here")
+def test_the_lock_of_a_process_that_was_killed_is_no_lock(begin, processes):
+    """What a killed process had is free: the next run goes on at once."""
+    job = begin()
+    first = held_in_the_middle(job, processes)
+    first.kill()
+    first.wait()
+
+    assert 0 == job.run().code
+    assert [] == violations(witness_of(job))
+    assert 1 >= witness_of(job).extra
+
+
+def test_kills_in_the_middle_of_many(tmp_path):
+    """However often a job of many pictures is killed, each kill costs at most what was in flight, and all are there."""
+    in_flight, kills = 4, 8
+    with Emulator(credit="1000") as emulator:
+        job = SmallJob.begun(tmp_path, emulator, items=120, options=("--concurrency", str(in_flight)))
+        for kill in range(kills):
+            wanted = (kill + 1) * 120 // (kills + 4)
+            with job.start() as process:
+                go(process)
+                until(lambda wanted=wanted: len(emulator.journal.generations) >= wanted, process)
+                process.kill()
+                process.communicate()
+            assert [] == violations(witness_of(job), is_over=False)
+        ended = job.run("--resend-unknown")
+        ended = job.run("--resend-unknown") if ended.code == 1 else ended
+        assert (0, "") == (ended.code, ended.said)
+        assert [] == violations(witness_of(job))
+        assert in_flight * kills >= witness_of(job).extra
