@@ -14,8 +14,9 @@ BENCHES := pace limit charges calls cancellations hostile extract loop_lag input
 PEERS := $(VENV)/.peers
 DATASETS := $(VENV)/.datasets
 TIME ?= 60
+EXAMPLES ?= 10000
 
-.PHONY: demo test test-httpx2 test-datasets lint fuzz kill-points wheel bench bench-imports bench-peers $(BENCHES:%=bench-%) clean
+.PHONY: demo test test-httpx2 test-datasets lint fuzz kill-points ledger-machine wheel bench bench-imports bench-peers $(BENCHES:%=bench-%) clean
 
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
@@ -40,6 +41,9 @@ fuzz: $(VENV)/.fuzz ## a search for replies that are read wrongly, for TIME=60 s
 
 kill-points: $(VENV)/.dev ## a job killed at each of its system calls, and at each of its recovery's: a table, and exit 1 if anything is lost
 	$(BIN)/python tests/durability/kill_points.py
+
+ledger-machine: $(VENV)/.dev ## a search for orders of events, kills among them, after which a ledger is wrong: EXAMPLES=10000 of them
+	LEDGER_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q tests/bulk/test_ledger_machine.py
 
 wheel: $(VENV)/.dev ## dist/*.whl
 	$(PYTHON) -m pip --python $(BIN)/python wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

@@ -18,10 +18,14 @@ from attrs import frozen
 from canned import MODEL, PER_MINUTE, CannedTransport, write_prompts
 
 from nebula_async import AsyncNebula, BulkJob
+from nebula_async.bulk.budget import Budget
 from nebula_async.bulk.manifest import Item
 from nebula_async.bulk.source import Source, open_source
 
 REALLY_RUN = 20
+STOPPED = 3
+"""How a job ends whose budget is spent."""
+
 TABLES = {
     "item": "SELECT * FROM item WHERE seq = ?",
     "attempt": "SELECT * FROM attempt WHERE seq = ?",
@@ -56,12 +60,11 @@ class Likeness:
 
 
 def make_nearly_finished(folder: Path, items: int, url: str, *, left: int = 0) -> Path:
-    """Make a job in `folder/out` of whose items only the last ones are left, for a service; return its manifest.
-
-    One more run of the job, in which nothing is sent unless items are left, leaves it as if it had done all itself.
-    """
+    """Make a job in `folder/out` of whose items only the last ones are left, for a service; return its manifest."""
     manifest = write_prompts(folder, items)
-    subprocess.run([sys.executable, __file__, str(manifest), str(folder / "out"), url], check=True)
+    begun = subprocess.run([sys.executable, __file__, str(manifest), str(folder / "out"), url], check=False)
+    if begun.returncode != STOPPED:
+        raise SystemExit(f"the job was to stop at its budget, and ended with {begun.returncode}")
     source = anyio.run(open_manifest, manifest)
     fill(folder / "out", source, items - left)
     return manifest
@@ -81,23 +84,25 @@ def fill(out: Path, source: Source, until: int) -> None:
         missing = (item for item in source.items(lambda key: key not in done) if item.number < until)
         with (out / "images" / "metadata.jsonl").open("a") as metadata, ledger:
             for item in missing:
-                add(ledger, likeness, item, source.body_sha(item))
-                metadata.writelines(f"{row['row']}\n" for row in likeness.of(item, "")["output"])
+                rows = likeness.of(item, source.body_sha(item))
+                add(ledger, rows)
+                metadata.writelines(f"{row['row']}\n" for row in rows["output"])
                 write_picture(out / likeness.path_of(item.number), likeness.picture)
+            ledger.execute("UPDATE meta SET value = ? WHERE key = 'metadata_bytes'", (str(metadata.tell()),))
 
 
 def read_likeness(ledger: sqlite3.Connection, out: Path) -> Likeness:
     """Return the last item that the job itself did."""
-    (seq,) = ledger.execute("SELECT max(seq) FROM item").fetchone()
+    (seq,) = ledger.execute("SELECT max(seq) FROM item WHERE state = 'done'").fetchone()
     rows = {table: [dict(row) for row in ledger.execute(query, (seq,))] for table, query in TABLES.items()}
     path = rows["output"][0]["path"]
     return Likeness(seq, rows, (out / path).read_bytes(), path)
 
 
-def add(ledger: sqlite3.Connection, likeness: Likeness, item: Item, body_sha: str) -> None:
-    """Note another item as done."""
-    for table, rows in likeness.of(item, body_sha).items():
-        for row in rows:
+def add(ledger: sqlite3.Connection, rows: dict[str, list[Row]]) -> None:
+    """Write the rows of another item."""
+    for table, of_table in rows.items():
+        for row in of_table:
             marks = ", ".join("?" * len(row))
             ledger.execute(f"INSERT INTO {table} VALUES ({marks})", list(row.values()))  # noqa: S608 - our own names
 
@@ -119,7 +124,12 @@ async def begin_job(*given: str) -> int:
     async with (
         AsyncNebula("sk-emulator", base_url=url, transport=CannedTransport(), rate_limit=PER_MINUTE) as nebula,
         BulkJob(
-            Path(manifest), Path(out), nebula, defaults={"model": MODEL}, durability="process", limit=REALLY_RUN
+            Path(manifest),
+            Path(out),
+            nebula,
+            defaults={"model": MODEL},
+            durability="process",
+            budget=Budget(max_images=REALLY_RUN),
         ) as job,
     ):
         return (await job.run()).exit_code

@@ -44,6 +44,7 @@ def begin(out: Path, items: int) -> None:
     """Make the folder of a job of which nothing is done yet."""
     (out / ".nebula").mkdir(parents=True)
     with opened(out) as ledger:
+        ledger.note("secret", out.name)
         for number in range(items):
             add(ledger, number)
 

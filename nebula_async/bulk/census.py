@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from nebula_async.api.catalog import find_conflict
 from nebula_async.bulk.draw import Draw
@@ -80,14 +80,36 @@ def take_census(
 ) -> Census:
     """Read the whole input and count it; it is read again only where keys may be there twice, or for a sample.
 
-    `settled_as` says of a key how it ended, where this run has nothing to send for it, else `None`. Memory does not grow with the input, but for
-    some bytes for each item that is there twice, and the keys of a sample. Raises `JobError` for what cannot be read
-    and `InvalidRequestError` for a default that no item's API has.
+    `settled_as` says of each key how it ended, where this run has nothing to send for it, else `None`; its exceptions
+    pass. Memory does not grow with the input, but for some bytes for each item that is there twice, and the keys of a
+    sample. Raises `JobError` for what cannot be read and `InvalidRequestError` for a default that no item's API has.
     """
     count = _Count(source, selection or Selection(), settled_as)
     count.read()
     count.settle_doubts()
     return count.census()
+
+
+def rest_of(
+    census: Census,
+    source: Source,
+    selection: Selection,
+    *,
+    is_waiting: Callable[[str], bool],
+    settled: Mapping[str, int] | None = None,
+) -> Census:
+    """Return a census that was taken before, its `models` and `problems` those of the items that are still to be sent.
+
+    Only these are looked at, so most of a long job that goes on is passed over quickly. `settled` says how many of the
+    others ended how. Raises `JobError` for a line that has become bad.
+    """
+    rest = _Part(_open)
+    for item in source.items(is_waiting):
+        if selection.limit is not None and item.number >= selection.limit:
+            break
+        if census.selects(item):
+            rest.add(item)
+    return evolve(census, settled=settled or {}, models=rest.tally.shares(), problems=+rest.tally.problems)
 
 
 @define(eq=False)
@@ -110,7 +132,7 @@ class _Count:
 
     def read(self) -> None:
         """Count all that is selected, as if nothing were there twice."""
-        for entry in _first(self.source.entries(), self.selection.limit, self.source.repeat):
+        for entry in self.source.entries(limit=self.selection.limit):
             problem = entry if isinstance(entry, BadLine) else _conflict(entry, self.source.name)
             if problem is not None:
                 self.bad.add(problem)
@@ -144,9 +166,9 @@ class _Count:
 
     def items(self, wanted: Callable[[str], bool]) -> Iterator[Item]:
         """Read some of the items once more."""
-        entries = self.source.entries() if self.bad.count else self.source.items(wanted)
-        first = _first(entries, self.selection.limit, self.source.repeat)
-        items = (entry for entry in first if isinstance(entry, Item) and wanted(entry.key))
+        limit = self.selection.limit
+        entries = self.source.entries(limit=limit) if self.bad.count else self.source.items(wanted, limit=limit)
+        items = (entry for entry in entries if isinstance(entry, Item) and wanted(entry.key))
         return (item for item in items if _conflict(item, self.source.name) is None)
 
     def drawn(self, keys: frozenset[str]) -> _Part:
@@ -212,20 +234,6 @@ class _BadLines:
 
     def in_order(self) -> tuple[BadLine, ...]:
         return tuple(sorted(self.kept, key=lambda bad: bad.line))
-
-
-def _first(entries: Iterable[Item | BadLine], limit: int | None, copies: int) -> Iterator[Item | BadLine]:
-    """Yield the entries whose numbers are below the limit; a bad one stands for as many items as a good one."""
-    if limit is None:
-        yield from entries
-        return
-    reached = 0
-    for entry in entries:
-        reached = reached if isinstance(entry, BadLine) else entry.number
-        if reached >= limit:
-            return
-        yield entry
-        reached += copies if isinstance(entry, BadLine) else 1
 
 
 def _conflict(item: Item, name: str) -> BadLine | None:

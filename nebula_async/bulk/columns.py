@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nebula_async.checks import shown
+from nebula_async.checks import MAX_SHOWN, shown
 from nebula_async.errors import InvalidRequestError
 from nebula_async.requests import DIALECTS, field_names
 
@@ -20,14 +20,16 @@ def read_columns(columns: Mapping[str, str | None]) -> dict[str, str]:
 
     Raises `InvalidRequestError` for what is no field, and for two columns that would be the same one.
     """
-    targets = {name: field or DROPPED for name, field in columns.items()}
+    if not isinstance(columns, Mapping):
+        raise InvalidRequestError(f"columns must be a mapping of names to fields; got {shown(columns)}")
+    targets: dict[str, Any] = {name: field or DROPPED for name, field in columns.items()}
     for name, field in targets.items():
-        if field != DROPPED and field not in FIELDS:
+        if field != DROPPED and not (isinstance(field, str) and field in FIELDS):
             raise InvalidRequestError(f"columns: {shown(name)} cannot be {shown(field)}; {_known(FIELDS)}")
-    repeated = [field for field, count in Counter(targets.values()).items() if count > 1 and field != DROPPED]
-    for field in repeated:
-        names = " and ".join(shown(name) for name, target in targets.items() if target == field)
-        raise InvalidRequestError(f"columns: {names} cannot both be {field}; keep one")
+    for field, count in Counter(targets.values()).items():
+        if count > 1 and field != DROPPED:
+            names = " and ".join(shown(name) for name, target in targets.items() if target == field)
+            raise InvalidRequestError(f"columns: {names} cannot both be {field}; keep one")
     return targets
 
 
@@ -46,14 +48,12 @@ def check_clashes(names: Iterable[str], columns: Mapping[str, str]) -> None:
     counts = Counter(columns.get(name, name) for name in given)
     for field, count in counts.items():
         if count > 1 and field != DROPPED:
-            both = " and ".join(shown(name) for name in given if columns.get(name, name) == field)
-            raise ValueError(f"{both} would both be {field}; drop one (--columns {field}=)")
+            both = dict.fromkeys(name for name in given if columns.get(name, name) == field)
+            raise ValueError(_about_clash(field, list(both)))
 
 
 def rename_header(names: Sequence[str], columns: Mapping[str, str], known: frozenset[str]) -> list[str]:
     """Return the field of each column of a header, `DROPPED` for none. Raises `ValueError` that names what is wrong."""
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"column {', '.join(repeated)} is there more than once; keep one")
     if missing := [shown(name) for name in columns if name not in names]:
         raise ValueError(f"there is no column {', '.join(missing)} to map; there are {', '.join(map(shown, names))}")
     fields = [columns.get(name, name) for name in names]
@@ -67,8 +67,18 @@ def rename_header(names: Sequence[str], columns: Mapping[str, str], known: froze
 
 def advice(name: str, known: Iterable[str] = FIELDS) -> str:
     """Return what can be done about a column that is no field."""
-    text = shown(name)[1:-1]
-    return f"{_known(known)}; map it (--columns {text}=prompt) or drop it (--columns {text}=)"
+    return f"{_known(known)}; map it (--columns {bare(name)}=prompt) or drop it (--columns {bare(name)}=)"
+
+
+def bare(name: str) -> str:
+    """Return a name for a message, without quotes; what a terminal cannot show is escaped."""
+    return f"{name[:MAX_SHOWN]!r}"[1:-1]
+
+
+def _about_clash(field: str, names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"column {bare(names[0])} is there more than once; keep one"
+    return f"{' and '.join(map(shown, names))} would both be {field}; drop one (--columns {field}=)"
 
 
 def _known(names: Iterable[str]) -> str:

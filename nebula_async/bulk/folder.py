@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from uuid import uuid4
 
@@ -49,13 +52,18 @@ class JobFolder:
         """Where replies lie until they are stored."""
         return self.state / "spool"
 
-    def prepare(self) -> None:
-        """Make the folders, and try what the job will do in them. Raises `JobError` naming the folder."""
+    def prepare(self, *, is_synced: bool) -> None:
+        """Make the folders, and try what the job will do in them; with `is_synced` they are on the disk then. Raises
+        `JobError` naming the folder.
+        """
+        above = _folders_above(self.path)
         try:
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may hold URLs, which whoever knows may fetch
             self.spool.mkdir(mode=0o700, exist_ok=True)
             self.images.mkdir(exist_ok=True)
             self._try_link()
+            if is_synced:
+                self._sync_names(above)
         except OSError as error:
             reason = error.strerror or str(error)
             raise JobError(f"cannot write to the output folder {self.path}: {reason}; give another --out") from error
@@ -86,6 +94,14 @@ class JobFolder:
                 " wanted for those under way; make room, then repeat"
             )
 
+    def _sync_names(self, above: Sequence[Path]) -> None:
+        """Bring the names of the folders to the disk, also of those made by a run that was killed before it could."""
+        for folder in (self.state, self.path):
+            sync_folder(folder)
+        for folder in above:
+            with suppress(PermissionError):  # of others: who may not read a folder cannot bring it to the disk
+                sync_folder(folder)
+
     def _try_link(self) -> None:
         name = uuid4().hex
         part, probe = self.spool / f".{name}.part", self.images / f".{name}.part"
@@ -111,6 +127,7 @@ class Shelf:
     root: Path
     is_synced: bool
     _touched: set[Path] = field(factory=set, init=False)
+    _known: set[Path] = field(factory=set, init=False)
 
     def place(self, picture: Received, name: str) -> str:
         """Link a picture into its place and return its path relative to the root; where it is there already, that is
@@ -140,9 +157,19 @@ class Shelf:
             return False
 
     def _make_folder(self, folder: Path) -> None:
-        if not folder.is_dir():
+        is_there = folder.is_dir()
+        if not is_there:
             folder.mkdir()
+        if not is_there or folder not in self._known:  # a run that was killed may have made it, and not synced its name
+            self._known.add(folder)
             self._touched.add(folder.parent)
+
+
+def _folders_above(path: Path) -> Sequence[Path]:
+    """Return the folders in which there may be a new name once a path is made: those to be made too, and one more."""
+    parents = path.absolute().parents
+    missing = sum(1 for _ in takewhile(lambda folder: not folder.is_dir(), parents))
+    return parents[: missing + 1]
 
 
 def _is_linked(part: Path, target: Path) -> bool:

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 from attrs import define, field
 
-from nebula_async.bulk.budget import Budget
+from nebula_async.bulk.budget import Budget, Purse, Spent
 from nebula_async.bulk.census import Census, Selection
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger_file import DURABILITIES, Durability
@@ -121,10 +121,9 @@ class BulkJob:
         """How many items there are, of those that are selected."""
         return self._open.census.total
 
-    @property
-    def census(self) -> Census:
-        """What the input asks for; of one that has not changed since the last run only the sums are known."""
-        return self._open.census
+    async def rest(self) -> tuple[Census, Spent]:
+        """Return what is still to be sent, which takes a pass over the input, and what all runs may have spent."""
+        return await self._run.writer.read(lambda _: (self._open.rest(), self._open.spent()))
 
     @property
     def recovery(self) -> Recovery:
@@ -135,6 +134,11 @@ class BulkJob:
     def is_draining(self) -> bool:
         """Whether the job was told to send nothing more."""
         return self._run.is_draining
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the job was told to end at once."""
+        return self._run.was_abandoned
 
     @property
     def in_flight(self) -> int:
@@ -256,7 +260,7 @@ class BulkJob:
             writer=LedgerWriter(job.ledger, job.storing.settle, job.storing.tidy, self._limiter),
             spool=job.storing.spool,
             storing=job.storing,
-            purse=job.purse(self.budget),
+            purse=Purse(self.budget, Spent() if self.budget.per_run else job.spent()),
             duplicates=job.duplicates,
             generator=nebula.generator,
             breaker=Breaker(Outage(SystemRandom(), nebula.config.retry.backoff)),

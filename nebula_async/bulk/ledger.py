@@ -53,7 +53,10 @@ class Ledger:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Make one transaction of what is written inside: all of it, or nothing."""
+        """Make one transaction of what is written inside: all of it, or nothing. One inside another is part of it."""
+        if self._connection.in_transaction:
+            yield
+            return
         self._write("BEGIN")
         try:
             yield
@@ -156,11 +159,12 @@ class Ledger:
 
     def sending(self, seq: int, call_key: str, *, at: float, is_replayed: bool) -> int:
         """Note, before anything leaves, that an attempt is about to; return its number, from 1 over all runs."""
-        self.move(seq, State.SENT)
         change = "UPDATE item SET sends = sends + 1, at_stake = asked WHERE seq = ? RETURNING sends"
-        n = int(self._write(change, seq)[0][0])
         insert = "INSERT INTO attempt (seq, n, call_key, is_replayed, sent_at) VALUES (?, ?, ?, ?, ?)"
-        self._write(insert, seq, n, call_key, is_replayed, at)
+        with self.together():
+            self.move(seq, State.SENT)
+            n = int(self._write(change, seq)[0][0])
+            self._write(insert, seq, n, call_key, is_replayed, at)
         return n
 
     def resending(self, seq: int, duplicates: int) -> None:
@@ -174,14 +178,15 @@ class Ledger:
         request_id: str | None = None, error: str | None = None,
     ) -> None:  # fmt: skip
         """Note what became of an attempt, and what it may have been charged."""
-        self._write(
-            "UPDATE attempt SET ended_at = ?, verdict = ?, at_least = ?, at_most = ?, request_id = ?, error = ?"
-            " WHERE seq = ? AND n = ?",
-            at, verdict, charges.at_least, charges.at_most, _storable(request_id), _storable(error), seq, n,
-        )  # fmt: skip
-        sums = self._charges_of(seq)
-        change = "UPDATE item SET at_least = ?, at_most = ?, at_stake = 0 WHERE seq = ?"
-        self._write(change, sums.at_least, sums.at_most, seq)
+        with self.together():
+            self._write(
+                "UPDATE attempt SET ended_at = ?, verdict = ?, at_least = ?, at_most = ?, request_id = ?, error = ?"
+                " WHERE seq = ? AND n = ?",
+                at, verdict, charges.at_least, charges.at_most, _storable(request_id), _storable(error), seq, n,
+            )  # fmt: skip
+            sums = self._charges_of(seq)
+            change = "UPDATE item SET at_least = ?, at_most = ?, at_stake = 0 WHERE seq = ?"
+            self._write(change, sums.at_least, sums.at_most, seq)
 
     def move(self, seq: int, state: State, *, error: str | None = None) -> None:
         """Let an item go to another state. Raises `JobError` where it cannot come there from the one it is in."""
@@ -193,12 +198,13 @@ class Ledger:
 
     def store(self, outputs: Iterable[Output]) -> None:
         """Note pictures, in place of what was noted of them before."""
-        for output in outputs:
-            self._write(
-                "INSERT OR REPLACE INTO output VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                output.seq, output.index, output.path, output.sha256, output.bytes, output.media_type,
-                _storable(output.row), _storable(output.url), output.expires_at,
-            )  # fmt: skip
+        with self.together():
+            for output in outputs:
+                self._write(
+                    "INSERT OR REPLACE INTO output VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    output.seq, output.index, output.path, output.sha256, output.bytes, output.media_type,
+                    _storable(output.row), _storable(output.url), output.expires_at,
+                )  # fmt: skip
 
     def forget(self, seq: int) -> None:
         """Forget the pictures of an item: they are there no more."""
@@ -206,11 +212,10 @@ class Ledger:
 
     def put_back(self, *states: State, is_anew: bool) -> None:
         """Let the items in these states be sent again; `is_anew`: as a new purchase, under another key."""
-        for state in states:
-            self._write(
-                "UPDATE item SET state = 'pending', resends = 0, epoch = epoch + ?, error = NULL WHERE state = ?",
-                is_anew, state,
-            )  # fmt: skip
+        change = "UPDATE item SET state = 'pending', resends = 0, epoch = epoch + ?, error = NULL WHERE state = ?"
+        with self.together():
+            for state in states:
+                self._write(change, is_anew, state)
 
     def _charges_of(self, seq: int) -> Charges:
         """Return what all attempts for an item may have been charged; those under one replayed key count once."""

@@ -75,11 +75,11 @@ def open_file(path: Path, durability: Durability) -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS)
     try:
         with explained(path):
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'OFF'}")
             connection.execute("BEGIN EXCLUSIVE")  # nothing of a file that is not ours is changed
             _check(connection, path)
             connection.execute("COMMIT")
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'OFF'}")
     except BaseException:
         connection.close()
         raise

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
 
-from nebula_async.bulk.columns import FIELDS, advice
+from nebula_async.bulk.columns import FIELDS, advice, bare
 from nebula_async.bulk.entries import Fields
 from nebula_async.bulk.json_lines import TOO_DEEP
 from nebula_async.checks import shown
-from nebula_async.errors import InvalidRequestError, JobError
+from nebula_async.errors import InvalidRequestError
 from nebula_async.requests import (
     DIALECTS,
     PICTURE_FIELDS,
@@ -91,7 +91,7 @@ def read_row(fields: Fields, *, base: Path, defaults: Mapping[str, Any]) -> Requ
     Raises `InvalidRequestError` that says what is wrong, also for a picture that is not there.
     """
     if unknown := sorted(fields.keys() - FIELDS):
-        names = ", ".join(shown(name)[1:-1] for name in unknown)
+        names = ", ".join(map(bare, unknown))
         raise InvalidRequestError(f"unknown field {names}; {advice(unknown[0])}")
     try:
         request = read_request(_filled_in(defaults, _own(fields, base)))
@@ -105,6 +105,8 @@ def read_row(fields: Fields, *, base: Path, defaults: Mapping[str, Any]) -> Requ
 
 def check_defaults(defaults: Fields) -> None:
     """Refuse what no API has, and what the one that has it does not take. Raises `InvalidRequestError`."""
+    if not isinstance(defaults, Mapping):
+        raise InvalidRequestError(f"defaults must be a mapping of fields to values; got {shown(defaults)}")
     if alone := sorted({"prompt", "id"} & defaults.keys()):
         raise InvalidRequestError(f"{' and '.join(alone)} cannot be the same for all; give each line its own")
     unknown = defaults.keys() - FIELDS
@@ -147,20 +149,3 @@ def _own(fields: Fields, base: Path) -> Fields:
 def _path(value: object, base: Path) -> object:
     is_path = isinstance(value, str) and value and not value.startswith("data:") and "://" not in value
     return str(base / str(value)) if is_path else value
-
-
-def read_manifest(path: Path, *, defaults: Mapping[str, Any]) -> Iterator[Item | BadLine]:
-    """Yield what a file asks for."""
-    from nebula_async.bulk.source import Source, _of_file
-
-    return _of_file(path, Source(path=path, name="", kind="jsonl", base=path, defaults=defaults), None).entries()
-
-
-def check_manifest(path: Path, *, defaults: Mapping[str, Any]) -> tuple[int, tuple[BadLine, ...]]:
-    """Read a whole manifest; return how many of its items can be used, and all that is wrong."""
-    entries = list(read_manifest(path, defaults=defaults))
-    bad = tuple(entry for entry in entries if isinstance(entry, BadLine))
-    return len(entries) - len(bad), bad
-
-
-__all__ = ["BadLine", "Item", "JobError"]

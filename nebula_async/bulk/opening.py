@@ -7,13 +7,13 @@ import json
 import os
 import time
 from collections.abc import Hashable
-from decimal import Decimal
+from contextlib import suppress
 from functools import partial
 
 from attrs import define, field
 
-from nebula_async.bulk.budget import Budget, DuplicateBudget, Purse, Spent
-from nebula_async.bulk.census import Census, Selection, take_census
+from nebula_async.bulk.budget import DuplicateBudget, Spent
+from nebula_async.bulk.census import Census, Selection, rest_of, take_census
 from nebula_async.bulk.folder import JobFolder, Shelf
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.ledger_file import Durability, damaged
@@ -26,6 +26,9 @@ from nebula_async.bulk.states import FAILED, State
 from nebula_async.bulk.storing import Storing
 from nebula_async.config import Config
 from nebula_async.errors import JobError
+
+METADATA = "metadata_bytes"
+"""Under this the ledger notes how large the metadata are when they are whole and closed."""
 
 
 @define(eq=False, kw_only=True)
@@ -51,7 +54,7 @@ class OpenJob:
         is_begun = self.folder.ledger.exists()
         if not is_begun:  # nothing is made where the input is wrong
             self.census = self._checked_census()
-        self.folder.prepare()
+        self.folder.prepare(is_synced=self.durability == "power")
         self.lock = JobLock.take(self.folder.state / "job.lock")
         try:
             self._open_ledger(server, account, is_new_key=is_new_key)
@@ -60,22 +63,29 @@ class OpenJob:
             raise
 
     def close(self) -> None:
-        """Close all, in the order in which an end that comes in between is noticed."""
+        """Close all; what fails now, the next start looks at more closely."""
         try:
-            self.ledger.note("metadata_bytes", str(self.storing.metadata.size))
-            self.lock.closed()
-        except (JobError, OSError):  # the next start looks more closely
-            pass
+            with suppress(JobError, OSError):
+                if not self.storing.is_untold:
+                    self.ledger.note(METADATA, str(self.storing.metadata.size))
         finally:
-            self.ledger.close()
+            self._close_ledger()
             self.lock.release()
 
-    def purse(self, budget: Budget) -> Purse:
-        """Return what is left of a budget."""
-        if budget.per_run:
-            return Purse(budget)
-        cost = sum((Decimal(price) * pictures for price, pictures in self.ledger.priced() if price), Decimal(0))
-        return Purse(budget, Spent(cost, self.ledger.charges().at_most, self.ledger.sends()))
+    def spent(self) -> Spent:
+        """Return what all runs of the job may have spent."""
+        return Spent.of(self.ledger.priced(), self.ledger.sends())
+
+    def rest(self) -> Census:
+        """Return the census of what is still to be sent."""
+        ledger, settled = self.ledger, {state.value: number for state, number in self.ledger.counts().items()}
+        return rest_of(
+            self.census,
+            self.source,
+            self.selection,
+            is_waiting=lambda key: (row := ledger.find(key)) is None or row.state is State.PENDING,
+            settled={name: number for name, number in settled.items() if name != State.PENDING},
+        )
 
     def put_back(self, *, failed: bool, unknown: bool) -> None:
         """Let items be sent again that failed, and those that may have been paid for."""
@@ -93,8 +103,13 @@ class OpenJob:
         try:
             self._begin(server, account, is_new_key=is_new_key)
         except BaseException:
-            self.ledger.close()
+            self._close_ledger()
             raise
+
+    def _close_ledger(self) -> None:
+        """Say first that it is closed: its log goes with it, and a start that finds neither would take it for lost."""
+        self.lock.closed()
+        self.ledger.close()
 
     def _begin(self, server: str, account: Hashable, *, is_new_key: bool) -> None:
         self.secret = self._secret()
@@ -128,6 +143,7 @@ class OpenJob:
         list_items(self.source, self.census, self.selection, self.folder, self.ledger)
         with self.ledger.together():
             self.ledger.note("census", _noted(self.census))
+            self.ledger.note("total", str(self.census.total))
             self.ledger.note("input", fingerprint)
 
     def _checked_census(self) -> Census:
@@ -143,18 +159,21 @@ class OpenJob:
         boot = boot_id()
         is_same_boot = self.ledger.fact("boot") == boot != ""
         recoverer = Recoverer(self.ledger, self.storing, self.duplicates, self.config, is_same_boot)
-        self.recovery = recoverer.run()
-        self.ledger.note("boot", boot)
-        self._mend_metadata()
-
-    def _mend_metadata(self) -> None:
-        metadata = self.storing.metadata
-        if self.ledger.fact("metadata_bytes") == str(metadata.size) and self.lock.was_closed and not self._has_changed:
-            return
         try:
-            metadata.replace(output.row for output in self.ledger.outputs() if output.row)
+            was_told = self._was_told()
+            self.recovery = recoverer.run()
+            self.ledger.note("boot", boot)
+            if self._has_changed or not was_told:
+                self.storing.metadata.replace(output.row for output in self.ledger.outputs() if output.row)
         except OSError as error:
-            raise JobError(f"{metadata.path} cannot be written: {error.strerror}; mend that, then repeat") from error
+            reason, place = error.strerror or error, error.filename or self.folder.path
+            raise JobError(f"what was received cannot be stored: {reason} ({place}); mend that, then repeat") from error
+
+    def _was_told(self) -> bool:
+        """Return whether the metadata were left whole, and note that they are not until a close says so again."""
+        noted = self.ledger.fact(METADATA)
+        self.ledger.note(METADATA, "")
+        return noted == str(self.storing.metadata.size) and self.lock.was_closed
 
     @property
     def _has_changed(self) -> bool:

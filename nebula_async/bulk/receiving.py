@@ -87,7 +87,8 @@ class Receiving:
                     return await on_disk(work)
                 except OSError as error:
                     if error.errno not in NO_ROOM:
-                        text = f"the picture was paid for, and the disk did not keep it: {error.strerror or error}"
+                        reason = f"{error.strerror or error} ({error.filename or self.spool.folder})"
+                        text = f"the picture was paid for, and the disk did not keep it: {reason}"
                         raise SinkError(text) from error
                 self.on_full()
                 await anyio.sleep(SECONDS_BETWEEN_TRIES)

@@ -65,6 +65,7 @@ class Run:
     is_waiting_for_quota: bool
     stopped_by: NebulaError | None = field(default=None, init=False)
     is_draining: bool = field(default=False, init=False)
+    was_abandoned: bool = field(default=False, init=False)
     streaming: Streaming = field(factory=Streaming, init=False)
     under_way: set[Work] = field(factory=set, init=False)
     ending: anyio.Event = field(factory=anyio.Event, init=False)
@@ -215,6 +216,7 @@ class Run:
 
     def abandon(self) -> None:
         """End what is under way now: it may have been paid for, and the next run settles it."""
+        self.was_abandoned = bool(self.under_way)
         for work in self.under_way:
             work.scope.cancel()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -79,16 +80,19 @@ class Source:
         except OSError as error:
             raise JobError(f"{self.name} cannot be read: {error.strerror}") from error
 
-    def entries(self) -> Iterator[Item | BadLine]:
-        """Yield all items, and what is wrong with the others. Raises `JobError` for a file that cannot be read."""
-        return self._read(_whatever)
+    def entries(self, *, limit: int | None = None) -> Iterator[Item | BadLine]:
+        """Yield all items, or those below a number, and what is wrong with rows; what is behind them is not read.
 
-    def items(self, wanted: Callable[[str], bool] | None = None) -> Iterator[Item]:
-        """Yield the items whose key is wanted; the others are not looked at.
+        Raises `JobError` for a file that cannot be read.
+        """
+        return self._read(_whatever, limit)
+
+    def items(self, wanted: Callable[[str], bool] | None = None, *, limit: int | None = None) -> Iterator[Item]:
+        """Yield the items, or those below a number, whose key is wanted; the others are not looked at.
 
         Raises `JobError` for a row that is bad now, which none was when they were counted.
         """
-        for entry in self._read(wanted or _whatever):
+        for entry in self._read(wanted or _whatever, limit):
             if not isinstance(entry, Item):
                 raise JobError(f"{self.name} changed while the job ran: {entry}")
             yield entry
@@ -101,14 +105,17 @@ class Source:
                 fields[name] = os.path.relpath(fields[name], self.base)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
-    def _read(self, wanted: Callable[[str], bool]) -> Iterator[Item | BadLine]:
-        row = -1
+    def _read(self, wanted: Callable[[str], bool], limit: int | None) -> Iterator[Item | BadLine]:
+        row, end = -1, math.inf if limit is None else limit
         for row, (line, fields) in enumerate(self._rows()):
+            copies = min(self.repeat, end - row * self.repeat)
+            if copies <= 0:
+                return
             if isinstance(fields, str):
                 yield BadLine(line, fields, self.name)
                 continue
             base = row_key(row, fields)
-            keys = [(copy, key) for copy in range(self.repeat) if wanted(key := copy_key(base, copy))]
+            keys = [(copy, key) for copy in range(int(copies)) if wanted(key := copy_key(base, copy))]
             if keys:
                 yield from self._items(row, line, fields, keys)
         if row < 0:
@@ -198,7 +205,8 @@ def kind_of_file(path: Path) -> str:
 
 def _expected() -> str:
     names = ", ".join(f".{kind}" for kind in KINDS)
-    return f"give a file whose name ends in {names} (the first four also with .gz), or say its kind (--format, kind=)"
+    ends = f"a file whose name ends in {names} (the first four also with .gz)"
+    return f"give {ends}, say its kind (--format, kind=), or send it to standard input (-)"
 
 
 def _whatever(_key: str) -> bool:

@@ -74,10 +74,15 @@ class Spool:
         return [image for image in images if image.part is None or _is_as_it_came(image)]
 
     def whole_parts(self, seq: int, n: int) -> list[Received]:
-        """Return the pictures of an incomplete reply that arrived whole: their structure says so."""
+        """Return the pictures of an incomplete reply that arrived whole: their structure says so.
+
+        Raises `OSError` where the disk does not keep them.
+        """
         parts = sorted(self.folder.glob(f"{seq}.{n}.*.part"))
-        found = (_described(path) for path in parts if _match(path, "index"))
-        return [image for image in found if image is not None]
+        found = {path: image for path in parts if _match(path, "index") and (image := _described(path)) is not None}
+        for path in found if self.is_synced else ():  # those of a complete reply were synced before it was noted
+            _sync(path)
+        return list(found.values())
 
     def has_begun(self, seq: int, n: int) -> bool:
         """Whether a reply to an attempt had begun to arrive."""
@@ -175,7 +180,11 @@ class PartWriter:
 
 def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk. Raises `OSError`."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

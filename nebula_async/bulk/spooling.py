@@ -158,9 +158,9 @@ class _Part:
         self.file = self.path.open("wb")
 
     def _remove(self) -> None:
-        with suppress(OSError):  # of what a full disk could not take there is nothing to tell any more
-            self.file.close()
-        self.path.unlink(missing_ok=True)
+        for step in (self.file.close, self.path.unlink):
+            with suppress(OSError):  # the error that led here says more than that this failed too
+                step()
 
     def _sniff(self) -> str:
         self.file.flush()

@@ -31,6 +31,9 @@ class Storing:
     metadata: Metadata
     is_told: bool
     largest: int = field(default=0, init=False)
+    is_untold: bool = field(default=False, init=False)
+    """Whether the metadata lack what the ledger says, because they could not be written."""
+
     _stored: list[tuple[int, int, Sequence[Received], Sequence[Output]]] = field(factory=list, init=False)
 
     def place(
@@ -61,7 +64,9 @@ class Storing:
         stored, self._stored = self._stored, []
         rows = [output.row for *_, outputs in stored for output in outputs if output.path and output.row]
         if rows:
+            self.is_untold = True
             self.metadata.add(rows)
+            self.is_untold = False
         for seq, n, pictures, _ in stored:
             if self.is_told:
                 self.spool.discard(seq, n)

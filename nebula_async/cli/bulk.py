@@ -2,170 +2,127 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import anyio
-from anyio.abc import TaskStatus
-from cyclopts import Parameter
+from attrs import frozen
+from cyclopts import Group, Parameter
 
 from nebula_async.bulk.job import BulkJob
-from nebula_async.bulk.recovery import Recovery
-from nebula_async.bulk.report import Report
-from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, run, say, tell
+from nebula_async.cli.budget_options import BudgetOptions
+from nebula_async.cli.connection import USAGE, Connection, Switch, connected, run, say
+from nebula_async.cli.inputs import Inputs
 from nebula_async.cli.parameters import PictureParameters, Whole
-from nebula_async.cli.prices import learn_prices
-from nebula_async.cli.progress import RunProgress, shown_progress
-
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""The last is what a terminal sends that is closed."""
+from nebula_async.cli.planning import Manifest, default_out, lay_plan, may_go_on, tell_plan
+from nebula_async.cli.running import run_job
+from nebula_async.client import AsyncNebula
+from nebula_async.errors import JobError
 
 EMULATOR = "the command's own emulator"
 
+Running = Parameter(group=Group("Running", sort_key=1))
+
+
+@frozen(kw_only=True)
+class RunOptions:
+    """How a job runs."""
+
+    retry_failed: Annotated[bool, Switch, Running] = False
+    "Send again what was refused, came back unusable or is gone; what was paid for is paid for again."
+    resend_unknown: Annotated[bool, Switch, Running] = False
+    "Send again what may have been paid for already."
+    provenance: Annotated[bool, Switch, Running] = False
+    "Write into each picture how it was made, if its type has a place for that; else it stays as it came."
+    durability: Annotated[Literal["power", "process"], Running] = "power"
+    "What is noted survives a power cut, or, faster, only the end of this process."
+    when_exhausted: Annotated[Literal["wait", "stop"], Running] = "wait"
+    "What to do once the day's quota is used up."
+    new_key: Annotated[bool, Switch, Running] = False
+    "The API key is another one than when the job was begun, and the account is the same."
+
 
 def bulk(
-    manifest: Path,
+    manifest: Manifest,
     /,
     *,
     out: Path | None = None,
     concurrency: Whole = None,
-    retry_failed: Annotated[bool, Switch] = False,
-    resend_unknown: Annotated[bool, Switch] = False,
-    provenance: Annotated[bool, Switch] = False,
+    yes: Annotated[bool, Switch] = False,
+    running: Annotated[RunOptions, Parameter(name="*")] = RunOptions(),
+    inputs: Annotated[Inputs, Parameter(name="*")] = Inputs(),  # noqa: B008 - frozen
     parameters: Annotated[PictureParameters, Parameter(name="*")] = PictureParameters(),  # noqa: B008 - frozen
+    budget: Annotated[BudgetOptions, Parameter(name="*")] = BudgetOptions(),  # noqa: B008 - frozen
     connection: Annotated[Connection, Parameter(name="*")] = Connection(),  # noqa: B008 - frozen
 ) -> int:
     """Generate every prompt of a file; the same command resumes, and asks for nothing that is stored.
 
-    Ctrl-C lets what is in flight finish; a second one stops at once. Exit codes: 0 all done, 1 some failed or wait,
-    2 wrong use or input, 3 stopped as a whole (key, credit, daily quota, disk), 130 interrupted.
+    What it will cost is told first. Ctrl-C lets what is in flight finish; a second one stops at once. Exit codes: 0
+    all done, 1 some failed or wait, 2 wrong use or input, 3 stopped as a whole (key, credit, budget, daily quota, disk),
+    130 interrupted.
 
     Parameters
     ----------
     manifest
-        Prompts: .txt (one a line), .csv or .tsv (with a header of field names), .jsonl (an object or a text a line).
-        The options below fill in what a line leaves out; a line's `dialect` says which API it is for.
+        Prompts: .txt (one a line), .csv or .tsv (with a header of field names), .jsonl (an object or a text a line),
+        each also .gz, or .parquet; - is standard input. The options below fill in what a line leaves out; a line's
+        `dialect` says which API it is for.
     out
         The folder for the pictures and for what the job knows of them; else one named after the file.
     concurrency
         Requests in flight; else as many as the tier can use.
-    retry_failed
-        Send again what was refused or came back unusable.
-    resend_unknown
-        Send again what may have been paid for already.
-    provenance
-        Write into each picture how it was made: prompt, parameters, model, seed, time and cost. One whose type has no
-        place for it stays as it came.
+    yes
+        Do not ask whether to go on; without a terminal nothing is asked anyway.
     """
-    switches = {"retry_failed": retry_failed, "resend_unknown": resend_unknown, "provenance": provenance}
-    return run(_bulk, manifest, out or Path(manifest.stem), concurrency, switches, parameters, connection)
+    asked = _Asked(manifest, out or default_out(manifest), concurrency, running, inputs, parameters, budget, connection)
+    return run(_bulk, asked, yes)
 
 
-async def _bulk(
-    manifest: Path,
-    out: Path,
-    concurrency: int | None,
-    switches: Mapping[str, Any],
-    parameters: PictureParameters,
-    connection: Connection,
-) -> int:
-    async with (
-        connected(connection, concurrency=concurrency) as nebula,
-        BulkJob(
-            manifest,
-            out,
+@frozen
+class _Asked:
+    """What the command was given."""
+
+    manifest: str
+    out: Path
+    concurrency: int | None
+    running: RunOptions
+    inputs: Inputs
+    parameters: PictureParameters
+    budget: BudgetOptions
+    connection: Connection
+
+    def job(self, nebula: AsyncNebula) -> BulkJob:
+        """Return the job."""
+        given: dict[str, Any] = {name: getattr(self.running, name) for name in RunOptions.__annotations__}
+        return BulkJob(
+            self.manifest,
+            self.out,
             nebula,
-            defaults=parameters.given(),
-            server=EMULATOR if connection.emulator else None,
-            **switches,
-        ) as job,
-    ):
-        if (await job.report()).waiting:
-            await learn_prices(nebula)
-        return await _run(job)
+            defaults=self.parameters.given(),
+            server=EMULATOR if self.connection.emulator else None,
+            budget=self.budget.budget(),
+            **given,
+            **self.inputs.given(),
+        )
 
 
-async def _run(job: BulkJob) -> int:
-    for text in _found(job.recovery):
-        say(text)
-    before = await job.report()
-    with shown_progress(before.waiting) as progress:
-        job.on_result = progress.add
-        report = await _drained_by_signals(job, progress)
-    if report is None:
-        say("stopped at once: what was in flight may be paid for, and the same command sends it again")
-    _tell(report or await job.report(), job.out)
-    return INTERRUPTED if report is None else report.exit_code
+async def _bulk(asked: _Asked, yes: bool) -> int:
+    async with connected(asked.connection, concurrency=asked.concurrency) as nebula, asked.job(nebula) as job:
+        if (await job.report()).waiting and not await _is_agreed(asked, nebula, job, yes=yes):
+            say("nothing was sent; the same command begins")
+            return USAGE
+        return await run_job(job)
 
 
-async def _drained_by_signals(job: BulkJob, progress: RunProgress) -> Report | None:
-    """Run the job; the first signal drains it, a second one stops it (`None`)."""
-    report: Report | Exception | None = None
-    async with anyio.create_task_group() as group:
-        await group.start(_listen, job, progress, group.cancel_scope)
-        try:
-            report = await job.run()
-        except Exception as error:  # noqa: BLE001 - raised again below: it would leave the group inside of another one
-            report = error
-        group.cancel_scope.cancel()
-    if isinstance(report, Exception):
-        raise report
-    return report
-
-
-async def _listen(
-    job: BulkJob,
-    progress: RunProgress,
-    scope: anyio.CancelScope,
-    *,
-    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
-) -> None:
-    with anyio.open_signal_receiver(*SIGNALS) as signals:
-        task_status.started()
-        async for _ in signals:
-            if job.is_draining:
-                scope.cancel()
-                return
-            job.drain()
-            progress.end_after(job.in_flight)
-            say(f"finishing what is in flight: {job.in_flight}; once more stops at once")
-
-
-def _found(recovery: Recovery) -> list[str]:
-    lines = {
-        f"stored by a run that was stopped, and taken over: {recovery.adopted}": recovery.adopted,
-        f"under way when a run was stopped, and sent again: {recovery.sent_again}; these may be paid for twice": (
-            recovery.sent_again
-        ),
-        f"stored before and gone now: {recovery.gone}; --retry-failed makes them again": recovery.gone,
-        f"sent before and no longer at the end of the file: {recovery.removed}; these are not counted": (
-            recovery.removed
-        ),
-    }
-    return [text for text, applies in lines.items() if applies]
-
-
-def _tell(report: Report, out: Path) -> None:
-    spent = report.spending
-    unpriced = f" and {spent.unpriced} pictures without a known price" if spent.unpriced else ""
-    tell(
-        f"{report.done} of {report.total} are in {out / 'images'}; this run: {spent.pictures} pictures in"
-        f" {report.seconds:.1f} s for {spent}{unpriced}"
+async def _is_agreed(asked: _Asked, nebula: AsyncNebula, job: BulkJob, *, yes: bool) -> bool:
+    """Tell the plan of what is still to be sent; return whether to go on. Raises `JobError` for a budget that cannot be
+    kept.
+    """
+    census, spent = await job.rest()
+    name = "standard input" if asked.manifest == "-" else Path(asked.manifest).name
+    plan = await lay_plan(
+        nebula, census, name=name, out=asked.out, concurrency=asked.concurrency, budget=job.budget, spent=spent
     )
-    for text in _left_over(report):
-        say(text)
-
-
-def _left_over(report: Report) -> list[str]:
-    least, most = report.charges.at_least, report.charges.at_most
-    lines = {
-        f"refused: {report.rejected}; --retry-failed sends them again": report.rejected,
-        f"paid for, and unusable, incomplete or lost: {report.bad}; --retry-failed pays for them again": report.bad,
-        f"perhaps paid for, and not here: {report.unknown}; --resend-unknown sends them again": report.unknown,
-        f"still to be sent: {report.waiting}; the same command goes on": report.waiting,
-        f"pictures paid for, over all runs: {least if least == most else f'{least} to {most}'}": most > report.pictures,
-        f"stopped: {report.stopped_by}": report.stopped_by is not None,
-    }
-    return [text for text, applies in lines.items() if applies]
+    tell_plan(plan)
+    if plan.budget_problem is not None:
+        raise JobError(plan.budget_problem)
+    return await may_go_on(plan, yes=yes)

@@ -10,6 +10,7 @@ from functools import partial
 from json import dumps
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -29,6 +30,7 @@ from nebula_async.cli.inputs import Inputs
 from nebula_async.cli.parameters import PictureParameters, Whole
 from nebula_async.cli.plan_text import plan_json
 from nebula_async.cli.planning import NO_KEY, Manifest, default_out, free_bytes, lay_plan, tell_plan
+from nebula_async.errors import JobError
 from nebula_async.keys import KEY_VARIABLE
 
 TO_BE_SENT = (State.PENDING, State.SENT)
@@ -107,7 +109,7 @@ async def _plan(asked: _Asked, is_json: bool) -> int:
     config, budget = configured(asked.connection, asked.concurrency), asked.budget.budget()
     with TemporaryDirectory() as folder:
         source = await asked.open(Path(folder) / "input")
-        found = await anyio.to_thread.run_sync(_count, source, asked)
+        found = await _counted(source, asked)
     known: dict[str, Any] = {
         "name": source.name,
         "budget": budget,
@@ -129,17 +131,28 @@ def _tell(plan: Plan, *, is_json: bool) -> None:
         tell_plan(plan, tell)
 
 
-def _count(source: Source, asked: _Asked) -> _Found:
+async def _counted(source: Source, asked: _Asked) -> _Found:
+    """Count the items beside the event loop; Ctrl-C ends that soon."""
+    stop = Event()
+    try:
+        return await anyio.to_thread.run_sync(_count, source, asked, stop)
+    finally:
+        stop.set()
+
+
+def _count(source: Source, asked: _Asked, stop: Event) -> _Found:
     """Count the items, and those that the job in the folder has settled."""
     selection = Selection(limit=asked.inputs.limit, sample=asked.inputs.sample)
     path = JobFolder(asked.out).ledger
     if not path.is_file():
-        return _Found(take_census(source, selection))
+        return _Found(take_census(source, selection, settled_as=partial(_settled_as, None, asked.again, stop)))
     with closing(Ledger.read(path)) as ledger:
-        census = take_census(source, selection, settled_as=partial(_settled_as, ledger, asked.again))
+        census = take_census(source, selection, settled_as=partial(_settled_as, ledger, asked.again, stop))
         return _Found(census, Spent.of(ledger.priced(), ledger.sends()))
 
 
-def _settled_as(ledger: Ledger, again: Collection[State], key: str) -> str | None:
-    row = ledger.find(key)
+def _settled_as(ledger: Ledger | None, again: Collection[State], stop: Event, key: str) -> str | None:
+    if stop.is_set():
+        raise JobError("interrupted while the input was read")
+    row = None if ledger is None else ledger.find(key)
     return None if row is None or row.state in TO_BE_SENT or row.state in again else str(row.state)

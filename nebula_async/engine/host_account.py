@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,7 +36,8 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 def host_account(config: Config, key_digest: str) -> HostAccount:
     """Return the account of a key, the one that all clients of this process share that were given the same limits."""
-    name = sha256(f"{key_digest} {config.base_url} {config.inference_url}".encode()).hexdigest()
+    host = socket.gethostname()  # hosts may have their users' files in common, and their clocks differ
+    name = sha256(f"{key_digest} {config.base_url} {config.inference_url} {host}".encode()).hexdigest()
     return known_host_account(state_folders(), name, config.per_minute, config.per_day, config.retry.backoff)
 
 
@@ -117,7 +119,7 @@ class HostAccount:
         def renew(text: str | None) -> tuple[str, tuple[str, HostState, Value]]:
             state, self._state = self._state, None  # if the file fails now, this one has been changed already
             if state is None or text != self._text:
-                state = self._read(self._text if text is None else text, now)  # a row that was lost comes back
+                state = self._read(now, text, self._text)  # a row that was lost comes back
             self._enter(state, now)
             value = work(state, now)
             written = write_state(state)
@@ -153,7 +155,7 @@ class HostAccount:
     def _go_alone(self, now: float, problem: str, *, is_locked: bool) -> None:
         if self._own is not None:
             return
-        own, since = self._read(self._text, now), self._failing_since or now
+        own, since = self._read(now, self._text), self._failing_since or now
         members = 1 + len(own.others(self._member, since))
         self.problem, self.is_shut_out = problem, is_locked and not own.is_known_to_all(self._member, since)
         if self._has_joined or members > 1:
@@ -165,14 +167,16 @@ class HostAccount:
         if self._own is not None:
             return self._own
         if self._state is None:
-            self._state = self._read(self._text, time.monotonic())
+            self._state = self._read(time.monotonic(), self._text)
         return self._state
 
-    def _read(self, text: str | None, now: float) -> HostState:
-        try:
-            state = HostState(_boot()) if text is None else read_state(text, _boot(), now)
-        except ValueError:
-            state = HostState(_boot())
+    def _read(self, now: float, *texts: str | None) -> HostState:
+        """Return the state of the first text that has one, else that of an account of which nothing is known."""
+        state = HostState(_boot())
+        for text in texts:
+            with suppress(ValueError):
+                state = read_state(text or "", _boot(), now)
+                break
         if not state.members:
             state.allowance.pace.give(self.per_minute)
             state.allowance.quota.per_day = self.per_day

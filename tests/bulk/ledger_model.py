@@ -145,6 +145,9 @@ def assert_sums_agree(ledger: Ledger, by_seq: list[Item]) -> None:
 def assert_makes_sense(item: Item) -> None:
     """Check what holds of every item, whatever was done: that the model is one of a job."""
     assert not item.at_stake or item.state is State.SENT
-    assert not item.outputs or item.state in (State.DONE, State.URLS)
+    is_stored = [output.path is not None for output in item.outputs.values()]
+    assert item.state is not State.DONE or (all(is_stored) and len(is_stored) == item.asked)
+    assert item.state is not State.URLS or not all(is_stored)
+    assert not item.outputs or any(each.verdict == "paid" for each in item.tries)
     assert item.resends <= 1
     assert item.charges.at_least <= item.charges.at_most <= item.asked * len(item.tries)

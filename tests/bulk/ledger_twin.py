@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,9 +15,6 @@ from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.ledger_file import Durability
 from nebula_async.bulk.states import Output, State
 from nebula_async.charges import Charges
-
-FREE = ("throttled", "not sent")
-"""How attempts end that cost nothing."""
 
 Fate = tuple[str | None, float]
 """What becomes of a transaction: nothing special (`None`), something beside it fails ("raised"), or the process is
@@ -103,15 +100,13 @@ class Twin:
         item.tries.append(Try(item.call_key, is_replayed))
         item.state, item.error = State.SENT, None
 
-    def send_again(self, item: Item) -> None:
-        """Begin another attempt, which may pay once more unless the last one was free."""
-        if item.tries[-1].verdict not in FREE:
-            item.resends, item.duplicates = item.resends + 1, item.duplicates + item.asked
-            self.ledger.resending(item.seq, item.asked)
-        self.send(item, is_replayed=item.tries[-1].is_replayed)
+    def resend(self, item: Item) -> None:
+        """Say that an item will be sent once more although it may have been paid for."""
+        self.ledger.resending(item.seq, item.asked)
+        item.resends, item.duplicates = item.resends + 1, item.duplicates + item.asked
 
     def end(self, item: Item, verdict: str, charges: Charges) -> None:
-        """End the attempt under way."""
+        """Say how the last attempt ended, perhaps anew."""
         n = len(item.tries)
         self.ledger.ended(item.seq, n, verdict, charges, at=n + 0.5)
         item.tries[-1].charges, item.tries[-1].verdict = charges, verdict
@@ -140,21 +135,18 @@ class Twin:
         for item in self.those(*states):
             item.state, item.resends, item.epoch, item.error = State.PENDING, 0, item.epoch + is_anew, None
 
-    def list_only(self, keys: set[str]) -> None:
-        """Ask for these items, and no others."""
-        self.ledger.list_only(keys)
+    def list_only(self, found: Mapping[str, bool]) -> None:
+        """Count those of the items found that are selected, and no others."""
+        self.ledger.unlist()
+        for key, is_listed in found.items():
+            self.ledger.set_listed(key, is_listed=is_listed)
         for item in self.items.values():
-            item.is_listed = item.key in keys
+            item.is_listed = found.get(item.key, False)
 
     def forget(self, item: Item) -> None:
         """Forget the pictures of an item."""
         self.ledger.forget(item.seq)
         item.outputs.clear()
-
-    def give_up(self, item: Item) -> None:
-        """Send an item no more in this run: its last attempt has ended."""
-        is_free = item.tries[-1].verdict in FREE
-        self.move(item, State.PENDING if is_free else State.UNKNOWN, error=item.tries[-1].verdict)
 
     @property
     def _path(self) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nebula_async.bulk.census import MOST_KEPT, Selection, take_census
+from nebula_async.bulk.census import MOST_KEPT, Selection, rest_of, take_census
 from nebula_async.bulk.draw import Draw
 from nebula_async.bulk.repeats import SeenKeys
 from nebula_async.bulk.source import Source
@@ -170,6 +170,21 @@ def test_what_is_settled_is_not_asked_for(tmp_path):
         census.settled,
         list(census.models.values()),
     )
+
+
+@pytest.mark.parametrize(("selection", "items"), [(Selection(), 3), (Selection(limit=3), 1), (Selection(sample=1), 1)])
+def test_of_a_job_that_goes_on_only_the_rest_is_counted(tmp_path, selection, items):
+    """What a run has still to send is known without another look at what is done, and is within what was selected."""
+    rows = [row("a", id="x"), row("a", id="x"), row("b", id="y"), row("c", id="z"), row("d", model=SDXL, seed=1)]
+    taken = take_census(source(tmp_path, *rows), selection)
+    waiting = {"y", "z", "#4"} if selection.sample is None else taken.chosen
+    rest = rest_of(taken, source(tmp_path, *rows), selection, is_waiting=waiting.__contains__, settled={"done": 1})
+    assert (taken.total, {"done": 1}, items) == (
+        rest.total,
+        rest.settled,
+        sum(share.items for share in rest.models.values()),
+    )
+    assert (("serverless", SDXL) in rest.models) == bool(rest.problems)
 
 
 @pytest.mark.parametrize("count", [0, -1, 2.5, "3", True])

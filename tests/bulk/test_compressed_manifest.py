@@ -46,9 +46,7 @@ def test_a_file_that_was_cut_off_is_said(tmp_path, kept):
     """Half a download is one error with the line where it ends, and no prompt is lost without a word."""
     path = write(tmp_path, "p.jsonl.gz", gzip.compress(PROMPTS)[:kept])
 
-    with pytest.raises(
-        JobError, match=r"p\.jsonl\.gz:\d+: the gzip data is damaged or ends too early .*; make the file"
-    ):
+    with pytest.raises(JobError, match=r"p\.jsonl\.gz:\d+: the gzip data is damaged or ends too early .*; make"):
         read(path)
 
 
@@ -94,10 +92,11 @@ def test_a_bomb_does_not_fill_the_memory(tmp_path):
 
 def test_a_compressed_file_is_read_lazily(tmp_path):
     """The items of a compressed file are never there all at once."""
-    path = write(tmp_path, "p.jsonl.gz", gzip.compress(PROMPTS))
+    prompts = "".join(f"{number} {'x' * 500}\n" for number in range(5_000))
+    source = source_of(write(tmp_path, "p.txt.gz", gzip.compress(prompts.encode())))
     tracemalloc.start()
     try:
-        assert 50_000 == sum(isinstance(entry, Item) for entry in source_of(path).entries())
+        assert 5_000 == sum(isinstance(entry, Item) for entry in source.entries())
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()

@@ -11,6 +11,7 @@ from attrs import evolve
 from job_folders import add, begin, finish, opened, picture
 
 from nebula_async.bulk.export.exporter import export_job
+from nebula_async.bulk.export.shard_folder import locked
 from nebula_async.bulk.export.shards import Limits
 from nebula_async.bulk.states import State
 from nebula_async.errors import JobError
@@ -180,10 +181,27 @@ def test_files_of_others_are_not_replaced(out, tmp_path, kind):
         export_job(out, kind, mine)
     assert [name] == [path.name for path in mine.iterdir()]
 
+    another = tmp_path / "another"
+    begin(another, 9)
+    finish(another, range(9))
+    export_job(out, kind)
+    with pytest.raises(JobError, match="holds an export of another job: nothing was changed"):
+        export_job(another, kind, out / "export" / kind)
+
     both = tmp_path / "both"
     export_job(out, kind, both)
     with pytest.raises(JobError, match="holds an export in another format"):
         export_job(out, next(other for other in KINDS if other != kind), both)
+
+
+@both
+def test_two_exports_do_not_write_to_one_folder(out, kind):
+    """The second one is told at once; the first one's lock is free again when it ends."""
+    folder = out / "export" / kind
+    folder.mkdir(parents=True)
+    with locked(folder), pytest.raises(JobError, match=r"another export writes to .*; wait for it"):
+        export_job(out, kind)
+    assert 1 == export_job(out, kind).written
 
 
 def test_a_card_of_ones_own_is_kept(out):

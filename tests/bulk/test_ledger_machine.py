@@ -14,18 +14,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ledger_model import Item, assert_agrees
-from ledger_twin import FREE, NO_FATE, Twin
+from ledger_twin import NO_FATE, Fate, Twin
 
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.states import FAILED, GOES_TO, State
 from nebula_async.charges import Charges
 from nebula_async.errors import JobError
 
-EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "60"))
-STEPS = 40 if EXAMPLES <= 60 else 50
+EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "100"))
+STEPS = 40 if EXAMPLES <= 100 else 50
 
-KEYS = "abcde"
+KEYS = "abc"
 FATES = (*[None] * 9, "behind", "inside", "raised")
+
+FOUND = ("nothing", "parts", "pictures", "urls")
 
 fates = st.tuples(st.sampled_from(FATES), st.floats(0, 1, exclude_max=True))
 
@@ -55,7 +57,7 @@ def some(*states: State) -> Callable[[LedgerMachine], bool]:
 class LedgerMachine(RuleBasedStateMachine):
     """Does to a ledger what jobs do."""
 
-    @initialize(durability=st.sampled_from(["process", "process", "process", "power"]))
+    @initialize(durability=st.sampled_from([*["process"] * 9, "power"]))
     def begin(self, durability):
         """Make a ledger."""
         self.twin = Twin(Path(tempfile.mkdtemp(prefix="ledger-")), durability)
@@ -87,15 +89,6 @@ class LedgerMachine(RuleBasedStateMachine):
             if item.state is State.PENDING:
                 self.twin.send(item, is_replayed=is_replayed)
 
-    @precondition(between_two)
-    @rule(place=places, fate=fates)
-    def send_again(self, place, fate):
-        """Send an item again whose attempt has ended, if that may be; what may have been paid for, once."""
-        item = _one(self.sent(is_under_way=False), place)
-        if item.tries[-1].verdict in FREE or not item.resends:
-            with self.twin.transaction(fate):
-                self.twin.send_again(item)
-
     @precondition(under_way)
     @rule(place=places, fate=fates)
     def bring_pictures(self, place, fate):
@@ -105,6 +98,17 @@ class LedgerMachine(RuleBasedStateMachine):
             self.twin.end(item, "paid", Charges(item.asked, item.asked))
             self.twin.store(item, range(item.asked), path=True)
             self.twin.move(item, State.DONE)
+
+    @precondition(under_way)
+    @rule(place=places, fate=fates, count=st.integers(1, 3))
+    def bring_fewer(self, place, fate, count):
+        """Take a reply with fewer pictures than were asked for: they are stored, and the item is not done."""
+        item = _one(self.sent(is_under_way=True), place)
+        if count < item.asked:
+            with self.twin.transaction(fate):
+                self.twin.end(item, "paid", Charges(count, item.asked))
+                self.twin.store(item, range(count), path=True)
+                self.twin.move(item, State.BAD, error="some are missing")
 
     @precondition(under_way)
     @rule(place=places, fate=fates)
@@ -127,14 +131,21 @@ class LedgerMachine(RuleBasedStateMachine):
             is_whole = all(output.path is not None for output in item.outputs.values())
             self.twin.move(item, State.DONE if is_whole else State.URLS)
 
-    @precondition(some(State.URLS, State.DONE))
+    @precondition(some(State.URLS))
     @rule(place=places, fate=fates)
-    def lose_pictures(self, place, fate):
-        """Find that URLs have expired, or that pictures were taken away."""
-        item = _one(self.twin.those(State.URLS, State.DONE), place)
+    def expire(self, place, fate):
+        """Find that URLs are not valid any more."""
         with self.twin.transaction(fate):
+            self.twin.move(_one(self.twin.those(State.URLS), place), State.EXPIRED, error="it expired")
+
+    @precondition(some(State.DONE))
+    @rule(place=places, fate=fates)
+    def take_away(self, place, fate):
+        """Find that stored pictures are gone."""
+        item = _one(self.twin.those(State.DONE), place)
+        with self.twin.transaction(fate):
+            self.twin.move(item, State.BAD, error="they are gone \ud800")
             self.twin.forget(item)
-            self.twin.move(item, State.EXPIRED if item.state is State.URLS else State.BAD, error="they are gone \ud800")
 
     @precondition(under_way)
     @rule(
@@ -150,38 +161,40 @@ class LedgerMachine(RuleBasedStateMachine):
             self.twin.move(item, state, error=verdict)
 
     @precondition(under_way)
-    @rule(place=places, fate=fates, verdict=st.sampled_from(FREE))
+    @rule(place=places, fate=fates, verdict=st.sampled_from(["throttled", "not sent"]))
     def fail(self, place, fate, verdict):
-        """End an attempt that cost nothing; another one may follow."""
+        """End an attempt that cost nothing: the item waits again."""
         item = _one(self.sent(is_under_way=True), place)
         with self.twin.transaction(fate):
             self.twin.end(item, verdict, Charges())
+            self.twin.move(item, State.PENDING, error=verdict)
 
     @precondition(under_way)
-    @rule(place=places, fate=fates, at_least=st.integers(0, 1), is_sent_again=st.booleans())
-    def lose(self, place, fate, at_least, is_sent_again):
-        """End an attempt that may have been paid for; another one may follow, once."""
+    @rule(place=places, fate=fates, at_least=st.integers(0, 1))
+    def lose(self, place, fate, at_least):
+        """End an attempt that may have been paid for; another one follows, once."""
         item = _one(self.sent(is_under_way=True), place)
         with self.twin.transaction(fate):
             self.twin.end(item, "lost", Charges(at_least, 1) * item.asked)
-            if is_sent_again and not item.resends:
-                self.twin.send_again(item)
+            if not item.resends:
+                self.twin.resend(item)
+                self.twin.send(item, is_replayed=item.tries[-1].is_replayed)
 
     @precondition(between_two)
     @rule(place=places, fate=fates)
     def give_up(self, place, fate):
         """Send an item no more in this run."""
-        item = _one(self.sent(is_under_way=False), place)
         with self.twin.transaction(fate):
-            self.twin.give_up(item)
+            self.twin.move(_one(self.sent(is_under_way=False), place), State.UNKNOWN, error="nobody knows")
 
-    @precondition(between_two)
+    @precondition(under_way)
     @rule(fate=fates)
     def end_the_day(self, fate):
-        """Put back all that wait, in one transaction: the daily quota is used up."""
+        """Refuse all that is under way, in one transaction: the daily quota is used up."""
         with self.twin.transaction(fate):
-            for item in self.sent(is_under_way=False):
-                self.twin.give_up(item)
+            for item in self.sent(is_under_way=True):
+                self.twin.end(item, "throttled", Charges())
+                self.twin.move(item, State.PENDING, error="come back tomorrow")
 
     @precondition(some(*FAILED, State.UNKNOWN))
     @rule(
@@ -193,14 +206,17 @@ class LedgerMachine(RuleBasedStateMachine):
             self.twin.put_back(*states, is_anew=is_anew)
 
     @precondition(lambda self: self.is_recovered)
-    @rule(keys=st.sets(st.sampled_from(KEYS)), is_killed=st.booleans())
-    def resume(self, keys, is_killed):
-        """Begin another run, which asks for these items alone."""
+    @rule(found=st.dictionaries(st.sampled_from(KEYS), st.booleans()), is_killed=st.booleans(), fate=fates)
+    def resume(self, found, is_killed, fate):
+        """Look at the ledger from beside, as a status does; then begin another run, for these items alone."""
+        with closing(Ledger.read(self.twin.ledger.path)) as reader:
+            assert_agrees(reader, self.twin.items)
         self.twin.restart(is_killed=is_killed)
-        self.twin.list_only(keys)
+        with self.twin.transaction(fate):
+            self.twin.list_only(found)
 
     @precondition(lambda self: not self.is_recovered)
-    @rule(findings=st.lists(st.tuples(st.sampled_from(["nothing", "pictures", "urls"]), fates), max_size=8))
+    @rule(findings=st.lists(st.tuples(st.sampled_from(FOUND), fates), max_size=8))
     def recover(self, findings):
         """Settle what was under way when the process was killed, by what lies on disk; it may be killed meanwhile."""
         life = self.twin.lives
@@ -211,6 +227,14 @@ class LedgerMachine(RuleBasedStateMachine):
                 return
         self.recovered = life
 
+    @precondition(some(State.PENDING))
+    @rule(place=places)
+    def break_off(self, place):
+        """Fail in the middle of what is written, outside of a transaction of the job's own: nothing changes."""
+        item = _one(self.twin.those(State.PENDING), place)
+        with pytest.raises(JobError, match="call_key"):
+            self.twin.ledger.sending(item.seq, None, at=0.0, is_replayed=False)
+
     @precondition(lambda self: bool(self.twin.items))
     @rule(place=places, state=st.sampled_from(State))
     def go_astray(self, place, state):
@@ -220,28 +244,23 @@ class LedgerMachine(RuleBasedStateMachine):
             with pytest.raises(JobError, match=f"item {item.seq} cannot become {state}"):
                 self.twin.ledger.move(item.seq, state)
 
-    @rule()
-    def look(self):
-        """Read the ledger from beside while it is open, as a status does: it says the same."""
-        with closing(Ledger.read(self.twin.ledger.path)) as reader:
-            assert_agrees(reader, self.twin.items)
-
     @invariant()
     def it_says_what_was_done(self):
         """Hold the ledger against the model."""
         assert_agrees(self.twin.ledger, self.twin.items)
 
-    def _settle(self, item: Item, found: str, fate) -> None:
+    def _settle(self, item: Item, found: str, fate: Fate) -> None:
         with self.twin.transaction(fate):
-            if not item.is_under_way:
-                self.twin.give_up(item)
-            elif found == "nothing":
-                self.twin.end(item, "unknown", Charges(0, item.asked))
-                self.twin.move(item, State.UNKNOWN, error="killed")
-            else:
+            if found in ("pictures", "urls"):
                 self.twin.end(item, "paid", Charges(item.asked, item.asked))
                 self.twin.store(item, range(item.asked), path=found == "pictures")
                 self.twin.move(item, State.DONE if found == "pictures" else State.URLS)
+                return
+            is_sent_again = found == "nothing" and not item.resends
+            self.twin.end(item, "killed", Charges(item.asked if found == "parts" else 0, item.asked))
+            if is_sent_again:
+                self.twin.resend(item)
+            self.twin.move(item, State.PENDING if is_sent_again else State.UNKNOWN, error="killed")
 
 
 TestLedgerMachine = LedgerMachine.TestCase

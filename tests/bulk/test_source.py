@@ -128,6 +128,15 @@ def test_only_wanted_items_are_looked_at(tmp_path):
     assert ["#2*2"] == [entry.key for entry in source_of(path, repeat=2).items({"#2*2"}.__contains__)]
 
 
+@pytest.mark.parametrize(("limit", "keys"), [(1, ["#0"]), (3, ["#0", "#0*2", "#1"]), (4, ["#0", "#0*2", "#1", "#1*2"])])
+def test_a_limit_ends_the_reading(tmp_path, limit, keys):
+    """What is behind the first items is not looked at: it may be wrong."""
+    source = source_of(write(tmp_path, "p.jsonl", '"a"\n"b"\n{\n'), repeat=2)
+
+    assert keys == [entry.key for entry in source.entries(limit=limit)]
+    assert keys[-1:] == [entry.key for entry in source.items({keys[-1], "#2"}.__contains__, limit=limit)]
+
+
 @pytest.mark.parametrize("row", ['{"prompt": 1}', "{"])
 def test_a_row_that_is_bad_now_ends_the_reading(tmp_path, row):
     """A file that is spoiled while a job runs is one error that names the line."""
@@ -195,6 +204,7 @@ def test_names_can_be_exchanged(tmp_path):
     [
         ("p.csv", "text,prompt\na,b\n", "p.csv:1: 'text' and 'prompt' would both be prompt; drop one (--columns pro"),
         ("p.jsonl", lines({"text": "a", "prompt": "b"}), "p.jsonl:1: 'text' and 'prompt' would both be prompt; drop"),
+        ("p.csv", "text,text\na,b\n", "p.csv:1: column text is there more than once; keep one"),
         ("p.csv", "txt,seed\na,1\n", "p.csv:1: there is no column 'text' to map; there are 'txt', 'seed'"),
         ("p.csv", "text,sise\na,1\n", "p.csv:1: unknown column 'sise'; known are "),
         ("p.jsonl", lines({"text": "a", "sise": 1}), "p.jsonl:1: unknown field sise; known are "),
@@ -220,6 +230,8 @@ def test_a_mapped_name_that_no_line_has_is_named(tmp_path):
     ("name", "columns", "problem"),
     [
         ("p.csv", {"text": "promt"}, "columns: 'text' cannot be 'promt'; known are dialect, extra, "),
+        ("p.csv", ["text"], r"columns must be a mapping of names to fields; got \['text'\] \(list\)"),
+        ("p.csv", {"text": ["prompt"]}, r"columns: 'text' cannot be \['prompt'\] \(list\); known are"),
         ("p.csv", {"text": 3}, r"columns: 'text' cannot be 3 \(int\); known are"),
         ("p.jsonl", {"a": "prompt", "b": "prompt"}, "columns: 'a' and 'b' cannot both be prompt; keep one"),
         ("p.csv", {"a": "extra"}, "columns: extra fits into no cell; use JSON lines or Parquet"),
@@ -245,6 +257,29 @@ def test_every_parameter_may_differ_from_row_to_row(tmp_path):
 
     assert [ImageRequest.from_dict(image), InferenceRequest.from_dict(words)] == requests
     assert FIELDS == image.keys() | words.keys() | {"dialect"}
+
+
+def test_dropped_columns_may_have_the_same_name(tmp_path):
+    """What is left out is not looked at."""
+    path = write(tmp_path, "p.csv", "prompt,x,x\na,,\n")
+
+    assert [item(0, 2, "a")] == read(path, columns={"x": None})
+
+
+def test_names_are_shown_so_that_a_terminal_bears_them(tmp_path):
+    """A column's name may hold anything; messages stay on one line and short."""
+    row = {"prompt": "a", "\ud800\n\x1b[2J": 1, "x" * 200: 2}
+    (bad,) = read(write(tmp_path, "p.jsonl", lines(row)))
+
+    text = str(bad)
+    assert text.isprintable()
+    assert len(text) < 500
+
+
+def test_defaults_are_a_mapping(tmp_path):
+    """Anything else is refused in one sentence."""
+    with pytest.raises(InvalidRequestError, match="defaults must be a mapping of fields to values; got 'x'"):
+        source_of(write(tmp_path, "p.txt", "x\n"), defaults="x")
 
 
 @pytest.mark.parametrize("name", ["prompt", "id"])

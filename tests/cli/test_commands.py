@@ -23,19 +23,23 @@ from attrs import fields
 
 from nebula_async.charges import Charges
 from nebula_async.cli.app import app
+from nebula_async.cli.budget_options import BudgetOptions
 from nebula_async.cli.bulk import bulk
 from nebula_async.cli.connection import Connection, exit_code, printable
 from nebula_async.cli.emulator import emulator as emulator_command
 from nebula_async.cli.generate import generate
+from nebula_async.cli.inputs import Inputs
 from nebula_async.cli.inspect import inspect as inspect_command
 from nebula_async.cli.models import models
 from nebula_async.cli.parameters import PictureParameters
+from nebula_async.cli.plan import plan
 from nebula_async.cli.progress import shown_progress
 from nebula_async.cli.reproduce import reproduce
 from nebula_async.emulator import Fault
 from nebula_async.errors import (
     AuthenticationError,
     BadRequestError,
+    BudgetExceededError,
     ConfigurationError,
     DownloadError,
     InvalidRequestError,
@@ -343,6 +347,7 @@ def test_the_emulator_announces_itself_serves_and_ends_at_a_signal(shell):
 OPTIONS = {
     "generate": (generate, PictureParameters, Connection),
     "bulk": (bulk, PictureParameters, Connection),
+    "plan": (plan, Inputs, PictureParameters, BudgetOptions, Connection),
     "inspect": (inspect_command,),
     "reproduce": (reproduce, Connection),
     "models": (models, Connection),
@@ -355,7 +360,8 @@ def test_help_mentions_every_option(command, capsys):
     """What can be given is said by `--help`."""
     function, *groups = OPTIONS[command]
     names = {name for name, given in inspect.signature(function).parameters.items() if given.kind is given.KEYWORD_ONLY}
-    names = names - {"parameters", "connection"} | {field.name for group in groups for field in fields(group)}
+    names -= {"parameters", "connection", "inputs", "budget"}
+    names |= {field.name for group in groups for field in fields(group)}
     with pytest.raises(SystemExit) as caught:
         app([command, "--help"])
     assert 0 == caught.value.code
@@ -477,6 +483,7 @@ def plain(screen: str) -> str:
         (InvalidRequestError("x"), 2),
         (JobError("x"), 2),
         (JobError("x", charges=Charges(1, 1)), 3),
+        (BudgetExceededError("x"), 3),
         (AuthenticationError("x"), 3),
         (QuotaExhaustedError("x"), 3),
         (NotFoundError("x"), 3),

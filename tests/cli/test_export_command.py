@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from job_folders import begin, finish, opened
 
@@ -44,6 +47,28 @@ def test_a_job_is_exported(shell, job, kind, extension):
     result = shell.run(*command)
     assert f"5 pictures are in cats/export/{kind}, in 2 shards; 1 of them were there\n" == result.out
     assert f"00001.{extension}: 2 pictures\n" == result.err
+
+
+def test_what_bulk_made_is_exported_with_all_that_is_known_of_it(shell):
+    """The columns hold, with their types, what the metadata say; a second picture of an item is there too."""
+    shell.write(
+        "prompts.jsonl",
+        '{"prompt": "a cat", "id": "../cat", "width": 64, "height": 64, "guidance_scale": 3, "seed": 5}',
+        '{"prompt": "a lake", "dialect": "inference", "model": "sdxl", "size": "256x256", "n": 2}',
+    )
+    assert 0 == shell.run("bulk", "prompts.jsonl", "--out", "out", "--emulator").code
+    assert 0 == shell.run("export", "out", "--format", "parquet").code
+    exported = pq.read_table(shell.folder / "out/export/parquet/00000.parquet")
+    rows = exported.drop_columns("image").to_pylist()
+    images = shell.folder / "out/images"
+    told = [json.loads(line) for line in (images / "metadata.jsonl").read_text().splitlines()]
+    assert sorted(told, key=lambda row: row["sha256"]) == sorted(rows, key=lambda row: row["sha256"])
+    assert ["000000000.png", "000000001.png", "000000001-1.png"] == [
+        image["path"] for image in exported["image"].to_pylist()
+    ]
+    assert [(images / row["file_name"]).read_bytes() for row in rows] == [
+        image["bytes"] for image in exported["image"].to_pylist()
+    ]
 
 
 def test_the_place_and_the_size_are_up_to_the_user(shell, job):
@@ -93,6 +118,18 @@ def test_a_job_that_runs_is_exported_too(shell, job):
     """Another process that writes the ledger keeps nobody from what is done."""
     with opened(job):
         assert 0 == shell.run("export", job, "--format", "webdataset").code
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
+def test_a_disk_that_takes_no_more_is_named(shell, job, kind):
+    """The message is the system's, with the folder; nothing half written stays, and the same command goes on."""
+    finish(job, [4], side=200)
+    limited = ["sh", "-c", 'ulimit -f 100; exec "$@"', "sh", shell.command]
+    arguments = ("export", "cats", "--format", kind)
+    ended = subprocess.run([*limited, *arguments], cwd=shell.folder, capture_output=True, text=True, check=False)
+    assert (2, f"nebula-async: File too large (cats/export/{kind})\n") == (ended.returncode, ended.stderr)
+    assert {} == shards(job / "export" / kind)
+    assert 0 == shell.run(*arguments).code
 
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="the superuser may write anywhere")

@@ -13,6 +13,10 @@ from decimal import Decimal
 import pytest
 
 from nebula_async.cli.budget_options import BudgetOptions
+from nebula_async.cli.connection import Connection
+from nebula_async.cli.inputs import Inputs
+from nebula_async.cli.parameters import PictureParameters
+from nebula_async.cli.plan import plan
 from nebula_async.cli.planning import default_out, free_bytes
 
 SCHNELL = "black-forest-labs/FLUX.1-schnell"
@@ -85,22 +89,30 @@ def test_all_lines_to_mend_are_told_by_number(shell):
     assert (31, 31, 1) == (shown["bad_lines"], len(shown["bad"]), shown["bad"][0]["line"])
 
 
-def test_what_bulk_would_refuse_is_refused(shell):
+MISTAKES = [
+    ("nope.txt", {}, "nope.txt cannot be read (No such file or directory)"),
+    (
+        "p.txt",
+        {"budget": BudgetOptions(max_cost="lots")},
+        "max_cost must be USD above 0, such as 5 or 2.50; got 'lots'",
+    ),
+    ("p.txt", {"budget": BudgetOptions(max_images=0)}, "max_images must be a whole number from 1 to "),
+    ("p.txt", {"inputs": Inputs(limit=0)}, "limit must be a whole number from 1 to "),
+    ("p.txt", {"inputs": Inputs(sample=-1)}, "sample must be a whole number from 1 to "),
+    ("p.txt", {"connection": Connection(tier="gold")}, "tier must be one of "),
+    ("p.txt", {"parameters": PictureParameters(n=3)}, "no line is for an API that has n: "),
+    ("p.txt", {"concurrency": 0}, "concurrency must be a whole number from 1 to "),
+]
+
+
+@pytest.mark.parametrize(("manifest", "options", "sentence"), MISTAKES)
+def test_what_bulk_would_refuse_is_refused(tmp_path, monkeypatch, capsys, manifest, options, sentence):
     """Wrong input and wrong options end in one sentence each, and nothing is planned."""
-    prompts = shell.write("prompts.txt", "a cat")
-    mistakes = {
-        ("nope.txt",): "nope.txt cannot be read (No such file or directory)",
-        (prompts, "--max-cost", "lots"): "max_cost must be USD above 0, such as 5 or 2.50; got 'lots'",
-        (prompts, "--max-images", 0): "max_images must be a whole number from 1 to ",
-        (prompts, "--limit", 0): "limit must be a whole number from 1 to ",
-        (prompts, "--sample", -1): "sample must be a whole number from 1 to ",
-        (prompts, "--tier", "gold"): "tier must be one of ",
-        (prompts, "--n", 3): "no line is for an API that has n: ",
-        (prompts, "--concurrency", 0): "concurrency must be a whole number from 1 to ",
-    }
-    for arguments, sentence in mistakes.items():
-        result = shell.run("plan", *arguments)
-        assert (2, "", True) == (result.code, result.out, result.err.startswith(f"nebula-async: {sentence}")), result
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.txt").write_text("a cat\n")
+    assert 2 == plan(manifest, **options)
+    told = capsys.readouterr()
+    assert ("", True) == (told.out, told.err.startswith(f"nebula-async: {sentence}")), told
 
 
 def test_a_budget_that_cannot_be_kept_is_refused_and_explained(shell):
@@ -116,7 +128,7 @@ def test_a_budget_that_cannot_be_kept_is_refused_and_explained(shell):
 def test_standard_input_and_a_part_of_it_can_be_planned(shell):
     """What comes through a pipe is planned as a file is; limit, sample and copies count."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("NEBULA_", "PYTHON"))}
-    for options, items in (((), 3), (("--limit", "2"), 2), (("--sample", "1"), 1), (("--repeat", "2"), 6)):
+    for options, items in (("--limit", "2"), 2), (("--sample", "1", "--repeat", "2"), 1):
         done = subprocess.run(
             [shell.command, "plan", "-", *options],
             input="a cat\ntwo cats\nthree cats\n",
@@ -134,8 +146,9 @@ def test_standard_input_and_a_part_of_it_can_be_planned(shell):
 
 def test_what_a_job_has_already_is_not_planned_again(shell):
     """Beside the folder of a job, only what is still to be sent costs something."""
-    prompts = shell.write("prompts.txt", "a cat", "two cats", "three cats")
-    shell.run("bulk", prompts, "--width", 64, "--height", 64, "--limit", 2, "--emulator")
+    prompts = shell.write("prompts.txt", "a cat", "two cats")
+    assert 0 == shell.run("bulk", prompts, "--width", 64, "--height", 64, "--emulator").code
+    shell.write("prompts.txt", "a cat", "two cats", "three cats")
     assert "not sent again: 2 done\nto be sent: 1 request for 1 picture\n" in shell.run("plan", prompts).out
 
 
@@ -145,6 +158,10 @@ from nebula_async.bulk.census import Census
 from nebula_async.bulk.plan import make_plan
 from nebula_async.bulk.tally import Share
 from nebula_async.cli.connection import run
+from nebula_async.cli.connection import Connection
+from nebula_async.cli.inputs import Inputs
+from nebula_async.cli.parameters import PictureParameters
+from nebula_async.cli.plan import plan
 from nebula_async.cli.planning import may_go_on
 from nebula_async.config import Config
 items = int(sys.argv[1])

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -46,15 +47,21 @@ async def run(asked: Namespace) -> int:
         async with AsyncNebula(config=config) as nebula, BulkJob(asked.manifest, asked.out, nebula, **options) as job:
             report = await job.run()
     except NebulaError as error:
-        sys.stderr.write(f"{error}\n")
+        say(str(error))
         return USAGE
     if report.stopped_by is not None:
-        sys.stderr.write(f"{report.stopped_by}\n")
+        say(str(report.stopped_by))
     return report.exit_code
 
 
-def wait() -> None:
+def say(text: str) -> None:
+    """Say why it ends, by another system call than files are written with: those may be made to fail."""
+    os.writev(sys.stderr.fileno(), [f"{text}\n".encode()])
+
+
+def wait(asked: Namespace) -> None:
     """Say that all is loaded, and wait for a line of the input, or its end: until then strace may attach."""
+    anyio.run(anyio.sleep, 0, backend=asked.backend)  # the event loop's code is loaded by its first use
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY)  # strace is no parent of this process
     sys.stdout.write("ready\n")
@@ -64,5 +71,5 @@ def wait() -> None:
 
 if __name__ == "__main__":
     asked = read(sys.argv[1:])
-    wait()
+    wait(asked)
     sys.exit(anyio.run(run, asked, backend=asked.backend))

@@ -21,7 +21,7 @@ DEMANDS = (
     "before it is published",
     "after it is published, before the ledger tells",
     "before its part is removed",
-    "before a picture is in the new one",
+    "before the ledger tells of a picture in it",
     "before the first request",
 )
 

@@ -94,8 +94,10 @@ def _folders(record: Record) -> Iterator[Demand]:
             continue
         made = Path(call.paths[0])
         if made.is_relative_to(record.out / "images") and made != record.out / "images":
-            linked = record.first(LINKS, lambda link, made=made: Path(link.paths[-1]).parent == made)
-            yield Demand("before a picture is in the new one", made.name, str(made.parent), call.ended, _line(linked))
+            told = [_line(_told(record, path)) for path in record.pictures.values() if path.parent == made]
+            yield Demand(
+                "before the ledger tells of a picture in it", made.name, str(made.parent), call.ended, min(told)
+            )
         elif made.is_relative_to(record.out):
             yield Demand("before the first request", made.name, str(made.parent), call.ended, min(posts))
 

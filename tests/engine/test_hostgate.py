@@ -46,19 +46,19 @@ async def test_the_rate_is_that_of_all(meeting):
 
 async def test_a_refusal_of_one_holds_the_other(meeting):
     """What the server asks of one process all of them wait for, those that hold a turn already included."""
-    one, other = meeting.gate(600), meeting.gate(600)
+    one, other = meeting.gate(120), meeting.gate(120)
     begun = anyio.current_time()
     async with one.slot(), anyio.create_task_group() as group:
         left: list[float] = []
 
         async def follow() -> None:
-            left.extend(await attempts(other, 2))
+            left.extend(await attempts(other, 1))
 
         group.start_soon(follow)
         await anyio.wait_all_tasks_blocked()
-        hold = await one.throttled(sent_at=begun, delay=0.5, is_limit=True)
-    assert 0.5 <= hold.seconds < 0.6
-    assert min(left) >= begun + 0.5
+        hold = await one.throttled(sent_at=begun, delay=0.8, is_limit=True)
+    assert 0.8 <= hold.seconds < 1
+    assert min(left) >= begun + 0.8
     assert (await one.throttled(sent_at=begun, delay=30.0, is_limit=True)).seconds > 29
     with pytest.raises(RateLimitError, match="held for another"):
         async with other.slot(deadline=anyio.current_time() + 5):
@@ -195,7 +195,7 @@ async def test_no_key_is_kept_and_nobody_else_reads(emulator, monkeypatch, tmp_p
 
 async def test_sharing_is_a_choice_of_two():
     """Anything but a process or the host is refused, and a sibling cannot change it."""
-    with pytest.raises(ConfigurationError, match=r"shared_by must be one of .*process.*host"):
+    with pytest.raises(ConfigurationError, match="shared_by must be one of host, process; got 'galaxy'"):
         Config(shared_by="galaxy")
     with pytest.raises(ConfigurationError, match="with_options cannot change shared_by"):
         AsyncNebula("sk-1").with_options(shared_by="host")

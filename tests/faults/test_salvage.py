@@ -12,6 +12,7 @@ from invariants import QUICK, SMALL, check, check_all, client_of, end_of, meet
 from replies import chunked, until_the_end, with_body
 
 from nebula_async import (
+    BulkJob,
     Charges,
     DirectorySink,
     Failure,
@@ -226,3 +227,19 @@ async def test_into_a_sink_that_fails(chaos, emulator):
 
     assert (Failure, SinkError, ONCE) == (type(failure), type(failure.error), failure.error.charges)
     assert 1 == proxy.sends == emulator.journal.charged
+
+
+async def test_as_an_item_of_a_job(chaos, emulator, tmp_path):
+    """A job stores what came before a reply was cut: it is done, has paid once, and nothing of it is left elsewhere."""
+    proxy = chaos(then=short_of(TAIL))
+    prompts = [f"cat {number}" for number in range(5)]
+    async with (
+        client_of(proxy, retry=NEVER_TWICE) as nebula,
+        BulkJob(prompts, tmp_path / "out", nebula, defaults=SMALL) as job,
+    ):
+        report = await job.run()
+
+    names = sorted(path.suffix for path in tmp_path.glob("out/images/*/*"))
+    assert (0, 5, 5, ONCE * 5) == (report.exit_code, report.done, report.pictures, report.charges)
+    assert ([".png"] * 5, []) == (names, list(tmp_path.glob("out/.nebula/spool/*")))
+    assert 5 == proxy.sends == emulator.journal.charged

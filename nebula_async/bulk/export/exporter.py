@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -13,8 +14,8 @@ from attrs import define, frozen
 
 from nebula_async.bulk.export.parquet import check_pyarrow, write_parquet
 from nebula_async.bulk.export.samples import Sample, read_samples
+from nebula_async.bulk.export.shard_folder import ShardFolder
 from nebula_async.bulk.export.shards import Limits, Plan, Shard, plan_shards
-from nebula_async.bulk.export.shelf import Shelf
 from nebula_async.bulk.export.webdataset import card, write_tar
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
@@ -42,7 +43,7 @@ FORMATS: Mapping[str, Format] = {
 class Exported:
     """What lies in the folder of an export now: pictures in so many shards, some of them `written` by this call.
 
-    `unfinished` items of the job, as far as it has sent them, are not done, so nothing of them is here.
+    `unfinished` items of the job are not done, so their pictures are not here, or not all of them.
     """
 
     folder: Path
@@ -76,22 +77,32 @@ def export_job(
     with closing(Ledger.read(JobFolder(out).ledger)) as ledger, ledger.together():  # one state, also while it runs
         read = partial(_read, ledger, out, before_each)
         with closing(read()) as samples:
-            plan = plan_shards(samples, form.extension, limits)
+            plan = plan_shards(_name_of(ledger), samples, form.extension, limits)
         if not plan.shards:
             raise JobError(f"there is nothing to export: no picture of {out} is stored yet")
-        shelf = Shelf.open(to or out / "export" / kind, plan)
-        export = _Export(read, plan, shelf)
+        place = ShardFolder.open(to or out / "export" / kind, plan)
+        export = _Export(read, plan, place)
         export.check()
-        written = export.write(form, on_written)
-        shelf.finish(plan.shards, form.card and form.card(plan.columns, plan.media_types))
-        counts = ledger.counts()
+        with place.held(plan):
+            written = export.write(form, on_written)
+            place.finish(plan.shards, form.card and form.card(plan.columns, plan.media_types))
         return Exported(
-            folder=shelf.folder,
+            folder=place.path,
             pictures=plan.samples,
             shards=len(plan.shards),
             written=written,
-            unfinished=counts.total() - counts[State.DONE],
+            unfinished=_unfinished(ledger),
         )
+
+
+def _name_of(ledger: Ledger) -> str:
+    """Return what tells a job from every other one, and nothing else of it."""
+    return hashlib.sha256(f"export {ledger.fact('secret')}".encode()).hexdigest()[:16]
+
+
+def _unfinished(ledger: Ledger) -> int:
+    counts = ledger.counts()
+    return int(ledger.fact("total") or counts.total()) - counts[State.DONE]
 
 
 def _read(ledger: Ledger, out: Path, before_each: Callable[[], None]) -> Generator[Sample, None, None]:
@@ -105,7 +116,7 @@ def _read(ledger: Ledger, out: Path, before_each: Callable[[], None]) -> Generat
 class _Export:
     read: Callable[[], Generator[Sample, None, None]]
     plan: Plan
-    shelf: Shelf
+    place: ShardFolder
 
     def check(self) -> None:
         """Look at each picture that is needed, before any shard is replaced."""
@@ -119,16 +130,18 @@ class _Export:
         written = 0
         with closing(self._missing()) as missing:
             for shard, samples in missing:
-                with self.shelf.new_file(shard) as part:
+                with self.place.new_file(shard) as part:
                     form.write(part, samples, self.plan.columns)
                 on_written(shard)
                 written += 1
         return written
 
     def _missing(self) -> Generator[tuple[Shard, Iterator[Sample]], None, None]:
+        if all(map(self.place.has, self.plan.shards)):
+            return
         with closing(self.read()) as samples:
             for shard in self.plan.shards:
                 its_samples = islice(samples, shard.samples)
-                if not self.shelf.has(shard):
+                if not self.place.has(shard):
                     yield shard, its_samples
                 deque(its_samples, maxlen=0)  # past those of a shard that is there

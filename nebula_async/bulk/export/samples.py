@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,6 +38,17 @@ def typed(column: str, value: Any) -> Any:
     if kind == "string":
         return json.dumps(value)
     return float(value) if kind == "float64" else value
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the system say where it happened; those of a read, a write and a sync do not by themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
 
 
 @frozen(kw_only=True)
@@ -81,7 +93,7 @@ class Sample:
         """Yield the picture. Raises `JobError` where it is gone, or, after the last piece, is not what was stored."""
         digest, read = hashlib.sha256(), 0
         try:
-            with self.place.open("rb", buffering=0) as file:
+            with naming(self.place), self.place.open("rb", buffering=0) as file:
                 while read <= self.size and (piece := file.read(PIECE_BYTES)):
                     digest.update(piece)
                     read += len(piece)

@@ -42,8 +42,9 @@ class Shard:
 
 @frozen(kw_only=True)
 class Plan:
-    """All shards of an export, the columns of the metadata, and the types of its pictures."""
+    """All shards of an export, the columns of the metadata, and the types of its pictures; `job` says whose it is."""
 
+    job: str
     shards: tuple[Shard, ...]
     columns: tuple[str, ...]
     media_types: frozenset[str]
@@ -67,7 +68,7 @@ class _Draft:
         self.size += size
 
 
-def plan_shards(samples: Iterable[Sample], extension: str, limits: Limits) -> Plan:
+def plan_shards(job: str, samples: Iterable[Sample], extension: str, limits: Limits) -> Plan:
     """Say which shards there should be; memory grows with their number alone."""
     drafts: list[_Draft] = []
     columns: dict[str, None] = {}
@@ -88,4 +89,4 @@ def plan_shards(samples: Iterable[Sample], extension: str, limits: Limits) -> Pl
         )
         for number, draft in enumerate(drafts)
     )
-    return Plan(shards=tuple(shards), columns=tuple(columns), media_types=frozenset(media_types))
+    return Plan(job=job, shards=tuple(shards), columns=tuple(columns), media_types=frozenset(media_types))

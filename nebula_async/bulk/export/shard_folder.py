@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from attrs import asdict, define, evolve, field
 
+from nebula_async.bulk.export.samples import naming
 from nebula_async.bulk.export.shards import Plan, Shard
 from nebula_async.bulk.spool import sync_folder
 from nebula_async.errors import JobError
@@ -29,28 +30,41 @@ LEFTOVER = re.compile(r"\.[A-Za-z0-9.]+\.[0-9a-f]{32}\.part")
 
 
 @define(eq=False)
-class Shelf:
-    """A folder of shards and its index. One process at a time; its methods block and raise `OSError`."""
+class ShardFolder:
+    """A folder of shards and its index. It is written to while it is `held`; its methods block and raise `OSError`."""
 
-    folder: Path
+    path: Path
+    _job: str = field(default="", init=False)
     _known: dict[str, Shard] = field(factory=dict, init=False)
     _pictures: int = field(default=0, init=False)
     _card: str | None = field(default=None, init=False)
 
     @classmethod
-    def open(cls, folder: Path, plan: Plan) -> Shelf:
-        """Read the index of a folder that is to hold what is planned; it is made once there is something to put there.
+    def open(cls, path: Path, plan: Plan) -> ShardFolder:
+        """Look at a folder that is to hold what is planned, also where it is not there yet; nothing is changed.
 
         Raises `JobError` where it holds what the plan would take away or overwrite.
         """
-        shelf = cls(folder)
-        shelf._read()
-        shelf._check(plan)
-        shelf._pictures = plan.samples
-        for path in folder.glob(".*.part"):
-            if LEFTOVER.fullmatch(path.name):
-                path.unlink()
-        return shelf
+        place = cls(path)
+        place._read()
+        place._check(plan)
+        return place
+
+    @contextmanager
+    def held(self, plan: Plan) -> Iterator[None]:
+        """Keep other processes from writing to the folder, which is made where it is missing, until the block ends.
+
+        Raises `JobError` as `open` does, and where another process writes to it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path):
+            self._read()
+            self._check(plan)
+            self._job, self._pictures = plan.job, plan.samples
+            for path in self.path.glob(".*.part"):
+                if LEFTOVER.fullmatch(path.name):
+                    path.unlink()
+            yield
 
     def has(self, shard: Shard) -> bool:
         """Whether a planned shard is there, complete."""
@@ -60,7 +74,7 @@ class Shelf:
     @contextmanager
     def new_file(self, shard: Shard) -> Iterator[Path]:
         """Give the place to write a shard to; at the end of the block it appears under its name, durably."""
-        with appearing(self.folder / shard.name) as part:
+        with appearing(self.path / shard.name) as part:
             yield part
             with part.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -73,14 +87,14 @@ class Shelf:
         else has written one.
         """
         for name in self._known.keys() - {shard.name for shard in shards}:
-            (self.folder / name).unlink(missing_ok=True)
+            (self.path / name).unlink(missing_ok=True)
             del self._known[name]
         if card is not None:
             self._put(card)
         self._write()
 
     def _put(self, card: bytes) -> None:
-        place, digest = self.folder / CARD, hashlib.sha256(card).hexdigest()
+        place, digest = self.path / CARD, hashlib.sha256(card).hexdigest()
         there = hashlib.sha256(place.read_bytes()).hexdigest() if place.exists() else None
         if there in (None, self._card):
             with appearing(place) as part:
@@ -90,34 +104,36 @@ class Shelf:
 
     def _is_whole(self, shard: Shard) -> bool:
         try:
-            return (self.folder / shard.name).stat().st_size == shard.bytes
+            return (self.path / shard.name).stat().st_size == shard.bytes
         except FileNotFoundError:
             return False
 
     def _read(self) -> None:
-        path = self.folder / INDEX
+        path = self.path / INDEX
         try:
             values = json.loads(path.read_bytes())
             self._known = {shard["name"]: Shard(**shard) for shard in values["shards"]}
-            self._pictures, self._card = values["pictures"], values["card"]
+            self._job, self._pictures, self._card = values["job"], values["pictures"], values["card"]
         except FileNotFoundError:
             return
         except (ValueError, TypeError, KeyError) as error:
-            raise JobError(f"{path} is damaged; remove {self.folder} and export again, or give another --to") from error
+            raise JobError(f"{path} is damaged; remove {self.path} and export again, or give another --to") from error
 
     def _check(self, plan: Plan) -> None:
         names = [shard.name for shard in plan.shards]
-        foreign = [name for name in names if name not in self._known and os.path.lexists(self.folder / name)]
+        foreign = [name for name in names if name not in self._known and os.path.lexists(self.path / name)]
         other = [name for name in self._known if Path(name).suffix != Path(names[0]).suffix]
         if foreign:
             problem = f"{foreign[0]}, which no export has written"
         elif other:
             problem = f"an export in another format ({other[0]})"
+        elif self._job not in ("", plan.job):
+            problem = "an export of another job"
         elif self._pictures > plan.samples:
             problem = f"{self._pictures} pictures, of which the job has only {plan.samples}"
         else:
             return
-        raise JobError(f"{self.folder} holds {problem}: nothing was changed; give another --to, or remove that folder")
+        raise JobError(f"{self.path} holds {problem}: nothing was changed; give another --to, or remove that folder")
 
     def _note(self, shard: Shard) -> None:
         self._known[shard.name] = shard
@@ -125,22 +141,41 @@ class Shelf:
 
     def _write(self) -> None:
         shards = [asdict(shard) for _, shard in sorted(self._known.items())]
-        with appearing(self.folder / INDEX) as part:
-            part.write_text(
-                json.dumps({"pictures": self._pictures, "shards": shards, "card": self._card}, indent=1) + "\n"
-            )
+        values = {"job": self._job, "pictures": self._pictures, "shards": shards, "card": self._card}
+        with appearing(self.path / INDEX) as part:
+            part.write_text(json.dumps(values, indent=1) + "\n")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lock a folder; the system frees it when this process ends, however it ends. Raises `JobError`."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _take(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, folder: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise JobError(f"another export writes to {folder}; wait for it, or give another --to") from error
 
 
 @contextmanager
 def appearing(target: Path) -> Iterator[Path]:
     """Give the place for a file that appears at `target` whole and durably when the block ends, and else not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name.lstrip('.')}.{uuid4().hex}.part")
     try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(target)
-        sync_folder(target.parent)
+        with naming(target.parent):
+            yield part
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            part.replace(target)
+            sync_folder(target.parent)
     finally:
         part.unlink(missing_ok=True)
