@@ -67,7 +67,13 @@ OWNERS = {
         "engine/asyncio_sockets.py",
     },
     "asyncio": {"engine/asyncio_sockets.py", "engine/happy_eyeballs.py", "engine/rounds.py"},
-    "sqlite3": {"engine/host_store.py", "bulk/ledger.py"},
+    "sqlite3": {
+        "engine/host_store.py",
+        "bulk/ledger_file.py",
+        "bulk/ledger.py",
+        "bulk/ledger_copy.py",
+        "bulk/rebuild.py",
+    },
 }
 
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

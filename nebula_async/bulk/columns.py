@@ -37,7 +37,7 @@ def rename(fields: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str
     """Return an entry's fields under our names, without those that are dropped. Raises `ValueError` for a clash."""
     if columns.keys().isdisjoint(fields):
         return fields
-    kept = [(columns.get(name, name), value) for name, value in fields.items() if columns.get(name, name) != DROPPED]
+    kept = [(columns.get(name, name), value) for name, value in fields.items() if columns.get(name) != DROPPED]
     check_clashes(fields, columns)
     return dict(kept)
 
@@ -56,10 +56,10 @@ def rename_header(names: Sequence[str], columns: Mapping[str, str], known: froze
     """Return the field of each column of a header, `DROPPED` for none. Raises `ValueError` that names what is wrong."""
     if missing := [shown(name) for name in columns if name not in names]:
         raise ValueError(f"there is no column {', '.join(missing)} to map; there are {', '.join(map(shown, names))}")
-    fields = [columns.get(name, name) for name in names]
-    if unknown := [name for name, field in zip(names, fields, strict=True) if field not in known | {DROPPED}]:
+    if unknown := [name for name in names if name not in columns and name not in known]:
         raise ValueError(f"unknown column {', '.join(map(shown, unknown))}; {advice(unknown[0], known)}")
     check_clashes(names, columns)
+    fields = [columns.get(name, name) for name in names]
     if "prompt" not in fields:
         raise ValueError(f"a column prompt must be given; {_known(known)}")
     return fields
@@ -72,7 +72,7 @@ def advice(name: str, known: Iterable[str] = FIELDS) -> str:
 
 def bare(name: str) -> str:
     """Return a name for a message, without quotes; what a terminal cannot show is escaped."""
-    return f"{name[:MAX_SHOWN]!r}"[1:-1]
+    return f"{name[:MAX_SHOWN]!r}"[1:-1] or "''"
 
 
 def _about_clash(field: str, names: Sequence[str]) -> str:

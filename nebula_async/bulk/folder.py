@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 from uuid import uuid4
@@ -15,12 +16,14 @@ from attrs import define, field, frozen
 
 from nebula_async.bulk.mounts import network_kind
 from nebula_async.bulk.spool import Received, sync_folder
-from nebula_async.bulk.states import Output
 from nebula_async.errors import JobError
 from nebula_async.sinks.names import copies
 
 ROOM_LEFT, ROOM_FOR_PICTURE = 64 * 2**20, 4 * 2**20
 """Bytes that stay free on the disk, and that a picture under way may need: none is paid for that cannot be stored."""
+
+UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.part")
+"""Names of files that are written beside their places."""
 
 
 @frozen
@@ -53,24 +56,37 @@ class JobFolder:
         return self.state / "spool"
 
     def prepare(self, *, is_synced: bool) -> None:
-        """Make the folders, and try what the job will do in them; with `is_synced` they are on the disk then. Raises
-        `JobError` naming the folder.
-        """
+        """Make the folders; with `is_synced` they are on the disk then. Raises `JobError` naming the folder."""
         above = _folders_above(self.path)
-        try:
+        with self._explained():
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may hold URLs, which whoever knows may fetch
             self.spool.mkdir(mode=0o700, exist_ok=True)
             self.images.mkdir(exist_ok=True)
-            self._try_link()
             if is_synced:
                 self._sync_names(above)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise JobError(f"cannot write to the output folder {self.path}: {reason}; give another --out") from error
         if kind := network_kind(self.state):
             raise JobError(
                 f"{self.path} lies on a {kind} file system, where a ledger is not safe; give an --out on a local disk"
             )
+
+    def try_out(self) -> None:
+        """Try what the job will do in the folders, once they are nobody else's; remove what a run that was killed left
+        unfinished. Raises `JobError` naming the folder.
+        """
+        with self._explained():
+            for folder in (self.path, self.images, self.spool):
+                for path in folder.glob(".*.part"):
+                    if UNFINISHED.fullmatch(path.name):
+                        path.unlink()
+            self._try_link()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise JobError(f"cannot write to the output folder {self.path}: {reason}; give another --out") from error
 
     def holds_pictures(self) -> bool:
         """Whether a job has stored something here."""
@@ -149,10 +165,10 @@ class Shelf:
         for folder in sorted(touched, reverse=True) if self.is_synced else ():  # those inside first
             sync_folder(folder)
 
-    def holds(self, output: Output) -> bool:
+    def holds(self, path: str, size: int) -> bool:
         """Whether a picture that was stored is there, as large as it was."""
         try:
-            return (self.root / (output.path or "")).stat().st_size == output.bytes
+            return (self.root / path).stat().st_size == size
         except OSError:
             return False
 

@@ -87,6 +87,15 @@ class Ledger:
         found = self._read(f"{ROW} WHERE key = ?", key)
         return _row(*found[0]) if found else None
 
+    def state(self, key: str) -> State:
+        """Return where an item stands."""
+        found = self._read("SELECT state FROM item WHERE key = ?", key)
+        return State(found[0][0]) if found else State.PENDING
+
+    def places(self) -> Iterator[tuple[int, str, int]]:
+        """Yield `seq`, path and size of all pictures that are stored."""
+        yield from self._each("SELECT seq, path, bytes FROM output WHERE path IS NOT NULL")
+
     def rows(self, *states: State) -> Iterator[Row]:
         """Yield the items in these states, also those that are asked for no more, in the order of `seq`."""
         marks = ", ".join("?" * len(states))

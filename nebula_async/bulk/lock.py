@@ -26,10 +26,13 @@ class JobLock:
 
     @classmethod
     def take(cls, path: Path) -> JobLock:
-        """Take the lock. Raises `JobError` that names the process which has it."""
+        """Take the lock. Raises `JobError` that names the process which has it, or says why there is none."""
         import fcntl
 
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise JobError(f"the lock {path} cannot be opened: {error.strerror}; give another --out") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -57,6 +57,7 @@ class OpenJob:
         self.folder.prepare(is_synced=self.durability == "power")
         self.lock = JobLock.take(self.folder.state / "job.lock")
         try:
+            self.folder.try_out()
             self._open_ledger(server, account, is_new_key=is_new_key)
         except BaseException:
             self.lock.release()
@@ -83,7 +84,7 @@ class OpenJob:
             self.census,
             self.source,
             self.selection,
-            is_waiting=lambda key: (row := ledger.find(key)) is None or row.state is State.PENDING,
+            is_waiting=lambda key: ledger.state(key) is State.PENDING,
             settled={name: number for name, number in settled.items() if name != State.PENDING},
         )
 

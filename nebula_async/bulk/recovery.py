@@ -134,7 +134,8 @@ class Recoverer:
         )
 
     def _note_gone(self) -> int:
-        lost = {output.seq for output in self.ledger.outputs() if not self.storing.shelf.holds(output)}
+        shelf = self.storing.shelf
+        lost = {seq for seq, path, size in self.ledger.places() if not shelf.holds(path, size)}
         with self.ledger.together():
             for seq in sorted(lost):
                 with suppress(JobError):  # of an item that was bought anew meanwhile

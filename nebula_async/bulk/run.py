@@ -15,6 +15,7 @@ from nebula_async.bulk.budget import DuplicateBudget, Purse
 from nebula_async.bulk.census import Census
 from nebula_async.bulk.fetching import UrlFetch
 from nebula_async.bulk.folder import JobFolder
+from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.manifest import Item
 from nebula_async.bulk.outcome import is_quota, stops_job, waits_again
 from nebula_async.bulk.source import Source
@@ -104,7 +105,8 @@ class Run:
         for row in await self.writer.read(lambda ledger: list(ledger.rows(State.URLS))):
             yield row
         waiting = self._waiting()
-        while not self.is_ending:
+        is_done = await self.writer.read(lambda ledger: _sent(ledger) == self.census.total)
+        while not (self.is_ending or is_done):
             found = await self.writer.read(lambda _: _next(waiting))
             for task in found:
                 if self.is_ending:
@@ -115,7 +117,7 @@ class Run:
 
     def _waiting(self) -> Iterator[tuple[Item, Row | None]]:
         ledger = self.writer.ledger
-        for item in self.source.items(lambda key: _is_waiting(ledger.find(key))):
+        for item in self.source.items(lambda key: ledger.state(key) is State.PENDING):
             if self.limit is not None and item.number >= self.limit:
                 return
             if self.census.selects(item):
@@ -254,9 +256,9 @@ class Run:
         return self._unfetched >= max(self.workers, FEWEST_UNFETCHED)
 
 
+def _sent(ledger: Ledger) -> int:
+    return sum(number for state, number in ledger.counts().items() if state is not State.PENDING)
+
+
 def _next(waiting: Iterator[tuple[Item, Row | None]]) -> list[tuple[Item, Row | None]]:
     return [task for _, task in zip(range(MOST_AT_ONCE), waiting, strict=False)]
-
-
-def _is_waiting(row: Row | None) -> bool:
-    return row is None or row.state is State.PENDING

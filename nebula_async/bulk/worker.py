@@ -191,7 +191,7 @@ class ItemCall:
         if isinstance(result, Failure):
             error = result.error
             return await self.run.writer.write(lambda ledger, _: self._note_failure(ledger, error), prepare_nothing)
-        draft = (await offload(self._making, result)).draft()
+        draft = (await self._made(result)).draft()
         received, name = self._received(result.images), self.row.name if self.row else ""
         return await self.run.writer.write(
             lambda ledger, outputs: self._note_stored(ledger, result, received, outputs),
@@ -207,13 +207,14 @@ class ItemCall:
             return here
         return await UrlFetch(self.run, evolve(self.row, sends=self.n)).fetch(here, outputs)
 
-    def _making(self, generation: Generation) -> Making:
+    async def _made(self, generation: Generation) -> Making:
         made = generation.image.provenance
         if made is None:
             raise RuntimeError("a picture of a reply says how it was made")
-        settled = evolve(made, sha256="").settled(b"")
+        if made.inputs:  # their digests are read from files
+            made = await offload(evolve(made, sha256="").settled, b"")
         return Making(
-            made=evolve(settled, sha256=None),
+            made=evolve(made, sha256=None),
             key=self.item.key,
             number=self._seq,
             body_sha=self.body_sha,

@@ -14,6 +14,7 @@ from nebula_async.cli.generate import generate
 from nebula_async.cli.inspect import inspect
 from nebula_async.cli.models import models
 from nebula_async.cli.plan import plan
+from nebula_async.cli.rebuild import rebuild
 from nebula_async.cli.reproduce import reproduce
 from nebula_async.config import VERSION
 
@@ -22,7 +23,7 @@ app = App(
     help="Prompts in, image files out: the Nebula Block image API from a shell.",
     version=VERSION,
 )
-for command in (generate, bulk, plan, export, inspect, reproduce, models, emulator):
+for command in (generate, bulk, plan, export, rebuild, inspect, reproduce, models, emulator):
     app.command(command)
 
 

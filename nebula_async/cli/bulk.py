@@ -56,9 +56,9 @@ def bulk(
 ) -> int:
     """Generate every prompt of a file; the same command resumes, and asks for nothing that is stored.
 
-    What it will cost is told first. Ctrl-C lets what is in flight finish; a second one stops at once. Exit codes: 0
-    all done, 1 some failed or wait, 2 wrong use or input, 3 stopped as a whole (key, credit, budget, daily quota, disk),
-    130 interrupted.
+    What it will cost is told first. Ctrl-C lets what is in flight finish; a second one stops at once. Exit codes: 0 all
+    done, 1 some failed or wait, 2 wrong use or input, 3 stopped as a whole (key, credit, budget, quota, disk), 130
+    interrupted.
 
     Parameters
     ----------

@@ -134,7 +134,11 @@ def _observe(event: Event) -> None:
 
 
 def _meanwhile(event: SharingLost) -> str:
-    return "waiting until it can" if event.is_waiting else "going on by itself"
+    return (
+        "waiting until it can; if nothing of yours uses that file, delete it"
+        if event.is_waiting
+        else "going on by itself"
+    )
 
 
 @contextmanager

@@ -42,8 +42,8 @@ class Inputs:
     def _columns(self) -> dict[str, str]:
         """Return the field of each column that is named."""
         pairs = [text.rpartition("=") for text in self.columns]
-        for text, (name, _, _) in zip(self.columns, pairs, strict=True):
-            if not name:
+        for text, (_, sign, _) in zip(self.columns, pairs, strict=True):
+            if not sign:
                 raise InvalidRequestError(
                     f"--columns takes name=field, such as text=prompt, or name= to drop a column; got {shown(text)}"
                 )

@@ -266,6 +266,23 @@ def test_dropped_columns_may_have_the_same_name(tmp_path):
     assert [item(0, 2, "a")] == read(path, columns={"x": None})
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("p.csv", ",prompt\n0,a\n", "p.csv:1: unknown column ''; known are "),
+        ("p.jsonl", lines({"": 0, "prompt": "a"}), "p.jsonl:1: unknown field ''; known are "),
+    ],
+)
+def test_a_column_without_a_name_is_left_out_by_an_empty_one(tmp_path, name, content, problem):
+    """The index that other programs write into tables is named like any other unknown column, and can be dropped."""
+    path = write(tmp_path, name, content)
+
+    (bad,), (good,) = read(path), read(path, columns={"": None})
+
+    assert str(bad).startswith(problem)
+    assert "a" == good.request.prompt
+
+
 def test_names_are_shown_so_that_a_terminal_bears_them(tmp_path):
     """A column's name may hold anything; messages stay on one line and short."""
     row = {"prompt": "a", "\ud800\n\x1b[2J": 1, "x" * 200: 2}

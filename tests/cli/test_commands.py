@@ -162,7 +162,7 @@ BAD_INPUT = {
         "concurrency must be a whole number from",
     ),
     "unknown option": (("generate", "x", "--\x1b[31mnope"), r"Unknown option: --\x1b[31mnope"),
-    "unknown command": (("[/paint]",), 'Unknown command "[/paint]". Available commands: generate, bulk, inspect'),
+    "unknown command": (("[/paint]",), 'Unknown command "[/paint]". Available commands: generate, bulk, plan, export'),
     "no manifest": (("bulk", "none.txt", "--emulator"), "none.txt cannot be read (No such file or directory)"),
     "bad line": (("bulk", "bad.jsonl", "--emulator"), "bad.jsonl cannot be used, nothing was sent; lines to mend: 1"),
     "file as folder": (

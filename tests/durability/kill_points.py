@@ -18,15 +18,20 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TypeVar
 
 from attrs import field, frozen
-from job_invariants import Witness, violations
+from disk_errors import FAILING, FULL, fail, places_to_fail, witness
+from job_invariants import violations
 from small_job import Ended, SmallJob
 from system_calls import LINKS, SYNCS, Call, Place, killing, missing, places_to_die, read_calls, recording
 
 from nebula_async.emulator import Emulator
 
 LANES = 2
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
 
 
 @frozen
@@ -74,16 +79,20 @@ class Bench:
             self._free.put(emulator)
 
     def map(self, points: Iterable[tuple[Place, ...]]) -> list[Outcome]:
-        """Return what becomes of a job at each of the points, two jobs at a time."""
+        """Return what becomes of a job at each of the points."""
+        return self.spread(self.meet, points)
+
+    def spread(self, work: Callable[[Given], Result], each: Iterable[Given]) -> list[Result]:
+        """Do something with each, two at a time."""
         with ThreadPoolExecutor(LANES) as pool:
-            return list(pool.map(self.meet, points))
+            return list(pool.map(work, each))
 
     def meet(self, points: tuple[Place, ...]) -> Outcome:
         """Kill a job at each of the points in turn, let it recover, and look at it."""
         with self.job() as job:
             kills = sum(job.run(strace=killing(point)).was_killed for point in points)
             problems = [*_at_rest(job), *_recovered(job)]
-            extra = 0 if problems else witness_of(job).extra
+            extra = 0 if problems else witness(job).extra
             return Outcome(points, kills, extra, tuple(problems))
 
     def clean_calls(self, *killed_at: Place) -> tuple[Call, ...]:
@@ -102,23 +111,18 @@ class Bench:
         return places_to_die(calls, self.folder)
 
 
-def witness_of(job: SmallJob) -> Witness:
-    """Return what is there, and what the server saw."""
-    return Witness.called(job.out, job.prompts, job.emulator.journal.generations)
-
-
 def _at_rest(job: SmallJob) -> list[str]:
     """Return what does not hold of a job that was killed; one killed before its first request may have no ledger."""
     if not job.emulator.journal.generations:
         return []
-    return violations(witness_of(job), is_over=False)
+    return violations(witness(job), is_over=False)
 
 
 def _recovered(job: SmallJob) -> list[str]:
     ended = job.run()
     if ended.code not in (0, 1) or ended.has_crashed:
         return _not_done(ended)
-    return [*(_not_done(ended) if ended.code else ()), *violations(witness_of(job))]
+    return [*(_not_done(ended) if ended.code else ()), *violations(witness(job))]
 
 
 def _not_done(ended: Ended) -> list[str]:
@@ -171,7 +175,7 @@ def main(arguments: Sequence[str]) -> int:
     """Kill at all points; return the exit code."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="take every n-th point")
-    parser.add_argument("--only", choices=("off", "replay", "second"), help="do one of the three tables")
+    parser.add_argument("--only", choices=("off", "replay", "second", "errors"), help="do one of the tables")
     asked = parser.parse_args(arguments)
     if reason := missing():
         say(f"kill points are skipped: {reason}")
@@ -181,6 +185,7 @@ def main(arguments: Sequence[str]) -> int:
             "off": lambda: _first(Path(folder), asked.every, "off"),
             "replay": lambda: _first(Path(folder), asked.every, "replay"),
             "second": lambda: _second(Path(folder), asked.every),
+            "errors": lambda: _errors(Path(folder), asked.every),
         }
         held = [show() for name, show in tables.items() if asked.only in (None, name)]
         return 0 if all(held) else 1
@@ -200,6 +205,21 @@ def _second(folder: Path, every: int) -> bool:
     with Bench.open(folder) as bench:
         outcomes = bench.map(second_level(bench, bench.points(), every))
     return show("killed, and killed again while it recovers", outcomes, started)
+
+
+def _errors(folder: Path, every: int) -> bool:
+    started = time.monotonic()
+    with Bench.open(folder) as bench:
+        places = bench.points()
+
+        def meet(given: tuple[Place, str]) -> Outcome:
+            with bench.job() as job:
+                failed = fail(job, *given)
+                return Outcome((failed.place,), int(failed.ended.code != 0), failed.extra, failed.problems)
+
+        met = [(place, error) for error, calls in (FULL, FAILING) for place in places_to_fail(places, calls)[::every]]
+        outcomes = bench.spread(meet, met)
+    return show("no room at a write, an error at a sync; `kills` are runs that ended early", outcomes, started)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from disk_errors import witness
 from job_invariants import violations
-from kill_points import witness_of
 from test_processes import held_in_the_middle
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
@@ -44,8 +44,8 @@ def test_a_clock_that_jumps_in_the_middle(begin, processes, tmp_path, jumps: Seq
     _, said = process.communicate()
 
     assert (0, "") == (process.returncode, said)
-    assert [] == violations(witness_of(job))
-    assert 0 == witness_of(job).extra
+    assert [] == violations(witness(job))
+    assert 0 == witness(job).extra
 
 
 def test_a_clock_that_is_set_back_between_two_runs(begin, processes, tmp_path):
@@ -56,8 +56,8 @@ def test_a_clock_that_is_set_back_between_two_runs(begin, processes, tmp_path):
     process.wait()
 
     assert 0 == job.run(**clock(tmp_path, "-1d")).code
-    assert [] == violations(witness_of(job))
-    assert 1 >= witness_of(job).extra
+    assert [] == violations(witness(job))
+    assert 1 >= witness(job).extra
 
 
 def test_the_clock_is_really_another(tmp_path):

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from disk_errors import witness
 from job_invariants import violations
-from kill_points import witness_of
 from small_job import SmallJob
 from test_processes import held_in_the_middle
 
@@ -61,8 +61,8 @@ def test_a_folder_that_is_locked_in_the_middle_stops_the_job(begin, processes):
     for folder in folders:
         folder.chmod(0o755)
     assert 0 == job.run().code
-    assert [] == violations(witness_of(job))
-    assert 0 == witness_of(job).extra
+    assert [] == violations(witness(job))
+    assert 0 == witness(job).extra
 
 
 @needs_proc
@@ -104,5 +104,5 @@ def test_a_job_that_stopped_in_the_middle_can_be_moved(begin, tmp_path):
     shutil.move(job.folder, moved.folder)
 
     assert 0 == moved.run().code
-    assert [] == violations(witness_of(moved))
-    assert 0 == witness_of(moved).extra
+    assert [] == violations(witness(moved))
+    assert 0 == witness(moved).extra

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from disk_errors import witness
 from job_invariants import violations
-from kill_points import witness_of
 from small_job import SmallJob
 
 from nebula_async.emulator import Emulator
@@ -68,8 +68,8 @@ def test_a_second_process_is_refused_and_the_first_goes_on(begin, processes):
     first.send_signal(signal.SIGCONT)
     _, said = first.communicate()
     assert (0, "") == (first.returncode, said)
-    assert [] == violations(witness_of(job))
-    assert 0 == witness_of(job).extra
+    assert [] == violations(witness(job))
+    assert 0 == witness(job).extra
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc here")
@@ -81,8 +81,8 @@ def test_the_lock_of_a_process_that_was_killed_is_no_lock(begin, processes):
     first.wait()
 
     assert 0 == job.run().code
-    assert [] == violations(witness_of(job))
-    assert 1 >= witness_of(job).extra
+    assert [] == violations(witness(job))
+    assert 1 >= witness(job).extra
 
 
 def test_kills_in_the_middle_of_many(tmp_path):
@@ -97,9 +97,9 @@ def test_kills_in_the_middle_of_many(tmp_path):
                 until(lambda wanted=wanted: len(emulator.journal.generations) >= wanted, process)
                 process.kill()
                 process.communicate()
-            assert [] == violations(witness_of(job), is_over=False)
+            assert [] == violations(witness(job), is_over=False)
         ended = job.run("--resend-unknown")
         ended = job.run("--resend-unknown") if ended.code == 1 else ended
         assert (0, "") == (ended.code, ended.said)
-        assert [] == violations(witness_of(job))
-        assert in_flight * kills >= witness_of(job).extra
+        assert [] == violations(witness(job))
+        assert in_flight * kills >= witness(job).extra

@@ -1,0 +1,49 @@
+"""What can still be read of a ledger that is damaged, row by row."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from nebula_async.bulk.ledger_file import APPLICATION, VERSION
+
+TABLES = ("meta", "item", "attempt", "output", "event")
+
+
+def copy_readable(damaged: Path, into: sqlite3.Connection) -> int:
+    """Copy what can be read of a ledger of this version into an empty one; return how many items that are.
+
+    A row that cannot be read ends its table, one that does not fit is left out. Never raises for the damaged file.
+    """
+    with suppress(sqlite3.Error):
+        source = sqlite3.connect(f"{damaged.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            if _is_ours(source):
+                for table in TABLES:
+                    _copy(table, source, into)
+        finally:
+            source.close()
+    for table in ("attempt", "output"):  # what belongs to nothing would be taken for known
+        into.execute(f"DELETE FROM {table} WHERE seq NOT IN (SELECT seq FROM item)")  # noqa: S608 - our own names
+    into.execute("DELETE FROM meta WHERE key IN ('input', 'census', 'metadata_bytes')")  # all is looked at anew
+    return int(into.execute("SELECT count(*) FROM item").fetchone()[0])
+
+
+def _is_ours(source: sqlite3.Connection) -> bool:
+    application, version = (
+        source.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+    )
+    return bool(application == APPLICATION and version == VERSION)
+
+
+def _copy(table: str, source: sqlite3.Connection, into: sqlite3.Connection) -> None:
+    for row in _readable(table, source):
+        with suppress(sqlite3.Error):
+            into.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - our own names
+
+
+def _readable(table: str, source: sqlite3.Connection) -> Iterator[tuple[object, ...]]:
+    with suppress(sqlite3.Error):
+        yield from source.execute(f"SELECT * FROM {table}")  # noqa: S608 - our own names

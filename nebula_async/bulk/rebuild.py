@@ -1,0 +1,191 @@
+"""A new ledger for a job whose own is damaged or gone: of what can still be read of it, and of the pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+from attrs import define, frozen
+
+from nebula_async.bulk.folder import JobFolder
+from nebula_async.bulk.ledger_copy import copy_readable
+from nebula_async.bulk.ledger_file import explained, open_file
+from nebula_async.bulk.lock import JobLock
+from nebula_async.bulk.metadata import LONGEST_LINE, Metadata
+from nebula_async.bulk.spool import NAME, sync_folder
+from nebula_async.bulk.worker import ANSWERED
+from nebula_async.errors import JobError
+from nebula_async.images.media import read_media
+
+LATER = ("", "-wal", "-shm")
+
+
+@frozen(kw_only=True)
+class Rebuilt:
+    """What a new ledger was made of: items that the old one still told of, and those `found` by their pictures.
+
+    `unclear` of the items may have been paid for, `undescribed` pictures have no row in the metadata, so they are of no
+    item; `unowned` files were received for items of which nothing is known any more, and are in the folder `recovered`.
+    """
+
+    read: int
+    found: int
+    unclear: int
+    undescribed: int
+    unowned: int
+
+
+def rebuild(folder: JobFolder) -> Rebuilt:
+    """Make the ledger of a job anew, and put the old one aside as `ledger.db.old`; it blocks, and reads all pictures.
+
+    Raises `JobError` for a folder that is no job's, or in use. It may be killed anywhere, and be run again.
+    """
+    if not folder.state.is_dir():
+        raise JobError(f"{folder.path} is not the folder of a job: there is no {folder.state.name} in it")
+    lock = JobLock.take(folder.state / "job.lock")
+    try:
+        made = folder.state / "ledger.db.new"
+        for ending in LATER:
+            made.with_name(made.name + ending).unlink(missing_ok=True)
+        with closing(open_file(made, "power")) as connection, explained(made):
+            rebuilt = _Rebuilding(folder, connection).run()
+        _put_in_place(folder, made)
+        lock.closed()
+        return rebuilt
+    finally:
+        lock.release()
+
+
+def _put_in_place(folder: JobFolder, made: Path) -> None:
+    for ending in LATER:
+        old = folder.ledger.with_name(folder.ledger.name + ending)
+        with suppress(FileNotFoundError):
+            old.replace(folder.state / f"ledger.db.old{ending}")
+    made.replace(folder.ledger)
+    sync_folder(folder.state)
+
+
+@define(eq=False)
+class _Rebuilding:
+    folder: JobFolder
+    connection: sqlite3.Connection
+
+    def run(self) -> Rebuilt:
+        self.connection.execute("BEGIN")
+        read = copy_readable(self.folder.ledger, self.connection)
+        found = sum(self._add(row) for row in self._rows())
+        self.connection.execute(
+            "UPDATE item SET state = 'bad', error = 'the picture was stored, and nothing tells where'"
+            " WHERE state = 'done' AND seq NOT IN (SELECT seq FROM output)"
+        )
+        self.connection.execute("COMMIT")
+        return Rebuilt(
+            read=read,
+            found=found,
+            unclear=self._count("state IN ('sent', 'unknown')"),
+            undescribed=self._count_undescribed(),
+            unowned=self._save_unowned(),
+        )
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the metadata whose pictures are there and whole."""
+        path = Metadata(self.folder.images).path
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            for line in iter(lambda: file.readline(LONGEST_LINE), b""):
+                row = _parsed(line)
+                if row is not None and _is_whole(self.folder.images / row["file_name"]):
+                    yield row
+
+    def _add(self, row: Mapping[str, Any]) -> int:
+        """Add a picture, unless the ledger knows it; return whether its item is new with it."""
+        path = f"images/{row['file_name']}"
+        if self.connection.execute("SELECT 1 FROM output WHERE path = ?", (path,)).fetchone():
+            return 0
+        known = self.connection.execute("SELECT seq FROM item WHERE key = ?", (row["key"],)).fetchone()
+        seq = self._add_item(row, path) if known is None else known[0]
+        self._add_output(seq, row, path)
+        return int(known is None)
+
+    def _add_item(self, row: Mapping[str, Any], path: str) -> int:
+        request = row["provenance"]["request"]
+        taken = self.connection.execute("SELECT 1 FROM item WHERE seq = ?", (row["number"],)).fetchone()
+        seq = self.connection.execute("SELECT max(seq) + 1 FROM item").fetchone()[0] if taken else row["number"]
+        asked = int(request.get("n") or (request.get("extra") or {}).get("num_images") or 1)
+        least, most = row["charges_at_least"] or 1, row["charges_at_most"] or asked
+        self.connection.execute(
+            "INSERT INTO item (seq, key, body_sha, state, sends, asked, price, at_least, at_most, name, request)"
+            " VALUES (?, ?, ?, 'done', 1, ?, ?, ?, ?, ?, ?)",
+            (
+                seq, row["key"], row["body_sha256"], asked, row["cost"], least, most,
+                path.rpartition(".")[0], json.dumps(request),
+            ),
+        )  # fmt: skip
+        self.connection.execute(
+            "INSERT INTO attempt (seq, n, call_key, is_replayed, sent_at, ended_at, verdict, at_least, at_most)"
+            " VALUES (?, 1, '', 0, ?, ?, ?, ?, ?)",
+            (seq, time.time(), time.time(), ANSWERED, least, most),
+        )
+        return int(seq)
+
+    def _add_output(self, seq: int, row: Mapping[str, Any], path: str) -> None:
+        last = self.connection.execute("SELECT coalesce(max(idx), -1) FROM output WHERE seq = ?", (seq,)).fetchone()[0]
+        picture = self.folder.path / path
+        with picture.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+        line = json.dumps({**row, "provenance": json.dumps(row["provenance"], ensure_ascii=False)}, allow_nan=False)
+        media_type = read_media(picture.read_bytes()).media_type
+        self.connection.execute(
+            "INSERT INTO output (seq, idx, path, sha256, bytes, media_type, row) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (seq, last + 1, path, digest, picture.stat().st_size, media_type, line),
+        )
+
+    def _count(self, which: str) -> int:
+        return int(self.connection.execute(f"SELECT count(*) FROM item WHERE {which}").fetchone()[0])  # noqa: S608
+
+    def _count_undescribed(self) -> int:
+        known = "SELECT 1 FROM output WHERE path = ?"
+        pictures = (path.relative_to(self.folder.path).as_posix() for path in self.folder.images.glob("[0-9]*/[0-9]*"))
+        return sum(self.connection.execute(known, (path,)).fetchone() is None for path in pictures)
+
+    def _save_unowned(self) -> int:
+        """Keep what was received for items that the ledger does not know: it is paid for."""
+        kept = self.folder.path / "recovered"
+        saved = 0
+        for path in sorted(self.folder.spool.glob("*.part")) if self.folder.spool.is_dir() else ():
+            owner = NAME.fullmatch(path.name)
+            if owner is None or self._count(f"seq = {int(owner['seq'])}") or not _is_whole(path):
+                continue
+            kept.mkdir(exist_ok=True)
+            extension = read_media(path.read_bytes()).extension
+            os.link(path, kept / f"{path.stem}{extension}")
+            path.unlink()
+            saved += 1
+        return saved
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """Return a row of the metadata with all that an item is made of, `None` for any other line."""
+    try:
+        row = json.loads(line)
+        row["provenance"] = json.loads(row["provenance"])
+        wanted = {"key": str, "number": int, "file_name": str, "body_sha256": str}
+        is_whole = all(type(row[name]) is kind for name, kind in wanted.items())
+        is_inside = not Path(row["file_name"]).is_absolute() and ".." not in Path(row["file_name"]).parts
+        return row if is_whole and is_inside and isinstance(row["provenance"]["request"], dict) else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_media(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
