@@ -1,24 +1,21 @@
-"""A job that is nearly done, made in seconds: a few items by the job itself, all others in the likeness of the first.
+"""A job that is nearly done, made in seconds: a few items by the job itself, all others in the likeness of one of them.
 
 Each of the others gets what the job leaves of an item: rows of the ledger, its picture in its folder, its line of
-metadata. `python finished_job.py FOLDER ITEMS URL` is the process in which the job itself runs.
+metadata.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import anyio
 from attrs import frozen
-from canned import MODEL, PER_MINUTE, CannedTransport, write_prompts
+from canned import MODEL, write_prompts
 
-from nebula_async import AsyncNebula, BulkJob
-from nebula_async.bulk.budget import Budget
 from nebula_async.bulk.manifest import Item
 from nebula_async.bulk.source import Source, open_source
 
@@ -59,12 +56,15 @@ class Likeness:
         return row | texts | {name: value for name, value in own.items() if name in row}
 
 
-def make_nearly_finished(folder: Path, items: int, url: str, *, left: int = 0) -> Path:
-    """Make a job in `folder/out` of whose items only the last ones are left, for a service; return its manifest."""
+def make_nearly_finished(folder: Path, items: int, begin: Callable[[Path, Path], int], *, left: int = 0) -> Path:
+    """Make a job in `folder/out` of whose items only the last ones are left; return its manifest.
+
+    `begin` is given both, runs the job in a process of its own until `REALLY_RUN` pictures are bought, and returns its
+    exit code.
+    """
     manifest = write_prompts(folder, items)
-    begun = subprocess.run([sys.executable, __file__, str(manifest), str(folder / "out"), url], check=False)
-    if begun.returncode != STOPPED:
-        raise SystemExit(f"the job was to stop at its budget, and ended with {begun.returncode}")
+    if begin(manifest, folder / "out") != STOPPED:
+        raise SystemExit("the job was to stop at its budget, and did not")
     source = anyio.run(open_manifest, manifest)
     fill(folder / "out", source, items - left)
     return manifest
@@ -116,24 +116,3 @@ def write_picture(path: Path, picture: bytes) -> None:
 def _renumbered(text: str, old: int, new: int) -> str:
     """Return the text with another number of the item in the names of its files and their folder."""
     return text.replace(f"{old // 1000:05}/{old:09}", f"{new // 1000:05}/{new:09}")
-
-
-async def begin_job(*given: str) -> int:
-    """Run the first items of a job."""
-    manifest, out, url = given
-    async with (
-        AsyncNebula("sk-emulator", base_url=url, transport=CannedTransport(), rate_limit=PER_MINUTE) as nebula,
-        BulkJob(
-            Path(manifest),
-            Path(out),
-            nebula,
-            defaults={"model": MODEL},
-            durability="process",
-            budget=Budget(max_images=REALLY_RUN),
-        ) as job,
-    ):
-        return (await job.run()).exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(anyio.run(begin_job, *sys.argv[1:]))

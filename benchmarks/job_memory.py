@@ -20,10 +20,11 @@ from pathlib import Path
 import anyio
 from attrs import asdict, frozen
 from canned import MODEL, PER_MINUTE, CannedTransport, write_prompts
-from finished_job import make_nearly_finished
+from finished_job import REALLY_RUN, make_nearly_finished
 from footprint import resident
 
 from nebula_async import AsyncNebula, BulkJob
+from nebula_async.bulk.budget import Budget
 
 SIZES = {1_000: 1_000, 10_000: 10_000, 100_000: 100_000, 1_000_000: 200_000}
 """How many items a job has, and how many of them are generated in the measured run."""
@@ -50,9 +51,10 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--most", type=int, default=max(SIZES), help="no job of more items, for a quick look")
     options.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    options.add_argument("--images", type=int, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.run:
-        print(json.dumps(asdict(anyio.run(measure, given.run))))
+        print(json.dumps(asdict(anyio.run(measure, given.run, given.images))))
         return 0
     print(f"{AT_ONCE} at once, durability process\n")
     print("| items | of these generated | MB once open | MB at most | s to open | s in all | us an item |")
@@ -68,9 +70,8 @@ def show(scratch: Path, items: int, new: int) -> Memory:
     """Measure a job in a process of its own, and print the row."""
     folder = scratch / str(items)
     is_whole = items == new
-    manifest = write_prompts(folder, items) if is_whole else make_nearly_finished(folder, items, URL, left=new)
-    command = [sys.executable, __file__, "--run", str(manifest)]
-    memory = Memory(**json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+    manifest = write_prompts(folder, items) if is_whole else make_nearly_finished(folder, items, begin, left=new)
+    memory = run_apart(manifest)
     each = (memory.seconds - memory.opening) / new * 1e6
     print(
         f"| {items} | {new} | {memory.opened:.1f} | {memory.highest:.1f} | {memory.opening:.1f} | {memory.seconds:.0f}"
@@ -81,8 +82,19 @@ def show(scratch: Path, items: int, new: int) -> Memory:
     return memory
 
 
-async def measure(manifest: Path) -> Memory:
-    """Run a job and return what it took."""
+def begin(manifest: Path, _out: Path) -> int:
+    """Run the first items of a job."""
+    return run_apart(manifest, "--images", str(REALLY_RUN)).exit_code
+
+
+def run_apart(manifest: Path, *options: str) -> Memory:
+    """Run a job in a process of its own."""
+    command = [sys.executable, __file__, "--run", str(manifest), *options]
+    return Memory(**json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+
+
+async def measure(manifest: Path, images: int | None) -> Memory:
+    """Run a job, until so many pictures are bought, and return what it took."""
     started = time.perf_counter()
     async with (
         AsyncNebula("sk-emulator", base_url=URL, transport=CannedTransport(), rate_limit=PER_MINUTE) as nebula,
@@ -93,6 +105,7 @@ async def measure(manifest: Path) -> Memory:
             defaults={"model": MODEL},
             concurrency=AT_ONCE,
             durability="process",
+            budget=Budget(max_images=images),
         ) as job,
     ):
         opened, opening = resident("VmHWM") / MB, time.perf_counter() - started

@@ -20,7 +20,7 @@ from pathlib import Path
 from attrs import frozen
 from calls import answer_at_once
 from canned import MODEL
-from finished_job import make_nearly_finished
+from finished_job import REALLY_RUN, make_nearly_finished
 from servers import Server, serving
 
 ITEMS, ROUNDS = 100_000, 3
@@ -61,7 +61,11 @@ def main() -> int:
 
 def show(folder: Path, left: int, given: argparse.Namespace, server: Server) -> bool:
     """Measure a job with so many items left, print each run, and say whether the target was reached."""
-    manifest = make_nearly_finished(folder, given.items, f"{server.url}/api/v1", left=left)
+
+    def begin(manifest: Path, out: Path) -> int:
+        return start(manifest, out, server, "--max-images", str(REALLY_RUN), "--durability", "process").wait()
+
+    manifest = make_nearly_finished(folder, given.items, begin, left=left)
     runs = [resume(manifest, folder / "out", server) for _ in range(1 if left else given.rounds)]
     for run in runs:
         figures = f"{run.decision:.2f} | {run.seconds:.2f} | {run.requests}"
@@ -70,15 +74,20 @@ def show(folder: Path, left: int, given: argparse.Namespace, server: Server) -> 
     return is_soon and all(run.exit_code == 0 and (left > 0 or not run.requests) for run in runs)
 
 
-def resume(manifest: Path, out: Path, server: Server) -> Resumed:
-    """Run the command on a job."""
-    asked, started = server.tally.requests.value, time.perf_counter()
-    process = subprocess.Popen(
-        [COMMAND, "bulk", manifest, "--out", out, "--model", MODEL, "--base-url", f"{server.url}/api/v1"],
+def start(manifest: Path, out: Path, server: Server, *options: str) -> subprocess.Popen[bytes]:
+    """Start the command on a job."""
+    return subprocess.Popen(
+        [COMMAND, "bulk", manifest, "--out", out, "--model", MODEL, "--base-url", f"{server.url}/api/v1", *options],
         env=os.environ | {"NEBULA_API_KEY": "sk-emulator"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+def resume(manifest: Path, out: Path, server: Server) -> Resumed:
+    """Run a job again."""
+    asked, started = server.tally.requests.value, time.perf_counter()
+    process = start(manifest, out, server)
     first = None
     while process.poll() is None:
         time.sleep(GLANCE_SECONDS)

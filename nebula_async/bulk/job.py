@@ -104,7 +104,10 @@ class BulkJob:
             self._nebula = await stack.enter_async_context(AsyncNebula()) if self.nebula is None else self.nebula
             self._limiter = anyio.CapacityLimiter(1)
             self._open = await self._opened()
-            await self._blocking(self._begin)
+            try:
+                await anyio.to_thread.run_sync(self._begin, limiter=self._limiter)
+            finally:
+                self._open.is_stopped.set()
             stack.callback(self._open.close)
             self._run = self._new_run()
             self._stack = stack.pop_all()
@@ -208,7 +211,9 @@ class BulkJob:
             self._run.stop(failure)
         job, report = self._open, await self.report()
         try:
-            await self._run.writer.read(lambda ledger: write_reports(job.folder, job.source, ledger, report))
+            await self._run.writer.read(
+                lambda ledger: write_reports(job.folder, job.source, self.limit, ledger, report)
+            )
         except (OSError, JobError) as error:
             self._run.stop(JobError(f"the report could not be written: {error}"))
 
@@ -268,9 +273,6 @@ class BulkJob:
             workers=workers_for(nebula.config, self.concurrency),
             is_waiting_for_quota=self.when_exhausted == "wait",
         )
-
-    async def _blocking(self, work: Callable[[], None]) -> None:
-        await anyio.to_thread.run_sync(work, limiter=self._limiter)
 
 
 def _servers(config: Config) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Hashable
 from contextlib import suppress
 from functools import partial
+from threading import Event
 
 from attrs import define, field
 
@@ -48,6 +49,8 @@ class OpenJob:
     duplicates: DuplicateBudget = field(init=False)
     secret: bytes = field(init=False)
     recovery: Recovery = field(init=False)
+    is_stopped: Event = field(factory=Event, init=False)
+    """Set where nobody waits for a long opening any more."""
 
     def open(self, *, server: str, account: Hashable, is_new_key: bool) -> None:
         """Open all, check that the input is the job's, settle what was left open. Raises `JobError`."""
@@ -148,9 +151,13 @@ class OpenJob:
             self.ledger.note("input", fingerprint)
 
     def _checked_census(self) -> Census:
-        census = take_census(self.source, self.selection)
+        census = take_census(self.source, self.selection, settled_as=self._unless_stopped)
         census.check(self.source.name)
         return census
+
+    def _unless_stopped(self, _key: str) -> None:
+        if self.is_stopped.is_set():
+            raise JobError("interrupted while the input was read; nothing was sent")
 
     def _recover(self) -> None:
         is_synced = self.durability == "power"

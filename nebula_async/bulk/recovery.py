@@ -5,7 +5,6 @@ stopped.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -83,12 +82,10 @@ def list_items(source: Source, census: Census, selection: Selection, folder: Job
     changed: list[Item] = []
     with ledger.together():
         ledger.unlist()
-        for item in source.items(lambda key: ledger.find(key) is not None):
+        for item in source.items(lambda key: ledger.find(key) is not None, limit=selection.limit):
             row = ledger.find(item.key)
-            if row is None or row.body_sha in ("", source.body_sha(item)):
-                ledger.set_listed(
-                    item.key, is_listed=census.selects(item) and item.number < (selection.limit or math.inf)
-                )
+            if row is None or row.body_sha == source.body_sha(item):
+                ledger.set_listed(item.key, is_listed=census.selects(item))
             elif len(changed) < MOST_SHOWN:
                 changed.append(item)
         if changed:

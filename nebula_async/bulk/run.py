@@ -117,9 +117,7 @@ class Run:
 
     def _waiting(self) -> Iterator[tuple[Item, Row | None]]:
         ledger = self.writer.ledger
-        for item in self.source.items(lambda key: ledger.state(key) is State.PENDING):
-            if self.limit is not None and item.number >= self.limit:
-                return
+        for item in self.source.items(lambda key: ledger.state(key) is State.PENDING, limit=self.limit):
             if self.census.selects(item):
                 yield item, ledger.find(item.key)
 
@@ -180,7 +178,7 @@ class Run:
         """Wait until the budget has room for a call; `False` where the run ends before."""
         while not self.is_ending:
             try:
-                if self.purse.reserve(call.pictures, self.price_of(call.item), model=call.item.request.model):
+                if self.purse.reserve(call.pictures, call.price, model=call.item.request.model):
                     return True
             except NebulaError as error:
                 self.stop(error)
@@ -190,7 +188,7 @@ class Run:
 
     def settle(self, call: ItemCall, reserved: int, charges: Charges) -> None:
         """Give back what was reserved for a call, and count what it may have been charged."""
-        self.purse.settle(reserved, self.price_of(call.item), charges)
+        self.purse.settle(reserved, call.price, charges)
         self._tell_room()
 
     def price_of(self, item: Item) -> Decimal | None:

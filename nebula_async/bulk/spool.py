@@ -192,9 +192,10 @@ def _sync(path: Path) -> None:
 
 
 def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        with suppress(OSError):
-            path.unlink()
+    with suppress(OSError):  # of a folder that cannot be listed
+        for path in paths:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _values(image: Received) -> dict[str, Any]:

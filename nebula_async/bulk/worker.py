@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import anyio
@@ -51,6 +52,7 @@ class ItemCall:
     scope: anyio.CancelScope = field(factory=anyio.CancelScope)
     n: int = 0
     is_at_stake: bool = False
+    price: Decimal | None = None
     _reserved: int = field(default=0, init=False)
     _last: Verdict | None = field(default=None, init=False)
     _told: Charges = field(factory=Charges, init=False)
@@ -64,6 +66,7 @@ class ItemCall:
 
     async def work(self) -> Generation | Failure | None:
         """Make the item's pictures and store them; `None` where it was stopped: the next run settles what is open."""
+        self.price = self.run.price_of(self.item)  # of this moment: what is given back is what was reserved
         if not await self.run.reserve(self):
             return None
         self._reserved, result = self.pictures, None
@@ -139,7 +142,7 @@ class ItemCall:
 
     def _reserve_again(self, error: NebulaError) -> None:
         try:
-            is_reserved = self.run.purse.reserve(self.pictures, self.run.price_of(self.item), model=self._model)
+            is_reserved = self.run.purse.reserve(self.pictures, self.price, model=self._model)
         except BudgetExceededError:
             is_reserved = False
         if not is_reserved:
@@ -162,14 +165,14 @@ class ItemCall:
         return row, ledger.sending(row.seq, self.call_key, at=time.time(), is_replayed=self.run.is_replayed)
 
     def _new_item(self) -> NewItem:
-        item, request, price = self.item, self.item.request, self.run.price_of(self.item)
+        item, request = self.item, self.item.request
         return NewItem(
             key=item.key,
             number=item.number,
             beyond=self.run.beyond,
             body_sha=self.body_sha,
             asked=request.pictures,
-            price=None if price is None else f"{price:f}",
+            price=None if self.price is None else f"{self.price:f}",
             name=lambda seq: f"images/{relative_key(seq, request.prompt, request.id)}",
             request=json.dumps(describe_request(request)["request"]),
         )

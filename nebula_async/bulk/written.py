@@ -27,18 +27,18 @@ MOST_CAUSES = 100
 LONGEST_CAUSE = 300
 
 
-def write_reports(folder: JobFolder, source: Source, ledger: Ledger, report: Report) -> None:
+def write_reports(folder: JobFolder, source: Source, limit: int | None, ledger: Ledger, report: Report) -> None:
     """Write both files; it blocks. Raises `OSError`, and `JobError` for input that cannot be read any more."""
-    _replace(folder.path / "failed.jsonl", _failed(folder, source, ledger))
+    _replace(folder.path / "failed.jsonl", _failed(folder, source, limit, ledger))
     text = json.dumps(_values(ledger, report), indent=2, allow_nan=False)
     _replace(folder.path / "report.json", iter([text]))
 
 
-def _failed(folder: JobFolder, source: Source, ledger: Ledger) -> Iterator[str]:
+def _failed(folder: JobFolder, source: Source, limit: int | None, ledger: Ledger) -> Iterator[str]:
     """Yield a line for each item that was sent and is not done: what it asks for, and under `failure` why."""
     if not any(True for _ in ledger.rows(*UNFINISHED)):
         return
-    for item in source.items(lambda key: _is_unfinished(ledger.find(key))):
+    for item in source.items(lambda key: _is_unfinished(ledger.find(key)), limit=limit):
         row = ledger.find(item.key)
         if row is not None:
             fields = _from_here(item.request, folder.path)

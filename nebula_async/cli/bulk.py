@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from nebula_async.bulk.job import BulkJob
 from nebula_async.cli.budget_options import BudgetOptions
-from nebula_async.cli.connection import USAGE, Connection, Switch, connected, run, say
+from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, run, say
 from nebula_async.cli.inputs import Inputs
 from nebula_async.cli.parameters import PictureParameters, Whole
 from nebula_async.cli.planning import Manifest, default_out, lay_plan, may_go_on, tell_plan
@@ -107,9 +107,11 @@ class _Asked:
 
 async def _bulk(asked: _Asked, yes: bool) -> int:
     async with connected(asked.connection, concurrency=asked.concurrency) as nebula, asked.job(nebula) as job:
-        if (await job.report()).waiting and not await _is_agreed(asked, nebula, job, yes=yes):
+        if (await job.report()).waiting and not await _is_agreed(
+            asked, nebula, job, yes=yes or asked.connection.emulator
+        ):
             say("nothing was sent; the same command begins")
-            return USAGE
+            return INTERRUPTED
         return await run_job(job)
 
 

@@ -27,6 +27,7 @@ from nebula_async.cli.budget_options import BudgetOptions
 from nebula_async.cli.bulk import bulk
 from nebula_async.cli.connection import Connection, exit_code, printable
 from nebula_async.cli.emulator import emulator as emulator_command
+from nebula_async.cli.export import export
 from nebula_async.cli.generate import generate
 from nebula_async.cli.inputs import Inputs
 from nebula_async.cli.inspect import inspect as inspect_command
@@ -348,6 +349,7 @@ OPTIONS = {
     "generate": (generate, PictureParameters, Connection),
     "bulk": (bulk, PictureParameters, Connection),
     "plan": (plan, Inputs, PictureParameters, BudgetOptions, Connection),
+    "export": (export,),
     "inspect": (inspect_command,),
     "reproduce": (reproduce, Connection),
     "models": (models, Connection),
