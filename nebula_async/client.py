@@ -44,8 +44,9 @@ class AsyncNebula:
     read without it (`Config.from_env`); named options win over both. `timeout` is the total for a call in seconds, or
     `Timeouts`;
     `rate_limit` is in requests a minute. `transport` is an httpx transport of your own, `gate` one shared with others
-    (by default, clients of an account that were given the same limit share it in an event loop), `observer` is told
-    what happens (by default it is logged under `nebula_async`).
+    (by default, clients of an account that were given the same limit share it in an event loop; with
+    `Config(shared_by="host")` all processes of this host do), `observer` is told what happens (by default it is logged
+    under `nebula_async`).
 
     The client starts no task, and is usable at once, from several event loops one after the other. Close it with
     `async with` or `aclose()`; one that was used and never closed gives a `ResourceWarning`.

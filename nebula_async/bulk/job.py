@@ -15,6 +15,7 @@ from attrs import define, field
 
 from nebula_async.bulk.budget import Budget, Purse, Spent
 from nebula_async.bulk.census import Census, Selection
+from nebula_async.bulk.descriptors import most_under_way
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger_file import DURABILITIES, Durability
 from nebula_async.bulk.opening import OpenJob
@@ -270,7 +271,7 @@ class BulkJob:
             generator=nebula.generator,
             breaker=Breaker(Outage(SystemRandom(), nebula.config.retry.backoff)),
             secret=job.secret,
-            workers=workers_for(nebula.config, self.concurrency),
+            workers=min(workers_for(nebula.config, self.concurrency), most_under_way()),
             is_waiting_for_quota=self.when_exhausted == "wait",
         )
 

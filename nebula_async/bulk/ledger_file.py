@@ -79,7 +79,8 @@ def open_file(path: Path, durability: Durability) -> sqlite3.Connection:
             connection.execute("BEGIN EXCLUSIVE")  # nothing of a file that is not ours is changed
             _check(connection, path)
             connection.execute("COMMIT")
-            connection.execute("PRAGMA journal_mode = WAL")
+            if _pragma(connection, "journal_mode = WAL") != "wal":  # SQLite says so, and raises nothing
+                raise JobError(f"the disk of {path.parent.parent} fails; repeat the command, or give another --out")
     except BaseException:
         connection.close()
         raise

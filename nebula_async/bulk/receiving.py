@@ -17,6 +17,7 @@ from nebula_async.offload import on_disk
 from nebula_async.sinks.keeping import MOST_SECONDS, SMALLEST_PIECE, Streaming
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 SECONDS_BETWEEN_TRIES = 1.0
 
 
@@ -86,11 +87,12 @@ class Receiving:
                 try:
                     return await on_disk(work)
                 except OSError as error:
-                    if error.errno not in NO_ROOM:
+                    if error.errno not in NO_ROOM | NO_DESCRIPTOR:
                         reason = f"{error.strerror or error} ({error.filename or self.spool.folder})"
                         text = f"the picture was paid for, and the disk did not keep it: {reason}"
                         raise SinkError(text) from error
-                self.on_full()
+                    if error.errno in NO_ROOM:
+                        self.on_full()
                 await anyio.sleep(SECONDS_BETWEEN_TRIES)
         raise _too_late()
 

@@ -32,8 +32,9 @@ class Limits:
     - `per_minute`: requests a minute that it lets leave, `None` while nothing is known and nothing was refused;
       `known_per_minute` is the limit that was given, by tier or by number
     - `held_seconds`: how long everyone still waits after a refusal
-    - `per_day`, `used_today`: the day's limit where it is known, and what this process used of it; `closed_seconds`:
-      for how long nothing more is accepted, 0 where the day is not over
+    - `per_day`, `used_today`: the day's limit where it is known, and what this process used of it, or all processes of
+      the host that share the account (`Config.shared_by`) used together; `closed_seconds`: for how long nothing more is
+      accepted, 0 where the day is not over
     - `concurrency`, `in_flight`, `waiting`: requests at a time, now under way, and queueing
     """
 

@@ -93,7 +93,8 @@ class HostAccount:
 
     def count(self) -> None:
         """One more request of today was accepted: it is told with the next change."""
-        self._untold += 1
+        with self._lock:
+            self._untold += 1
 
     def change(self, work: Callable[[HostState, float], Value]) -> Value:
         """Do something with the state and the host's clock, while no other process can; alone, where none can be met.

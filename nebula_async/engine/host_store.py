@@ -24,7 +24,8 @@ READ = "SELECT state FROM account WHERE name = ?"
 WRITE = "INSERT OR REPLACE INTO account VALUES (?, ?, date('now'))"
 
 MAY_PASS = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH}
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, 0}
+"""0: an error of Python's own, for text that is none."""
 
 
 class StoreBusyError(Exception):
@@ -100,7 +101,7 @@ class HostStore:
         for mend in (self._close, self._replace, None):
             try:
                 return work(self._open())
-            except sqlite3.DatabaseError as error:
+            except sqlite3.Error as error:
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF
                 if code in MAY_PASS:
                     raise StoreBusyError from error

@@ -90,8 +90,8 @@ def reserve(state: HostState, now: float, *, reserved: float | None) -> tuple[fl
             return reserved, max(0.0, reserved - now)
         pace.take_back()
     seconds = pace.wait(now)
-    if quota.seconds_over(today) or seconds > LONGEST_AHEAD:
-        return None, LOOK_AGAIN
+    if quota.seconds_over(today) or seconds > (0.0 if pace.is_trying else LONGEST_AHEAD):
+        return None, min(seconds, LOOK_AGAIN) or LOOK_AGAIN
     pace.release(now + seconds)
     quota.asked(today)
     return now + seconds, seconds

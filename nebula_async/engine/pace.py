@@ -111,6 +111,11 @@ class Pace:
             self._holds += 1
         return self.hold(now, self._pause(delay, source, is_limit=is_limit))
 
+    @property
+    def is_trying(self) -> bool:
+        """Whether a first request goes ahead after a hold, and the others wait to see whether it is refused."""
+        return self._open_at == math.inf and self._probed_at is not None
+
     def refusing_for(self, now: float) -> float:
         """Return for how many seconds the limit has refused and accepted nothing; 0 until several holds have passed."""
         if self._refusing_since is None or self._holds < FEWEST_HOLDS:

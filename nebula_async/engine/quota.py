@@ -13,7 +13,8 @@ PROBE_SECONDS = 60.0
 class DailyQuota:
     """The requests that an account may make before 00:00 UTC (the tiers of the API's overview page).
 
-    Those accepted are counted, of this process alone; `close` says that the API accepts no more. Times are Unix time.
+    Those accepted are counted, of this process or of all that share the count; `close` says that the API accepts no
+    more. Times are Unix time.
     """
 
     per_day: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nebula_async.cli.connection import Connection, configured
 from nebula_async.client import AsyncNebula
 from nebula_async.config import Config
 
@@ -29,6 +30,24 @@ def test_commands_count_one_day(generate, emulator, monkeypatch, tmp_path):
         assert (0, "") == (ended.code, ended.err)
     config = Config(base_url=emulator.base_url, inference_url=emulator.inference_url, shared_by="host")
     assert 2 == AsyncNebula(emulator.key, config=config).limits.used_today
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "shared_by"),
+    [
+        ({}, {}, "host"),
+        ({"base_url": "https://api.example/api/v1"}, {}, "host"),
+        ({}, {"NEBULA_SHARED_BY": "process"}, "process"),
+        ({"base_url": "http://127.0.0.1:8000/api/v1"}, {}, "process"),
+        ({"base_url": "http://127.0.0.1:8000/api/v1"}, {"NEBULA_SHARED_BY": "host"}, "host"),
+        ({"emulator": True}, {"NEBULA_SHARED_BY": "host"}, "process"),
+    ],
+)
+def test_commands_share_the_limit_unless_told(options, environment, shared_by, monkeypatch):
+    """All commands of a host share the limit of their account, but for what is called on this machine."""
+    for name, text in environment.items():
+        monkeypatch.setenv(name, text)
+    assert shared_by == configured(Connection(**options)).shared_by
 
 
 def test_an_emulator_is_nobodys_account(generate, tmp_path):

@@ -28,7 +28,7 @@ def test_files_that_may_not_grow(begin, limit):
     assert 2 >= witness(job).extra
 
 
-@pytest.mark.parametrize("limit", [14, 18, 24])
+@pytest.mark.parametrize("limit", [12, 18, 40])
 def test_too_few_descriptors(begin, limit):
     """Where descriptors run out (EMFILE) nothing is lost, and with enough of them the job is finished (F50)."""
     job = begin("--concurrency", "8", items=12)

@@ -167,6 +167,19 @@ def test_a_long_hold_is_not_waited_out_with_a_turn():
     assert 0 < seconds <= 10
 
 
+def test_after_a_refusal_one_goes_ahead():
+    """When nobody named a wait, the first turn after it is a try: others have no turn until its outcome is known."""
+    state = sending()
+    hold = state.allowance.throttled(100.1, time.time(), sent_at=100.0, delay=None, is_limit=True, source=seeded(1))
+    tried_at, _ = reserve(state, 100.2, reserved=None)
+    assert pytest.approx(100.1 + hold.seconds) == tried_at
+    for now in (100.2, tried_at):
+        turn, seconds = reserve(state, now, reserved=None)
+        assert turn is None
+        assert 0 < seconds <= 5
+    assert None is not reserve(state, tried_at + 3, reserved=None)[0]
+
+
 def test_no_turns_when_the_day_is_used_up():
     """The day's last request is the last: a turn that was reserved before is void as well."""
     state = sending(per_day=2)

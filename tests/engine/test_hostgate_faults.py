@@ -87,6 +87,11 @@ def replace_file(meeting: Meeting) -> None:
     other.replace(meeting.file)
 
 
+def garble_row(meeting: Meeting) -> None:
+    """Write bytes into the rows that are no text."""
+    meeting.run("UPDATE account SET state = CAST(x'fffefd' AS TEXT)")
+
+
 def edit_row(meeting: Meeting) -> None:
     """Write something else into the rows."""
     meeting.run("UPDATE account SET state = '{}'")
@@ -96,6 +101,7 @@ def edit_row(meeting: Meeting) -> None:
     "damage",
     [
         delete_row, drop_table, delete_file, delete_folder, empty_file, cut_file, fill_file, replace_file, edit_row,
+        garble_row,
     ],
 )  # fmt: skip
 async def test_what_is_lost_is_written_again(meeting, damage):

@@ -109,7 +109,7 @@ async def test_what_one_process_is_refused_holds_the_other(start, monkeypatch, t
 
 
 async def test_a_process_that_was_killed_holds_up_nobody(start, tmp_path):
-    """The turn that was reserved for a process that was killed, and its slots, need no cleaning up: the others go on."""
+    """The turn that was reserved for a process that was killed, and its slots, need no cleaning up."""
     process = start(SEND, tmp_path / "state", 600)
     process.stdout.readline()
     process.kill()
