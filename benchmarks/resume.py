@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -31,11 +32,12 @@ GLANCE_SECONDS = 0.002
 
 @frozen
 class Resumed:
-    """A run of a job: its exit code, seconds until its first request and until its end, and how many it sent."""
+    """A run of a job: its exit code, seconds until its first request and until its end, CPU, and how many it sent."""
 
     exit_code: int
     first: float | None
     seconds: float
+    cpu_seconds: float
     requests: int
 
     @property
@@ -51,7 +53,7 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=ROUNDS)
     options.add_argument("--keep", type=Path, help="a new folder, where the jobs are left")
     given = options.parse_args()
-    print("| items | left | exit | first decision, s | end, s | requests |\n|---|---|---|---|---|---|")
+    print("| items | left | exit | first decision, s | end, s | CPU, s | requests |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="nebula-resume-") as scratch, serving(answer_at_once) as server:
         folder = given.keep or Path(scratch)
         are_reached = [show(folder / str(left), left, given, server) for left in (0, 1)]
@@ -68,7 +70,7 @@ def show(folder: Path, left: int, given: argparse.Namespace, server: Server) -> 
     manifest = make_nearly_finished(folder, given.items, begin, left=left)
     runs = [resume(manifest, folder / "out", server) for _ in range(1 if left else given.rounds)]
     for run in runs:
-        figures = f"{run.decision:.2f} | {run.seconds:.2f} | {run.requests}"
+        figures = f"{run.decision:.2f} | {run.seconds:.2f} | {run.cpu_seconds:.2f} | {run.requests}"
         print(f"| {given.items} | {left} | {run.exit_code} | {figures} |", flush=True)
     is_soon = statistics.median(run.decision for run in runs) <= TARGET_SECONDS
     return is_soon and all(run.exit_code == 0 and (left > 0 or not run.requests) for run in runs)
@@ -86,7 +88,7 @@ def start(manifest: Path, out: Path, server: Server, *options: str) -> subproces
 
 def resume(manifest: Path, out: Path, server: Server) -> Resumed:
     """Run a job again."""
-    asked, started = server.tally.requests.value, time.perf_counter()
+    asked, cpu, started = server.tally.requests.value, children_cpu(), time.perf_counter()
     process = start(manifest, out, server)
     first = None
     while process.poll() is None:
@@ -94,7 +96,14 @@ def resume(manifest: Path, out: Path, server: Server) -> Resumed:
         if first is None and server.tally.requests.value > asked:
             first = time.perf_counter() - started
     seconds = time.perf_counter() - started
-    return Resumed(process.returncode, first, seconds, server.tally.requests.value - asked)
+    requests = server.tally.requests.value - asked
+    return Resumed(process.returncode, first, seconds, children_cpu() - cpu, requests)
+
+
+def children_cpu() -> float:
+    """Return the CPU seconds of all processes that were waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

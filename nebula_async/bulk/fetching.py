@@ -59,12 +59,12 @@ class UrlFetch:
         """Return a generation with all its pictures stored, as far as their URLs give them."""
         left = [output for output in outputs if output.path is None]
         images, error = await self._fetched(left)
+        received = {left[index].index: self._received(index, image) for index, image in enumerate(images)}
+        here = {index: picture for index, picture in received.items() if picture is not None}
+        place = await self.run.placed(lambda: self._place(left, here))
         with anyio.CancelScope(shield=True):
-            received = {left[index].index: self._received(index, image) for index, image in enumerate(images)}
-            here = {index: picture for index, picture in received.items() if picture is not None}
             stored = await self.run.writer.write(
-                lambda ledger, placed: self._note(ledger, left, here, placed, error, generation.missing),
-                lambda: self._place(left, here),
+                lambda ledger, placed: self._note(ledger, left, here, placed, error, generation.missing), place
             )
         return self._result(generation, {output.index: output for output in (*outputs, *stored)}, error)
 
@@ -121,7 +121,7 @@ class UrlFetch:
             error.charges, error.attempts = generation.charges, generation.attempts
             return Failure(request=generation.request, error=error, index=generation.index)
         images = tuple(
-            evolve(image, stored=outputs[index].path, media_type=outputs[index].media_type)
+            evolve(image, stored=self.run.storing.address(outputs[index]), media_type=outputs[index].media_type)
             for index, image in enumerate(generation.images)
         )
         lost = sum(output.path is None for output in outputs.values())

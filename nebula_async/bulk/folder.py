@@ -172,6 +172,10 @@ class Shelf:
         except OSError:
             return False
 
+    def address(self, path: str) -> str:
+        """Return what results tell of where a picture is: its path, relative to the root."""
+        return path
+
     def _make_folder(self, folder: Path) -> None:
         is_there = folder.is_dir()
         if not is_there:

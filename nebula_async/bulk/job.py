@@ -8,17 +8,19 @@ from pathlib import Path
 from random import SystemRandom
 from types import TracebackType
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import anyio.to_thread
 from attrs import define, field
 
+from nebula_async.bulk.bucket import Uploads, as_place, open_places
 from nebula_async.bulk.budget import Budget, Purse, Spent
 from nebula_async.bulk.census import Census, Selection
 from nebula_async.bulk.descriptors import most_under_way
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger_file import DURABILITIES, Durability
-from nebula_async.bulk.opening import OpenJob
+from nebula_async.bulk.opening import INPUT, OpenJob
 from nebula_async.bulk.recovery import Recovery
 from nebula_async.bulk.report import Report, Spending, report_of
 from nebula_async.bulk.run import Run
@@ -51,6 +53,10 @@ def _ignore(_result: Result) -> None:
 class BulkJob:
     """Generates every item of a manifest into `out/images`: `async with BulkJob(…) as job: report = await job.run()`.
 
+    `out` is a folder, or a place in an object store, such as "s3://bucket/cats" (extra `s3`). The latter gets the
+    pictures and their metadata; all that the job knows is kept in the folder `job`, which is to be kept as well.
+    `store_options` are those of `ObjectStoreSink`.
+
     The same manifest and folder resume: what is stored is not asked for again; `recovery` says what was found. The
     `manifest` is a file (.txt, .csv, .tsv, .jsonl, also .gz, .parquet), "-" for standard input, or an iterable or async
     iterable of prompts, mappings and requests. Without a client in `nebula`, one is made as the environment says, and
@@ -70,11 +76,12 @@ class BulkJob:
     - `images/metadata.jsonl` tells how each picture was made; with `provenance`, so does the picture itself
 
     Entering raises `JobError` for input with bad lines, for lines that changed since the folder was begun, and for a
-    folder that was begun with another server, cannot be written or is in use; nothing was sent.
+    folder that was begun with another server, cannot be written or is in use, or for an object store that takes no
+    pictures or has those of another job; nothing was sent.
     """
 
     manifest: Any
-    out: Path = field(converter=Path)
+    out: Path | str = field(converter=as_place)
     nebula: AsyncNebula | None = None
     defaults: Mapping[str, Any] = field(factory=dict)
     concurrency: int | None = None
@@ -83,6 +90,8 @@ class BulkJob:
     on_result: Callable[[Result], None] = _ignore
     server: str | None = None
     provenance: bool = False
+    job: Path | str | None = field(default=None, kw_only=True)
+    store_options: Mapping[str, Any] = field(factory=dict, kw_only=True, repr=False)
     columns: Mapping[str, str | None] = field(factory=dict, kw_only=True)
     repeat: int = field(default=1, kw_only=True)
     kind: str | None = field(default=None, kw_only=True)
@@ -119,6 +128,16 @@ class BulkJob:
     ) -> None:
         with anyio.CancelScope(shield=True):
             await self._stack.aclose()
+
+    @property
+    def folder(self) -> Path:
+        """Where the job keeps what it knows, its reports too."""
+        return self._open.folder.path
+
+    @property
+    def pictures(self) -> str:
+        """Where the pictures are: a folder, or a URL."""
+        return self._open.pictures
 
     @property
     def total(self) -> int:
@@ -210,6 +229,11 @@ class BulkJob:
     async def _write_reports(self) -> None:
         if (failure := self._run.writer.failure) is not None:
             self._run.stop(failure)
+        try:
+            if not (self.was_stopped or self._run.has_no_store):
+                await self._run.writer.read(lambda _: self._open.tell_store())
+        except JobError as error:
+            self._run.stop(error)
         job, report = self._open, await self.report()
         try:
             await self._run.writer.read(
@@ -228,10 +252,11 @@ class BulkJob:
         self._run.abandon()
 
     async def _opened(self) -> OpenJob:
-        folder = JobFolder(self.out)
+        path, bucket = open_places(self.out, self.job, self.store_options)
+        folder = JobFolder(path)
         source = await open_source(
             self.manifest,
-            spool=folder.state / "input",
+            spool=folder.state / f"{INPUT}-{uuid4().hex}",  # of this run alone, until it has the lock
             defaults=self.defaults,
             columns=self.columns,
             repeat=self.repeat,
@@ -239,6 +264,7 @@ class BulkJob:
         )
         return OpenJob(
             folder=folder,
+            bucket=bucket,
             source=source,
             selection=Selection(limit=self.limit, sample=self.sample),
             durability=self.durability,
@@ -273,6 +299,7 @@ class BulkJob:
             secret=job.secret,
             workers=min(workers_for(nebula.config, self.concurrency), most_under_way()),
             is_waiting_for_quota=self.when_exhausted == "wait",
+            uploads=None if job.bucket is None else Uploads(job.storing.spool.folder),
         )
 
 

@@ -11,8 +11,9 @@ from contextlib import suppress
 from functools import partial
 from threading import Event
 
-from attrs import define, field
+from attrs import define, evolve, field
 
+from nebula_async.bulk.bucket import STORE, Bucket, check_store
 from nebula_async.bulk.budget import DuplicateBudget, Spent
 from nebula_async.bulk.census import Census, Selection, rest_of, take_census
 from nebula_async.bulk.folder import JobFolder, Shelf
@@ -32,6 +33,10 @@ METADATA = "metadata_bytes"
 """Under this the ledger notes how large the metadata are when they are whole and closed."""
 
 
+INPUT = "input"
+"""What input that can be read once only is called once it is written down; before that, a number follows."""
+
+
 @define(eq=False, kw_only=True)
 class OpenJob:
     """A job's files, open for one process. Its methods block."""
@@ -42,6 +47,7 @@ class OpenJob:
     durability: Durability
     is_told: bool
     config: Config
+    bucket: Bucket | None = None
     lock: JobLock = field(init=False)
     ledger: Ledger = field(init=False)
     census: Census = field(init=False)
@@ -54,17 +60,37 @@ class OpenJob:
 
     def open(self, *, server: str, account: Hashable, is_new_key: bool) -> None:
         """Open all, check that the input is the job's, settle what was left open. Raises `JobError`."""
-        is_begun = self.folder.ledger.exists()
-        if not is_begun:  # nothing is made where the input is wrong
-            self.census = self._checked_census()
-        self.folder.prepare(is_synced=self.durability == "power")
-        self.lock = JobLock.take(self.folder.state / "job.lock")
         try:
-            self.folder.try_out()
-            self._open_ledger(server, account, is_new_key=is_new_key)
-        except BaseException:
-            self.lock.release()
-            raise
+            if not self.folder.ledger.exists():  # nothing is made where the input is wrong
+                self.census = self._checked_census()
+            self.folder.prepare(is_synced=self.durability == "power")
+            self.lock = JobLock.take(self.folder.state / "job.lock")
+            try:
+                self.folder.try_out()
+                self._keep_input()
+                self._open_ledger(server, account, is_new_key=is_new_key)
+            except BaseException:
+                self.lock.release()
+                raise
+        finally:
+            self._remove_input()
+
+    def _keep_input(self) -> None:
+        """Let input that was written down for this run take the place of that of the runs before."""
+        path = self.source.path
+        if self._is_written_down:
+            kept = path.with_name(f"{INPUT}{path.suffix}")
+            path.replace(kept)
+            self.source = evolve(self.source, path=kept)
+
+    def _remove_input(self) -> None:
+        if self._is_written_down:
+            self.source.path.unlink(missing_ok=True)
+
+    @property
+    def _is_written_down(self) -> bool:
+        path = self.source.path
+        return path.parent == self.folder.state and path.name.startswith(f"{INPUT}-")
 
     def close(self) -> None:
         """Close all; what fails now, the next start looks at more closely."""
@@ -79,6 +105,19 @@ class OpenJob:
     def spent(self) -> Spent:
         """Return what all runs of the job may have spent."""
         return Spent.of(self.ledger.priced(), self.ledger.sends())
+
+    @property
+    def pictures(self) -> str:
+        """Where the pictures are: a folder, or a URL."""
+        return str(self.folder.images) if self.bucket is None else self.bucket.address("images")
+
+    def tell_store(self) -> None:
+        """Put the metadata beside pictures that are elsewhere. Raises `JobError`."""
+        try:
+            if self.bucket is not None:
+                self.bucket.tell(self.ledger, self.storing.metadata)
+        except OSError as error:
+            raise JobError(f"the metadata could not be put beside the pictures: {error}") from error
 
     def rest(self) -> Census:
         """Return the census of what is still to be sent."""
@@ -119,7 +158,11 @@ class OpenJob:
         self.secret = self._secret()
         known_account = self._name_of(account)
         check_ours(self.folder, self.ledger, server=server, account=None if is_new_key else known_account)
+        check_store(self.ledger, self.folder.path, self.bucket)
         self._check_input()
+        if self.bucket is not None:
+            self.bucket.begin(self.secret)
+            self.ledger.note(STORE, self.bucket.url)
         self.ledger.tell(time.time(), "opened", f"process {os.getpid()}")
         self.lock.opened()
         note_ours(self.ledger, server=server, account=known_account)
@@ -161,7 +204,7 @@ class OpenJob:
 
     def _recover(self) -> None:
         is_synced = self.durability == "power"
-        spool, shelf = Spool(self.folder.spool, is_synced), Shelf(self.folder.path, is_synced)
+        spool, shelf = Spool(self.folder.spool, is_synced), self.bucket or Shelf(self.folder.path, is_synced)
         self.storing = Storing(spool, shelf, Metadata(self.folder.images), self.is_told)
         self.duplicates = DuplicateBudget(self.census.pictures, self.ledger.duplicates())
         boot = boot_id()

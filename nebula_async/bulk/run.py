@@ -11,6 +11,7 @@ import anyio
 from attrs import define, evolve, field
 
 from nebula_async.api.catalog import with_seed
+from nebula_async.bulk.bucket import Uploads
 from nebula_async.bulk.budget import DuplicateBudget, Purse
 from nebula_async.bulk.census import Census
 from nebula_async.bulk.fetching import UrlFetch
@@ -20,7 +21,7 @@ from nebula_async.bulk.manifest import Item
 from nebula_async.bulk.outcome import is_quota, stops_job, waits_again
 from nebula_async.bulk.source import Source
 from nebula_async.bulk.spool import Spool
-from nebula_async.bulk.states import Row, State
+from nebula_async.bulk.states import Output, Row, State
 from nebula_async.bulk.storing import Storing
 from nebula_async.bulk.worker import ItemCall
 from nebula_async.bulk.writer import LedgerWriter
@@ -64,6 +65,7 @@ class Run:
     secret: bytes
     workers: int
     is_waiting_for_quota: bool
+    uploads: Uploads | None = None
     stopped_by: NebulaError | None = field(default=None, init=False)
     is_draining: bool = field(default=False, init=False)
     was_abandoned: bool = field(default=False, init=False)
@@ -94,6 +96,11 @@ class Run:
     def beyond(self) -> int:
         """A number beyond those of all items."""
         return self.census.total + len(self.census.repeated)
+
+    @property
+    def has_no_store(self) -> bool:
+        """Whether the object store takes no more pictures."""
+        return self.uploads is not None and self.uploads.failure is not None
 
     @property
     def in_flight(self) -> int:
@@ -190,6 +197,19 @@ class Run:
         """Give back what was reserved for a call, and count what it may have been charged."""
         self.purse.settle(reserved, call.price, charges)
         self._tell_room()
+
+    async def placed(self, place: Callable[[], list[Output]]) -> Callable[[], list[Output]]:
+        """Return what is to place pictures in the ledger's turn: where that takes long it is done by then.
+
+        Raises `JobError` where they cannot be stored; then nothing more is sent.
+        """
+        if self.uploads is None:
+            return place
+        try:
+            return await self.uploads.ahead(place)
+        except JobError as error:
+            self.stop(error)
+            raise
 
     def price_of(self, item: Item) -> Decimal | None:
         """Return USD for one picture of an item, `None` where that is not known."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 
+from nebula_async.bulk.bucket import Bucket
 from nebula_async.bulk.folder import Shelf
 from nebula_async.bulk.metadata import Metadata, finish_row, provenance_in
 from nebula_async.bulk.spool import PartWriter, Received, Spool
@@ -27,7 +28,7 @@ class Storing:
     """
 
     spool: Spool
-    shelf: Shelf
+    shelf: Shelf | Bucket
     metadata: Metadata
     is_told: bool
     largest: int = field(default=0, init=False)
@@ -49,6 +50,10 @@ class Storing:
             else self._place(seq, n, index, name if index == 0 else f"{name}-{index}", draft, picture)
             for index, picture in pictures.items()
         ]
+
+    def address(self, output: Output) -> str | None:
+        """Return where results say that a picture is; `None` where it is at its URL still."""
+        return None if output.path is None else self.shelf.address(output.path)
 
     def is_stored(self, seq: int, n: int, pictures: Sequence[Received], outputs: Sequence[Output]) -> None:
         """Note that the ledger is about to say so: its parts are not needed any more."""

@@ -72,9 +72,11 @@ class ItemCall:
         self._reserved, result = self.pictures, None
         try:
             with self.scope:
-                result = await self.run.generate(self)
+                answer = await self.run.generate(self)
+                place = await self._placing(answer)
+                result = answer
                 with anyio.CancelScope(shield=True):
-                    outputs = await self._settle(result)
+                    outputs = await self._settle(result, place)
                 if isinstance(result, Generation):
                     result = await self._delivered(result, outputs)
         finally:
@@ -189,21 +191,28 @@ class ItemCall:
 
         return note
 
-    async def _settle(self, result: Generation | Failure) -> list[Output]:
+    async def _placing(self, result: Generation | Failure) -> Callable[[], list[Output]]:
+        """Return what puts the pictures that came into their places. It may end here, and the next run does it."""
+        if isinstance(result, Failure):
+            return list
+        with anyio.CancelScope(shield=True):
+            draft = (await self._made(result)).draft()
+        pictures, name = dict(enumerate(self._received(result.images))), self.row.name if self.row else ""
+        return await self.run.placed(lambda: self.run.storing.place(self._seq, self.n, name, draft, pictures))
+
+    async def _settle(self, result: Generation | Failure, place: Callable[[], list[Output]]) -> list[Output]:
         """Store what is here, note all that came back, and return what the ledger says of each picture."""
         if isinstance(result, Failure):
             error = result.error
             return await self.run.writer.write(lambda ledger, _: self._note_failure(ledger, error), prepare_nothing)
-        draft = (await self._made(result)).draft()
-        received, name = self._received(result.images), self.row.name if self.row else ""
+        received = self._received(result.images)
         return await self.run.writer.write(
-            lambda ledger, outputs: self._note_stored(ledger, result, received, outputs),
-            lambda: self.run.storing.place(self._seq, self.n, name, draft, dict(enumerate(received))),
+            lambda ledger, outputs: self._note_stored(ledger, result, received, outputs), place
         )
 
     async def _delivered(self, generation: Generation, outputs: list[Output]) -> Generation | Failure:
         """Return the generation with its pictures where they are stored; those at URLs are fetched."""
-        places = {output.index: output.path for output in outputs}
+        places = {output.index: self.run.storing.address(output) for output in outputs}
         images = tuple(evolve(image, stored=places[index]) for index, image in enumerate(generation.images))
         here = evolve(generation, images=images)
         if all(places.values()) or self.row is None:

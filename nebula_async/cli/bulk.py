@@ -13,7 +13,7 @@ from nebula_async.cli.budget_options import BudgetOptions
 from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, run, say
 from nebula_async.cli.inputs import Inputs
 from nebula_async.cli.parameters import PictureParameters, Whole
-from nebula_async.cli.planning import Manifest, default_out, lay_plan, may_go_on, tell_plan
+from nebula_async.cli.planning import Manifest, find_places, lay_plan, may_go_on, tell_plan
 from nebula_async.cli.running import run_job
 from nebula_async.client import AsyncNebula
 from nebula_async.errors import JobError
@@ -45,7 +45,8 @@ def bulk(
     manifest: Manifest,
     /,
     *,
-    out: Path | None = None,
+    out: str | None = None,
+    job: Path | None = None,
     concurrency: Whole = None,
     yes: Annotated[bool, Switch] = False,
     running: Annotated[RunOptions, Parameter(name="*")] = RunOptions(),
@@ -67,13 +68,19 @@ def bulk(
         each also .gz, or .parquet; - is standard input. The options below fill in what a line leaves out; a line's
         `dialect` says which API it is for.
     out
-        The folder for the pictures and for what the job knows of them; else one named after the file.
+        The folder for the pictures and for what the job knows of them; else one named after the file. Or a place for
+        the pictures in an object store, such as s3://bucket/cats.
+    job
+        With an object store, the folder for what the job knows, which has to be kept; else one named after the file.
     concurrency
         Requests in flight; else as many as the tier can use.
     yes
         Do not ask whether to go on; without a terminal nothing is asked anyway.
     """
-    asked = _Asked(manifest, out or default_out(manifest), concurrency, running, inputs, parameters, budget, connection)
+    places = find_places(manifest, out, job)
+    if job is None and places[1] is not None:
+        say(f"what the job knows of its pictures is kept in {places[1]} (--job names another folder); do not lose it")
+    asked = _Asked(manifest, *places, concurrency, running, inputs, parameters, budget, connection)
     return run(_bulk, asked, yes)
 
 
@@ -82,7 +89,8 @@ class _Asked:
     """What the command was given."""
 
     manifest: str
-    out: Path
+    out: Path | str
+    folder: Path | None
     concurrency: int | None
     running: RunOptions
     inputs: Inputs
@@ -97,6 +105,7 @@ class _Asked:
             self.manifest,
             self.out,
             nebula,
+            job=self.folder,
             defaults=self.parameters.given(),
             server=EMULATOR if self.connection.emulator else None,
             budget=self.budget.budget(),

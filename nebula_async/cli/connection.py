@@ -31,6 +31,7 @@ from nebula_async.events import (
     OutageBegan,
     OutageEnded,
     ParameterIgnored,
+    QuotaReached,
     SharingLost,
     SharingRegained,
     log_event,
@@ -123,6 +124,9 @@ def _observe(event: Event) -> None:
         say(f"note: {event.problem}")
     elif isinstance(event, Held) and event.seconds >= LONG_HOLD:
         say(f"too many requests: everything waits for {event.seconds:.0f} s")
+    elif isinstance(event, QuotaReached):
+        hours, minutes = divmod(round(event.seconds / 60), 60)
+        say(f"the day's quota is used up: waiting for the next day, which begins in {hours} h {minutes:02} min")
     elif isinstance(event, OutageBegan):
         say(f"the API does not answer ({event.reason}); asking now and then until it does")
     elif isinstance(event, OutageEnded):

@@ -17,6 +17,7 @@ import anyio.to_thread
 from attrs import field, frozen
 from cyclopts import Parameter
 
+from nebula_async.bulk.bucket import open_places
 from nebula_async.bulk.budget import Spent
 from nebula_async.bulk.census import Census, Selection, take_census
 from nebula_async.bulk.folder import JobFolder
@@ -29,7 +30,7 @@ from nebula_async.cli.connection import USAGE, Connection, Switch, configured, c
 from nebula_async.cli.inputs import Inputs
 from nebula_async.cli.parameters import PictureParameters, Whole
 from nebula_async.cli.plan_text import plan_json
-from nebula_async.cli.planning import NO_KEY, Manifest, default_out, free_bytes, lay_plan, tell_plan
+from nebula_async.cli.planning import NO_KEY, Manifest, find_places, free_bytes, lay_plan, tell_plan
 from nebula_async.errors import JobError
 from nebula_async.keys import KEY_VARIABLE
 
@@ -41,7 +42,8 @@ def plan(
     manifest: Manifest,
     /,
     *,
-    out: Path | None = None,
+    out: str | None = None,
+    job: Path | None = None,
     concurrency: Whole = None,
     retry_failed: Annotated[bool, Switch] = False,
     resend_unknown: Annotated[bool, Switch] = False,
@@ -62,7 +64,9 @@ def plan(
     manifest
         What `bulk` reads; - is standard input.
     out
-        The folder of the job; what it has already is not counted again.
+        The folder of the job; what it has already is not counted again. Or its place in an object store.
+    job
+        With an object store, the folder of the job; else one named after the file.
     concurrency
         Requests in flight; else as many as the tier can use.
     retry_failed
@@ -73,8 +77,8 @@ def plan(
         Print one JSON object instead of lines.
     """
     again = (FAILED if retry_failed else ()) + ((State.UNKNOWN,) if resend_unknown else ())
-    place = out or default_out(manifest)
-    asked = _Asked(manifest, place, concurrency, again, inputs, parameters, budget, connection)
+    places = find_places(manifest, out, job)
+    asked = _Asked(manifest, *places, concurrency, again, inputs, parameters, budget, connection)
     return run(_plan, asked, json)
 
 
@@ -83,7 +87,8 @@ class _Asked:
     """What the command was given."""
 
     manifest: str
-    out: Path
+    out: Path | str
+    folder: Path | None
     concurrency: int | None
     again: tuple[State, ...]
     inputs: Inputs
@@ -107,9 +112,10 @@ class _Found:
 
 async def _plan(asked: _Asked, is_json: bool) -> int:
     config, budget = configured(asked.connection, asked.concurrency), asked.budget.budget()
-    with TemporaryDirectory() as folder:
-        source = await asked.open(Path(folder) / "input")
-        found = await _counted(source, asked)
+    folder, _ = open_places(asked.out, asked.folder)
+    with TemporaryDirectory() as spool:
+        source = await asked.open(Path(spool) / "input")
+        found = await _counted(source, asked, folder)
     known: dict[str, Any] = {
         "name": source.name,
         "budget": budget,
@@ -131,19 +137,19 @@ def _tell(plan: Plan, *, is_json: bool) -> None:
         tell_plan(plan, tell)
 
 
-async def _counted(source: Source, asked: _Asked) -> _Found:
+async def _counted(source: Source, asked: _Asked, folder: Path) -> _Found:
     """Count the items beside the event loop; Ctrl-C ends that soon."""
     stop = Event()
     try:
-        return await anyio.to_thread.run_sync(_count, source, asked, stop)
+        return await anyio.to_thread.run_sync(_count, source, asked, folder, stop)
     finally:
         stop.set()
 
 
-def _count(source: Source, asked: _Asked, stop: Event) -> _Found:
+def _count(source: Source, asked: _Asked, folder: Path, stop: Event) -> _Found:
     """Count the items, and those that the job in the folder has settled."""
     selection = Selection(limit=asked.inputs.limit, sample=asked.inputs.sample)
-    path = JobFolder(asked.out).ledger
+    path = JobFolder(folder).ledger
     if not path.is_file():
         return _Found(take_census(source, selection, settled_as=partial(_settled_as, None, asked.again, stop)))
     with closing(Ledger.read(path)) as ledger:

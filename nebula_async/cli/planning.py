@@ -13,6 +13,7 @@ from typing import Annotated, TextIO
 import anyio
 from cyclopts import Parameter
 
+from nebula_async.bulk.bucket import as_place
 from nebula_async.bulk.budget import Budget, Spent
 from nebula_async.bulk.census import Census
 from nebula_async.bulk.plan import Account, Plan, make_plan
@@ -60,6 +61,12 @@ def default_out(manifest: Path | str) -> Path:
     """Return the folder of a job for which none is named: one beside the caller, called as the input is."""
     name = Path(manifest).name
     return Path("prompts" if name == "-" else Path(name.removesuffix(".gz")).stem)
+
+
+def find_places(manifest: Path | str, out: str | None, job: Path | None) -> tuple[Path | str, Path | None]:
+    """Return where the pictures of a job go, and where the rest does if that is elsewhere."""
+    place = default_out(manifest) if out is None else as_place(out)
+    return place, default_out(manifest) if isinstance(place, str) and job is None else job
 
 
 def free_bytes(out: Path | str) -> int | None:

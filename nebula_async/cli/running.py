@@ -28,7 +28,7 @@ async def run_job(job: BulkJob) -> int:
         report = await _drained_by_signals(job, progress)
     if job.was_stopped:
         say("stopped at once: what was in flight may be paid for, and the same command sends it again")
-    _tell(report, job.out)
+    _tell(report, job)
     return INTERRUPTED if job.was_stopped else report.exit_code
 
 
@@ -73,14 +73,14 @@ def _found(recovery: Recovery) -> list[str]:
     return [text for text, applies in lines.items() if applies]
 
 
-def _tell(report: Report, out: Path) -> None:
+def _tell(report: Report, job: BulkJob) -> None:
     spent = report.spending
     unpriced = f" and {spent.unpriced} pictures without a known price" if spent.unpriced else ""
     tell(
-        f"{report.done} of {report.total} are in {out / 'images'}; this run: {spent.pictures} pictures in"
+        f"{report.done} of {report.total} are in {job.pictures}; this run: {spent.pictures} pictures in"
         f" {report.seconds:.1f} s for {spent}{unpriced}"
     )
-    for text in _left_over(report, out):
+    for text in _left_over(report, job.folder):
         say(text)
 
 

@@ -74,6 +74,7 @@ class HostAccount:
     _untold: int = field(default=0, init=False)
     _counted_alone: int = field(default=0, init=False)
     _failing_since: float | None = field(default=None, init=False)
+    _failed_at: float = field(default=0.0, init=False)
     _again_at: float = field(default=0.0, init=False)
 
     def known(self) -> HostState:
@@ -149,8 +150,11 @@ class HostAccount:
         return work(state, now)
 
     def _is_locked_for_long(self, now: float) -> bool:
-        if self._failing_since is None:
+        if self._own is not None:
+            return True
+        if self._failing_since is None or now - self._failed_at > PATIENCE_SECONDS:  # nobody has tried in between
             self._failing_since = now
+        self._failed_at = now
         return now - self._failing_since >= PATIENCE_SECONDS
 
     def _go_alone(self, now: float, problem: str, *, is_locked: bool) -> None:

@@ -176,7 +176,7 @@ def _prepare(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.stat()
     if hasattr(os, "getuid") and (found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022):
-        raise PermissionError(0, "others may write there, or it is not this user's", str(folder))
+        raise PermissionError(0, "must be this user's and writable by nobody else", str(folder))
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(0, "cannot be written to", str(folder))
 

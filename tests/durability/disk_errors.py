@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from attrs import frozen
 from job_invariants import Witness, violations
 from small_job import Ended, SmallJob
-from system_calls import LINKS, SYNCS, Call, Place, failing, read_calls
+from system_calls import LINKS, SYNCS, Call, Place, failing, is_request, read_calls
 
 FULL = ("ENOSPC", ("write", "pwrite64", *LINKS, "rename", "mkdir"))
 FAILING = ("EIO", SYNCS)
@@ -67,7 +67,7 @@ def _of_what_it_believed(calls: Sequence[Call], place: Place) -> Iterator[str]:
     is_ledger = "ledger.db" in failed.place
     if not is_ledger and not is_reopened and any(call.name in SYNCS and call.place == failed.place for call in later):
         yield f"{failed.place} was synced again after its sync had failed"
-    if is_ledger and any('"POST ' in call.text for call in later):
+    if is_ledger and any(map(is_request, later)):
         yield "a request was sent after the ledger had failed"
 
 

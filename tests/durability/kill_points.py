@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
@@ -24,7 +24,7 @@ from attrs import field, frozen
 from disk_errors import FAILING, FULL, fail, places_to_fail, witness
 from job_invariants import violations
 from small_job import Ended, SmallJob
-from system_calls import LINKS, SYNCS, Call, Place, killing, missing, places_to_die, read_calls, recording
+from system_calls import Call, Place, is_request, killing, missing, places_to_die, read_calls, recording
 
 from nebula_async.emulator import Emulator
 
@@ -134,14 +134,20 @@ def chosen(points: Sequence[Place], every: int, *, always: Sequence[str] = ()) -
     return [(point,) for number, point in enumerate(points) if number % every == 0 or point.call in always]
 
 
-FIRST_KILLS = (*SYNCS, *LINKS, "rename", "renameat", "sendto", "recvfrom")
+def second_level(bench: Bench, every: int) -> Iterator[tuple[Place, ...]]:
+    """Yield pairs: a first kill at each stage of one item, and each place in the recovery after it."""
+    for first in _stages(bench.clean_calls(), bench.folder)[:: min(every, 5)]:
+        recovery = [*takewhile(lambda call: not is_request(call), bench.clean_calls(first))]
+        yield from ((first, again) for again in places_to_die(recovery, bench.folder)[::every])
 
 
-def second_level(bench: Bench, points: Sequence[Place], every: int) -> Iterator[tuple[Place, ...]]:
-    """Yield pairs: a first kill at calls that a recovery has most to do after, and each place in that recovery."""
-    firsts = [point for point in points if point.call in FIRST_KILLS][:: max(every, 5)]
-    for first in firsts:
-        yield from ((first, again) for again in bench.points(first)[::every])
+def _stages(calls: Sequence[Call], folder: Path) -> list[Place]:
+    """Return the first and the last call of each name while the second item is on its way."""
+    second, third = [number for number, call in enumerate(calls) if is_request(call)][1:3]
+    found: dict[str, list[Place]] = {}
+    for call in calls[second:third]:
+        found.setdefault(call.name, []).extend(places_to_die(calls, folder, among=[call]))
+    return [place for places in found.values() for place in (places[:1] + places[1:][-1:])]
 
 
 def table(outcomes: Iterable[Outcome]) -> Iterator[str]:
@@ -203,7 +209,7 @@ def _first(folder: Path, every: int, idempotency: str) -> bool:
 def _second(folder: Path, every: int) -> bool:
     started = time.monotonic()
     with Bench.open(folder) as bench:
-        outcomes = bench.map(second_level(bench, bench.points(), every))
+        outcomes = bench.map(second_level(bench, every))
     return show("killed, and killed again while it recovers", outcomes, started)
 
 

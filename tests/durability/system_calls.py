@@ -138,7 +138,7 @@ def _paths(text: str) -> Iterator[str]:
             yield str(Path(folder) / part[2]) if folder else part[2]
 
 
-def places_to_die(calls: Sequence[Call], folder: Path) -> list[Place]:
+def places_to_die(calls: Sequence[Call], folder: Path, among: Sequence[Call] | None = None) -> list[Place]:
     """Return the calls of a run that are about its folder or its sockets, as far as a process can be killed there.
 
     It cannot where another thread makes as many such calls before, but for calls of the main thread.
@@ -148,10 +148,15 @@ def places_to_die(calls: Sequence[Call], folder: Path) -> list[Place]:
         first.setdefault((call.name, call.n), call)
     found = {
         Place(call.name, call.n, is_main=first[call.name, call.n] is not call)
-        for call in calls
+        for call in (calls if among is None else among)
         if is_about(call, folder) and (first[call.name, call.n] is call or call.thread == main)
     }
     return sorted(found, key=lambda place: (CALLS.index(place.call), place))
+
+
+def is_request(call: Call) -> bool:
+    """Whether a request for a picture leaves by a call."""
+    return call.name in ("sendto", "sendmsg", "write") and '"POST ' in call.text
 
 
 def is_about(call: Call, folder: Path) -> bool:

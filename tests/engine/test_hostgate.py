@@ -229,7 +229,7 @@ async def test_a_folder_of_others_is_not_trusted(meeting):
     [event] = meeting.events
     assert isinstance(event, SharingLost)
     assert not event.is_waiting
-    assert "others may write there" in event.reason
+    assert "writable by nobody else" in event.reason
     assert pytest.approx(5_880) == gate.limits.per_minute
     assert 3 == gate.limits.used_today
     assert [] == list(meeting.folder.iterdir())

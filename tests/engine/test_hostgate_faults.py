@@ -202,6 +202,16 @@ async def test_a_lock_of_a_moment_is_waited_for(meeting):
     assert ([], 7) == (meeting.events, gate.limits.used_today)
 
 
+async def test_two_moments_are_not_a_long_time(meeting):
+    """A file that was locked a while ago and is again, for a moment each, is not taken for locked all the time."""
+    [gate, _] = await pair(meeting)
+    for _ in range(2):
+        with meeting.locked(), anyio.move_on_after(0.05):
+            await attempts(gate, 1)
+        await anyio.sleep(1.1 * PATIENCE_SECONDS)
+    assert [] == meeting.events
+
+
 async def test_a_glance_does_not_wait(meeting):
     """`limits` says what was known last while the file is locked."""
     [_, gate] = await pair(meeting)
