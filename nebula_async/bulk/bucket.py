@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 from attrs import define, field, frozen
 
+from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.metadata import Metadata
 from nebula_async.bulk.spool import Received
@@ -102,6 +103,15 @@ class Bucket:
         ledger.note(TOLD, size)
 
 
+def check_here(store: str | None, folder: JobFolder) -> None:
+    """Raise `JobError` where the pictures of a job are in a store, and were not brought into its folder."""
+    if store is not None and not folder.holds_pictures():
+        raise JobError(
+            f"the pictures of {folder.path} are in {store}; bring them here first, such as with"
+            f" aws s3 sync {store}/images {folder.images}"
+        )
+
+
 def open_places(
     out: Path | str, job: Path | str | None, options: Mapping[str, Any] = MappingProxyType({})
 ) -> tuple[Path, Bucket | None]:
@@ -118,7 +128,7 @@ def open_places(
         raise ConfigurationError(f"{out} is no URL: give text with two slashes, such as s3://bucket/prefix")
     if job is not None:
         raise ConfigurationError(
-            f"a job in a folder keeps all in it: leave out job ({job}), or let the pictures of {out} go to an object store"
+            f"a job whose pictures go to the folder {out} keeps all else there too: leave out job ({job})"
         )
     return out, None
 

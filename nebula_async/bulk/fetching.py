@@ -52,7 +52,7 @@ class UrlFetch:
         request = read_request(json.loads(self.row.request))
         known = Generation(request=request, images=images, index=self.row.seq, charges=Charges(), attempts=0)
         with self.scope:
-            return await self.fetch(evolve(known, missing=self.row.asked - len(images)), outputs)
+            return await self.fetch(evolve(known, missing=max(self.row.asked - len(images), 0)), outputs)
         return None
 
     async def fetch(self, generation: Generation, outputs: Sequence[Output]) -> Generation | Failure:
@@ -120,9 +120,10 @@ class UrlFetch:
         if error is not None and not any(output.path for output in outputs.values()):
             error.charges, error.attempts = generation.charges, generation.attempts
             return Failure(request=generation.request, error=error, index=generation.index)
+        address = self.run.storing.address
         images = tuple(
-            evolve(image, stored=self.run.storing.address(outputs[index]), media_type=outputs[index].media_type)
-            for index, image in enumerate(generation.images)
+            evolve(image, stored=address(output), media_type=output.media_type)
+            for image, (_, output) in zip(generation.images, sorted(outputs.items()), strict=True)
         )
         lost = sum(output.path is None for output in outputs.values())
         return evolve(generation, images=images, missing=generation.missing + lost)

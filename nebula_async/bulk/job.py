@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from random import SystemRandom
 from types import TracebackType
@@ -105,6 +105,7 @@ class BulkJob:
     _stack: AsyncExitStack = field(init=False)
     _open: OpenJob = field(init=False)
     _run: Run = field(init=False)
+    _workers: int = field(init=False)
     _limiter: anyio.CapacityLimiter = field(init=False)
     _started: float | None = field(default=None, init=False)
     _spending: Spending = field(factory=Spending, init=False)
@@ -112,13 +113,10 @@ class BulkJob:
     async def __aenter__(self) -> BulkJob:
         async with AsyncExitStack() as stack:
             self._nebula = await stack.enter_async_context(AsyncNebula()) if self.nebula is None else self.nebula
+            self._workers = workers_for(self._nebula.config, self.concurrency)
             self._limiter = anyio.CapacityLimiter(1)
             self._open = await self._opened()
-            try:
-                await anyio.to_thread.run_sync(self._begin, limiter=self._limiter)
-            finally:
-                self._open.is_stopped.set()
-            stack.callback(self._open.close)
+            await self._begin_in_thread(stack)
             self._run = self._new_run()
             self._stack = stack.pop_all()
         return self
@@ -202,9 +200,12 @@ class BulkJob:
                 group.start_soon(self._run.writer.run)
                 group.start_soon(self._run.end_late, DRAIN_SECONDS)
                 try:
-                    async with FanOut(self._run.work, self._run.tasks(), self._run.workers) as found:
+                    async with (
+                        FanOut(self._run.work, self._run.tasks(), self._run.workers) as found,
+                        aclosing(self._stored(found)) as results,
+                    ):
                         try:
-                            yield self._stored(found)
+                            yield results
                         finally:
                             self._run.end()
                 except Exception as caught:  # noqa: BLE001 - raised below: it would leave the group inside of another
@@ -217,7 +218,7 @@ class BulkJob:
         if error is not None:
             raise error
 
-    async def _stored(self, found: AsyncIterator[Result | None]) -> AsyncIterator[Result]:
+    async def _stored(self, found: AsyncIterator[Result | None]) -> AsyncGenerator[Result]:
         try:
             async for result in found:
                 if result is not None:
@@ -271,6 +272,28 @@ class BulkJob:
             is_told=self.provenance,
             config=self._nebula.config,
         )
+
+    async def _begin_in_thread(self, stack: AsyncExitStack) -> None:
+        """Open the files, to be closed by the stack. Who is cancelled, natively too, waits until the thread is done."""
+        errors: list[Exception] = []
+        ended = anyio.Event()
+
+        async def begin() -> None:
+            try:
+                await anyio.to_thread.run_sync(self._begin, limiter=self._limiter)
+                stack.callback(self._open.close)
+            except Exception as error:  # noqa: BLE001 - raised below: it would leave the group inside of another one
+                errors.append(error)
+            ended.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(begin)
+            try:
+                await ended.wait()
+            finally:
+                self._open.is_stopped.set()
+        for error in errors:
+            raise error
 
     def _begin(self) -> None:
         credentials = self._nebula.generator.caller.transport.credentials

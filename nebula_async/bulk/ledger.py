@@ -215,16 +215,24 @@ class Ledger:
                     _storable(output.row), _storable(output.url), output.expires_at,
                 )  # fmt: skip
 
-    def forget(self, seq: int) -> None:
-        """Forget the pictures of an item: they are there no more."""
-        self._write("DELETE FROM output WHERE seq = ?", seq)
+    def next_index(self, seq: int) -> int:
+        """Return the index after those of all pictures of an item: one bought anew takes nobody's place."""
+        return int(self._read("SELECT coalesce(max(idx) + 1, 0) FROM output WHERE seq = ?", seq)[0][0])
+
+    def forget(self, path: str) -> None:
+        """Forget a picture: it is there no more."""
+        self._write("DELETE FROM output WHERE path = ?", path)
 
     def put_back(self, *states: State, is_anew: bool) -> None:
-        """Let the items in these states be sent again; `is_anew`: as a new purchase, under another key."""
+        """Let the items in these states be sent again; `is_anew`: as a new purchase, under another key, that waits for
+        nothing at a URL any more.
+        """
+        lost = "DELETE FROM output WHERE path IS NULL AND seq IN (SELECT seq FROM item WHERE state = ?)"
         change = "UPDATE item SET state = 'pending', resends = 0, epoch = epoch + ?, error = NULL WHERE state = ?"
-        with self.together():
-            for state in states:
-                self._write(change, is_anew, state)
+        for state in states:
+            if is_anew:
+                self._write(lost, state)
+            self._write(change, is_anew, state)
 
     def _charges_of(self, seq: int) -> Charges:
         """Return what all attempts for an item may have been charged; those under one replayed key count once."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -70,8 +71,10 @@ LOCK_SECONDS = 0.2
 
 
 def open_file(path: Path, durability: Durability) -> sqlite3.Connection:
-    """Open the file for its one writer, or make it. Raises `JobError`."""
+    """Open the file for its one writer, or make it, for its owner alone: it may hold URLs. Raises `JobError`."""
     with explained(path):
+        with suppress(OSError):  # SQLite says it better
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS)
     try:
         with explained(path):

@@ -36,7 +36,8 @@ class JobLock:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(file, 200, 0).decode(errors="replace").partition("\n")[0] or "another process"
+            noted = os.pread(file, 200, 0).decode(errors="replace").partition("\n")[0]
+            holder = noted if noted.startswith("process ") else "another process"  # it notes itself a little later
             os.close(file)
             folder = path.parent.parent
             raise JobError(f"{folder} is in use by {holder}; wait for it, or use another output folder") from error

@@ -14,6 +14,7 @@ from typing import Any
 
 from attrs import define, frozen
 
+from nebula_async.bulk.bucket import STORE, check_here
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger_copy import copy_readable
 from nebula_async.bulk.ledger_file import explained, open_file
@@ -24,6 +25,7 @@ from nebula_async.bulk.worker import ANSWERED
 from nebula_async.errors import JobError
 from nebula_async.images.media import read_media
 
+NEW = "ledger.db.new"
 LATER = ("", "-wal", "-shm")
 
 
@@ -51,16 +53,21 @@ def rebuild(folder: JobFolder) -> Rebuilt:
         raise JobError(f"{folder.path} is not the folder of a job: there is no {folder.state.name} in it")
     lock = JobLock.take(folder.state / "job.lock")
     try:
-        made = folder.state / "ledger.db.new"
-        for ending in LATER:
-            made.with_name(made.name + ending).unlink(missing_ok=True)
+        made = folder.state / NEW
+        _remove(made)
         with closing(open_file(made, "power")) as connection, explained(made):
             rebuilt = _Rebuilding(folder, connection).run()
         _put_in_place(folder, made)
         lock.closed()
         return rebuilt
     finally:
+        _remove(folder.state / NEW)
         lock.release()
+
+
+def _remove(made: Path) -> None:
+    for ending in LATER:
+        made.with_name(made.name + ending).unlink(missing_ok=True)
 
 
 def _put_in_place(folder: JobFolder, made: Path) -> None:
@@ -80,6 +87,8 @@ class _Rebuilding:
     def run(self) -> Rebuilt:
         self.connection.execute("BEGIN")
         read = copy_readable(self.folder.ledger, self.connection)
+        store = self.connection.execute("SELECT value FROM meta WHERE key = ?", (STORE,)).fetchone()
+        check_here(store and store[0], self.folder)
         found = sum(self._add(row) for row in self._rows())
         self.connection.execute(
             "UPDATE item SET state = 'bad', error = 'the picture was stored, and nothing tells where'"

@@ -152,10 +152,10 @@ class _SpooledPicture:
 
     def flush(self) -> None:
         if self.pieces:
-            count = len(self.pieces)
-            self.writer.write(self.pieces[:count])
-            del self.pieces[:count]
-            self.waiting = 0
+            taken = self.pieces[:]
+            self.writer.write(taken)
+            del self.pieces[: len(taken)]
+            self.waiting -= sum(map(len, taken))
 
 
 EVIDENCE_BYTES = 64 * 1024

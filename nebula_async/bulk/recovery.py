@@ -26,10 +26,13 @@ from nebula_async.bulk.storing import Storing
 from nebula_async.bulk.worker import ANSWERED
 from nebula_async.charges import Charges
 from nebula_async.config import Config
+from nebula_async.engine.verdict import Known
 from nebula_async.errors import JobError
 from nebula_async.images.provenance import Provenance
 
 MOST_SHOWN = 20
+
+STOPPED = "the run was stopped while the request was under way"
 
 
 @frozen(kw_only=True)
@@ -132,30 +135,29 @@ class Recoverer:
 
     def _note_gone(self) -> int:
         shelf = self.storing.shelf
-        lost = {seq for seq, path, size in self.ledger.places() if not shelf.holds(path, size)}
+        lost = [(seq, path) for seq, path, size in self.ledger.places() if not shelf.holds(path, size)]
         with self.ledger.together():
-            for seq in sorted(lost):
-                with suppress(JobError):  # of an item that was bought anew meanwhile
+            for seq, path in lost:
+                with suppress(JobError):  # of an item that is bought anew already
                     self.ledger.move(seq, State.BAD, error="the picture was stored, and is gone or empty")
-                self.ledger.forget(seq)
-        return len(lost)
+                self.ledger.forget(path)
+        return len({seq for seq, _ in lost})
 
     def _settle(self, row: Row) -> State:
         received = self._received(row)
         return self._give_up(row) if received is None else self._adopt(row, received)
 
     def _received(self, row: Row) -> list[Received] | None:
-        """Return the pictures of a complete reply, or of one that broke off behind all that was asked for."""
+        """Return the pictures of a complete reply, or those that came whole of one that broke off."""
         spool = self.storing.spool
         found = spool.read_reply(row.seq, row.sends)
         if found is not None:
             return found or None
-        parts = spool.whole_parts(row.seq, row.sends) if self.is_same_boot else []
-        return parts if len(parts) == row.asked else None
+        return (spool.whole_parts(row.seq, row.sends) if self.is_same_boot else []) or None
 
     def _adopt(self, row: Row, received: list[Received]) -> State:
         draft = _making(row).draft()
-        pictures = dict(enumerate(received))
+        pictures = dict(enumerate(received, self.ledger.next_index(row.seq)))
         outputs = self.storing.place(row.seq, row.sends, row.name, draft, pictures)
         self.storing.settle()
         missing = max(row.asked - len(received), 0)
@@ -170,26 +172,33 @@ class Recoverer:
         return state
 
     def _give_up(self, row: Row) -> State:
+        """Let an item be sent again, or not, by what is known of its last attempt."""
+        last = self.ledger.attempts(row.seq)[-1]
+        if last.verdict == Known.PAID_UNUSABLE.value:  # killed before the item was said to be bad
+            self.ledger.move(row.seq, State.BAD, error=last.error)
+            return State.BAD
         has_begun = self.storing.spool.has_begun(row.seq, row.sends)
-        verdict = "paid, reply lost" if has_begun else "outcome unknown"
-        error = "the run was stopped while the request was under way"
-        is_resent, duplicates = self._allow_resend(row)
+        verdict = last.verdict or (Known.PAID_LOST if has_begun else Known.UNKNOWN).value
+        is_resent, duplicates = self._allow_resend(row, verdict)
         state = State.PENDING if is_resent else State.UNKNOWN
-        charges = Charges(row.asked if has_begun else 0, row.asked)
         with self.ledger.together():
-            self.ledger.ended(row.seq, row.sends, verdict, charges, at=time.time(), error=error)
+            if last.verdict is None:
+                charges = Known(verdict).charges * row.asked
+                self.ledger.ended(row.seq, row.sends, verdict, charges, at=time.time(), error=STOPPED)
             if is_resent and self.config.idempotency != "replay":
                 self.ledger.resending(row.seq, duplicates)
-            self.ledger.move(row.seq, state, error=error)
+            self.ledger.move(row.seq, state, error=last.error or STOPPED)
         self.storing.spool.discard(row.seq, row.sends)
         return state
 
-    def _allow_resend(self, row: Row) -> tuple[bool, int]:
+    def _allow_resend(self, row: Row, verdict: str) -> tuple[bool, int]:
+        """Return whether an item may be sent again, and how many pictures come out of the duplicate-spend budget."""
         if self.config.idempotency == "replay":
             return True, 0
-        if row.resends >= self.config.retry.resend_unknown or not self.duplicates.take(row.asked):
+        duplicates = 0 if verdict == Known.SERVER_FAILED.value else row.asked  # then the server said that it failed
+        if row.resends >= self.config.retry.resend_unknown or (duplicates and not self.duplicates.take(duplicates)):
             return False, 0
-        return True, row.asked
+        return True, duplicates
 
 
 def _making(row: Row) -> Making:

@@ -110,6 +110,8 @@ class Run:
     async def tasks(self) -> AsyncIterator[Row | tuple[Item, Row | None]]:
         """Yield what there is to do: pictures to be fetched first, as their URLs expire, then items to be sent."""
         for row in await self.writer.read(lambda ledger: list(ledger.rows(State.URLS))):
+            if self.is_ending:
+                return
             yield row
         waiting = self._waiting()
         is_done = await self.writer.read(lambda ledger: _sent(ledger) == self.census.total)

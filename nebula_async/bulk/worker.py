@@ -23,7 +23,7 @@ from nebula_async.bulk.states import NewItem, Output, Row, State
 from nebula_async.bulk.writer import prepare_nothing
 from nebula_async.charges import Charges
 from nebula_async.engine.verdict import PERHAPS_PAID, Known, Verdict
-from nebula_async.errors import BudgetExceededError, NebulaError
+from nebula_async.errors import BudgetExceededError, NebulaError, NotSentError
 from nebula_async.images.image import Image
 from nebula_async.offload import offload, on_disk
 from nebula_async.results import Failure, Generation, describe_request
@@ -57,6 +57,9 @@ class ItemCall:
     _last: Verdict | None = field(default=None, init=False)
     _told: Charges = field(factory=Charges, init=False)
     _is_open: bool = field(default=False, init=False)
+    _first: int = field(default=0, init=False)
+    """The index of the first picture: those of an earlier purchase keep theirs."""
+
     _receiving: Receiving | None = field(default=None, init=False)
 
     @property
@@ -96,9 +99,12 @@ class ItemCall:
         duplicates = self._allow_resend()
         self.run.purse.request()
         with anyio.CancelScope(shield=True):
-            self.row, self.n = await self.run.writer.write(
+            self.row, self.n, self._first = await self.run.writer.write(
                 lambda ledger, _: self._begin(ledger, duplicates), self.run.room_for_all()
             )
+        if self.run.is_ending:  # while that was written
+            self._take_back()
+            await self._end_early()
         self.is_at_stake = self._is_open = self.scope.shield = True
 
     async def ended(self, verdict: Verdict | None, charges: Charges) -> None:
@@ -119,6 +125,11 @@ class ItemCall:
         """End the call, unless it may have been paid for."""
         if not self.is_at_stake:
             self.scope.cancel()
+
+    def _take_back(self) -> None:
+        """Note that the attempt that was noted does not leave."""
+        verdict = Verdict(Known.NOT_SENT, NotSentError("the run ended before the request left"))
+        self.run.writer.note(self._failed(verdict, None if self.is_at_stake else State.PENDING))
 
     async def _end_early(self) -> None:
         """Send nothing more. What may have been paid for ends as it stands."""
@@ -159,12 +170,13 @@ class ItemCall:
     def _seq(self) -> int:
         return -1 if self.row is None else self.row.seq
 
-    def _begin(self, ledger: Ledger, duplicates: int | None) -> tuple[Row, int]:
+    def _begin(self, ledger: Ledger, duplicates: int | None) -> tuple[Row, int, int]:
         row = ledger.add(self._new_item())
         if duplicates is not None:
             ledger.resending(row.seq, duplicates)
             row = evolve(row, resends=row.resends + 1)
-        return row, ledger.sending(row.seq, self.call_key, at=time.time(), is_replayed=self.run.is_replayed)
+        n = ledger.sending(row.seq, self.call_key, at=time.time(), is_replayed=self.run.is_replayed)
+        return row, n, ledger.next_index(row.seq)
 
     def _new_item(self) -> NewItem:
         item, request = self.item, self.item.request
@@ -197,7 +209,8 @@ class ItemCall:
             return list
         with anyio.CancelScope(shield=True):
             draft = (await self._made(result)).draft()
-        pictures, name = dict(enumerate(self._received(result.images))), self.row.name if self.row else ""
+        pictures = dict(enumerate(self._received(result.images), self._first))
+        name = self.row.name if self.row else ""
         return await self.run.placed(lambda: self.run.storing.place(self._seq, self.n, name, draft, pictures))
 
     async def _settle(self, result: Generation | Failure, place: Callable[[], list[Output]]) -> list[Output]:
@@ -212,10 +225,10 @@ class ItemCall:
 
     async def _delivered(self, generation: Generation, outputs: list[Output]) -> Generation | Failure:
         """Return the generation with its pictures where they are stored; those at URLs are fetched."""
-        places = {output.index: self.run.storing.address(output) for output in outputs}
-        images = tuple(evolve(image, stored=places[index]) for index, image in enumerate(generation.images))
-        here = evolve(generation, images=images)
-        if all(places.values()) or self.row is None:
+        places = [self.run.storing.address(output) for output in outputs]
+        pairs = zip(generation.images, places, strict=True)
+        here = evolve(generation, images=tuple(evolve(image, stored=place) for image, place in pairs))
+        if all(places) or self.row is None:
             return here
         return await UrlFetch(self.run, evolve(self.row, sends=self.n)).fetch(here, outputs)
 

@@ -2,110 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
-import anyio
 import pytest
-from attrs import evolve
+from jobs import CAREFUL, CATS, SMALL, assert_within, cut_off, opened, pictures, run, run_until, spooled, write
 
 from nebula_async.bulk.job import BulkJob
-from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.recovery import Recovery
-from nebula_async.bulk.report import Report
 from nebula_async.charges import Charges
 from nebula_async.client import AsyncNebula
 from nebula_async.config import Config, RetryPolicy
 from nebula_async.emulator import Emulator
-from nebula_async.errors import (
-    ConfigurationError,
-    JobError,
-    NotSentError,
-    OutcomeUnknownError,
-    RateLimitError,
-    UnusableReplyError,
-)
+from nebula_async.errors import ConfigurationError, JobError, NotSentError, OutcomeUnknownError, UnusableReplyError
 from nebula_async.events import Sent
 from nebula_async.images.media import read_media
-from nebula_async.results import Failure, Generation
+from nebula_async.results import Failure
 
 pytestmark = pytest.mark.anyio
-
-SMALL = {"model": "black-forest-labs/FLUX.1-schnell", "width": 64, "height": 64}
-NOON = 20_000 * 86_400 + 43_200
-CATS = ("a cat", "two cats", "three cats", "four cats")
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Emulator]]:
-    """Start an emulator with these options; it stops when the test ends."""
-    with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(Emulator(credit="1000000", **options))
-
-
-@pytest.fixture
-def manifest(tmp_path: Path) -> Path:
-    """Four prompts."""
-    return write(tmp_path, *CATS)
-
-
-def write(folder: Path, *prompts: str) -> Path:
-    """Write a manifest of prompts."""
-    folder.mkdir(exist_ok=True)
-    path = folder / "prompts.txt"
-    path.write_text("\n".join(prompts))
-    return path
-
-
-@asynccontextmanager
-async def opened(manifest: Path, emulator: Emulator, *, config: Config | None = None, observer=None, **options):
-    """Open the job of a manifest, into `out` beside it, two requests in flight and no waits between attempts."""
-    config = config or Config(retry=RetryPolicy(backoff=0), concurrency=2)
-    out = options.pop("out", manifest.parent / "out")
-    async with (
-        AsyncNebula(emulator.key, config=evolve(config, base_url=emulator.base_url), observer=observer) as nebula,
-        BulkJob(manifest, out, nebula, defaults=SMALL | options.pop("defaults", {}), **options) as job,
-    ):
-        yield job
-
-
-async def run(manifest: Path, emulator: Emulator, **options) -> Report:
-    """Run the job of a manifest."""
-    async with opened(manifest, emulator, **options) as job:
-        return await job.run()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what happens in the emulator's thread."""
-    with anyio.fail_after(20):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in a thread without our events
-            await anyio.sleep(0.005)
-
-
-def pictures(out: Path) -> list[str]:
-    """Return the names of all files among the pictures but their metadata; each that is named like one is whole."""
-    files = sorted(path for path in (out / "images").rglob("*") if path.is_file() and path.name != "metadata.jsonl")
-    for path in files:
-        if path.suffix == ".png":
-            read_media(path.read_bytes())
-    return [path.relative_to(out / "images").as_posix() for path in files]
-
-
-def mark_sent(out: Path, number: int) -> None:
-    """Leave an item's row as a run does that is killed after it has sent the item."""
-    with contextlib.closing(Ledger.open(out / ".nebula" / "ledger.db")) as ledger:
-        row = ledger.find(number)
-        name = (row.name or f"images/00000/{number:09}").removesuffix(".png")
-        ledger.sending(number, row.body_sha, name, at_stake=2)
-
-
-def assert_within(charged: int, charges: Charges) -> None:
-    """What the emulator charged is what the report says, or between its bounds."""
-    assert charges.at_least <= charged <= charges.at_most
 
 
 async def test_every_prompt_becomes_a_picture_named_after_it(manifest, emulator):
@@ -132,69 +46,56 @@ async def test_the_same_job_again_sends_nothing(manifest, emulator):
     assert (4, 0, first.charges, 0) == (again.done, again.exit_code, again.charges, again.spending.pictures)
 
 
-async def test_a_drained_job_finishes_what_is_in_flight_and_resumes_with_the_rest(manifest, emulator):
-    """Draining loses nothing that was sent; the next run sends only what was not."""
-    async with opened(manifest, emulator) as job:
-        job.on_result = lambda _result: job.drain()
-        report = await job.run()
-    charged = emulator.journal.charged
-    assert (130, charged) == (report.exit_code, report.done)
-    assert 0 < report.waiting
-    emulator.reset()
-    report = await run(manifest, emulator)
-    assert (4, 0, 4 - charged) == (report.done, report.exit_code, emulator.journal.charged)
-
-
-async def test_a_cancelled_job_resumes_and_its_charges_bound_what_was_paid(manifest, start):
-    """Stopped in mid-flight, a job says what may be paid twice, and never less than the account was charged."""
+async def test_a_stopped_job_resumes_and_its_charges_bound_what_was_paid(tmp_path, start):
+    """Stopped in mid-flight, a job says what may be paid twice, and never less than the account was charged; what may
+    be paid twice is one picture in a hundred, and at least one, unless the user says more.
+    """
     emulator = start(faults=["delay=60:@3-4"])
-    async with opened(manifest, emulator) as job, anyio.create_task_group() as group:
-        group.start_soon(job.run)
-        await until(lambda: emulator.journal.charged == 4)
-        group.cancel_scope.cancel()
+    manifest = write(tmp_path, *CATS)
     async with opened(manifest, emulator) as job:
-        assert Recovery(sent_again=2) == job.recovery
+        await run_until(job, lambda: emulator.journal.charged == 4)
+        report = await job.report()
+    assert (2, 2, 0, True) == (report.done, report.unknown, report.waiting, job.was_stopped)
+    assert_within(4, report.charges)
+
+    async with opened(manifest, emulator) as job:
+        assert Recovery(sent_again=1, given_up=1) == job.recovery
         assert_within(4, (await job.report()).charges)
         report = await job.run()
+    assert (3, 1, 1, 5) == (report.done, report.unknown, report.exit_code, emulator.journal.charged)
+    report = await run(manifest, emulator, resend_unknown=True)
     assert (4, 0, 6) == (report.done, report.exit_code, emulator.journal.charged)
     assert_within(6, report.charges)
-    assert 4 == len(pictures(manifest.parent / "out"))
+    assert (4, []) == (len(pictures(tmp_path / "out")), spooled(tmp_path / "out"))
 
 
 async def test_every_attempt_of_a_call_that_was_stopped_is_counted(tmp_path, start):
-    """A call that had been repeated when the run was stopped may have cost two pictures, and the report says so."""
+    """A call that had been repeated when the run was stopped may have cost two pictures, and the report says so; it is
+    not paid for a third time by itself.
+    """
     emulator = start(faults=["drop:@1", "delay=60:@2"])
     manifest = write(tmp_path, "a cat")
-    async with opened(manifest, emulator) as job, anyio.create_task_group() as group:
-        group.start_soon(job.run)
-        await until(lambda: emulator.journal.charged == 2)
-        group.cancel_scope.cancel()
-    report = await run(manifest, emulator)
-    assert Charges(1, 3) == report.charges
-    assert 3 == emulator.journal.charged
-
-
-async def test_what_has_arrived_is_stored_although_the_job_is_cancelled(manifest, emulator):
-    """A picture that is here is paid for: cancelling the job waits until it is stored and noted."""
     async with opened(manifest, emulator) as job:
-        with anyio.CancelScope() as scope:
-            job.on_result = lambda _result: scope.cancel()
-            await job.run()
-        assert scope.cancelled_caught
-        report = await job.report()
-    assert 1 <= report.done == len(pictures(manifest.parent / "out"))
+        await run_until(job, lambda: emulator.journal.charged == 2)
+    report = await run(manifest, emulator)
+    assert (1, Charges(0, 2), 2) == (report.unknown, report.charges, emulator.journal.charged)
+    report = await run(manifest, emulator, resend_unknown=True)
+    assert (0, Charges(1, 3), 3) == (report.exit_code, report.charges, emulator.journal.charged)
 
 
 async def test_a_picture_that_was_stored_and_not_noted_is_taken_over(manifest, emulator):
     """A run that is killed between storing and noting leaves a picture that the next run does not buy again."""
+    out = manifest.parent / "out"
     await run(manifest, emulator)
-    mark_sent(manifest.parent / "out", 2)
+    before = pictures(out)
+    cut_off(out, 2, received=1)
     emulator.reset()
     async with opened(manifest, emulator) as job:
         assert Recovery(adopted=1) == job.recovery
         report = await job.run()
     assert () == emulator.journal.requests
-    assert (4, 0) == (report.done, report.exit_code)
+    assert (4, 0, Charges(4, 4)) == (report.done, report.exit_code, report.charges)
+    assert (before, []) == (pictures(out), spooled(out))
 
 
 async def test_what_was_sent_and_left_no_picture_is_sent_once_more_and_then_the_user_decides(manifest, emulator):
@@ -204,7 +105,7 @@ async def test_what_was_sent_and_left_no_picture_is_sent_once_more_and_then_the_
     (out / "images/00000/000000002-three-cats.png").unlink()
     emulator.reset()
     for found in (Recovery(sent_again=1), Recovery(given_up=1)):
-        mark_sent(out, 2)
+        cut_off(out, 2)
         async with opened(manifest, emulator) as job:
             assert found == job.recovery
     report = await run(manifest, emulator)
@@ -217,12 +118,9 @@ async def test_what_was_sent_and_left_no_picture_is_sent_once_more_and_then_the_
 
 async def test_nothing_that_was_cut_off_is_sent_again_where_nothing_may_be_paid_twice(manifest, emulator):
     """`resend_unknown=0`, never pay twice, holds for what a stopped run had sent, too."""
-    out = manifest.parent / "out"
     await run(manifest, emulator)
-    (out / "images/00000/000000002-three-cats.png").unlink()
-    careful = Config(retry=RetryPolicy(resend_unknown=0), concurrency=2)
-    mark_sent(out, 2)
-    async with opened(manifest, emulator, config=careful) as job:
+    cut_off(manifest.parent / "out", 2)
+    async with opened(manifest, emulator, config=CAREFUL) as job:
         assert Recovery(given_up=1) == job.recovery
 
 
@@ -230,12 +128,10 @@ async def test_nothing_that_was_cut_off_is_sent_again_where_nothing_may_be_paid_
 async def test_options_reach_what_an_earlier_run_left_behind(manifest, emulator, option):
     """`resend_unknown` also sends what is only found to be unknown now; `retry_failed` leaves it alone."""
     out = manifest.parent / "out"
-    careful = Config(retry=RetryPolicy(resend_unknown=0), concurrency=2)
     await run(manifest, emulator)
-    (out / "images/00000/000000000-a-cat.png").unlink()
-    mark_sent(out, 0)
+    cut_off(out, 0)
     emulator.reset()
-    report = await run(manifest, emulator, config=careful, **{option: True})
+    report = await run(manifest, emulator, config=CAREFUL, **{option: True})
     assert int(option == "resend_unknown") == emulator.journal.charged
     assert int(option == "retry_failed") == report.unknown
 
@@ -268,14 +164,13 @@ async def test_an_unusable_reply_is_paid_for_and_not_repeated(manifest, start):
 async def test_a_lost_reply_is_unknown_and_not_repeated(manifest, start):
     """What may have been paid for stays as it is until the user says that it may be paid for twice."""
     emulator = start(faults=["drop:@1"])
-    careful = Config(retry=RetryPolicy(resend_unknown=0), concurrency=2)
     told = []
-    report = await run(manifest, emulator, config=careful, on_result=told.append)
+    report = await run(manifest, emulator, config=CAREFUL, on_result=told.append)
     assert (3, 1, 1, Charges(3, 4)) == (report.done, report.unknown, report.exit_code, report.charges)
     assert [OutcomeUnknownError] == [type(result.error) for result in told if isinstance(result, Failure)]
-    await run(manifest, emulator, config=careful, retry_failed=True)
+    await run(manifest, emulator, config=CAREFUL, retry_failed=True)
     assert 4 == emulator.journal.charged
-    report = await run(manifest, emulator, config=careful, resend_unknown=True)
+    report = await run(manifest, emulator, config=CAREFUL, resend_unknown=True)
     assert (0, Charges(4, 5), 5) == (report.exit_code, report.charges, emulator.journal.charged)
 
 
@@ -305,16 +200,6 @@ async def test_a_refusal_of_the_account_stops_the_job(tmp_path, start, status):
     assert 20 == emulator.journal.charged
 
 
-async def test_the_daily_quota_stops_the_job_and_the_rest_waits_as_often_as_it_takes(tmp_path, start):
-    """What the day's limit refused cost nothing; it waits for another day, and is never taken for paid."""
-    emulator = start(per_day=3, retry_after="seconds", clock=lambda: NOON)
-    manifest = write(tmp_path, *(f"cat {number}" for number in range(6)))
-    for _ in range(3):
-        report = await run(manifest, emulator)
-        assert (3, 3, Charges(3, 3)) == (report.done, report.waiting, report.charges)
-        assert (3, RateLimitError, "day") == (report.exit_code, type(report.stopped_by), report.stopped_by.scope)
-
-
 async def test_a_key_that_goes_bad_stops_the_job(manifest, emulator):
     """A callable that returns a bad key in mid-job refuses no item: the job stops, and they wait."""
     keys = iter([emulator.key, emulator.key])
@@ -340,11 +225,6 @@ async def test_another_file_at_the_name_is_kept(manifest, emulator):
     assert foreign.read_bytes() == (out / "images/00000/000000000-a-cat.png").read_bytes()
     assert "00000/000000004-five-cats-1.png" == pictures(out)[4]
 
-    (out / "images/00000/000000004-five-cats-1.png").unlink()
-    mark_sent(out, 4)
-    async with opened(manifest, emulator) as job:
-        assert Recovery(sent_again=1) == job.recovery
-
 
 async def test_a_file_that_comes_to_the_name_while_the_picture_is_made_is_kept(tmp_path, emulator):
     """Even then, both are there afterwards."""
@@ -366,104 +246,6 @@ async def test_an_output_folder_that_cannot_be_one_is_refused_before_anything_is
     with pytest.raises(JobError, match=r"write to the output folder .*/out: Not a directory; give another --out"):
         await run(manifest, emulator)
     assert () == emulator.journal.requests
-
-
-async def test_pictures_without_their_ledger_are_not_bought_again(manifest, emulator):
-    """A ledger that was deleted is missed: the job asks for it instead of paying for everything once more."""
-    await run(manifest, emulator)
-    (manifest.parent / "out/.nebula/ledger.db").write_bytes(b"")
-    with pytest.raises(JobError, match="all would be paid for again"):
-        await run(manifest, emulator)
-    assert 4 == emulator.journal.charged
-
-
-async def test_a_folder_that_vanishes_stops_the_job_before_more_is_paid_for(manifest, emulator):
-    """When the output folder goes, nothing more is sent."""
-    config = Config(concurrency=1)
-    out = manifest.parent / "out"
-    report = await run(manifest, emulator, config=config, on_result=lambda _result: shutil.rmtree(out))
-    assert 3 == report.exit_code
-    assert f"no more pictures can be stored: the output folder is gone ({out})" == str(report.stopped_by)
-    assert 1 == emulator.journal.charged
-    assert not out.exists()
-
-
-async def test_a_picture_that_cannot_be_stored_is_said_to_be_paid_for(tmp_path, emulator):
-    """When the output folder goes while a picture is made, the job stops and says that it was paid for."""
-    manifest, out, told = write(tmp_path, *CATS), tmp_path / "out", []
-
-    def remove(event):
-        if isinstance(event, Sent):
-            shutil.rmtree(out, ignore_errors=True)
-
-    config = Config(concurrency=1)
-    report = await run(manifest, emulator, config=config, observer=remove, on_result=told.append)
-    assert (3, 1, Charges(1, 1)) == (report.exit_code, report.bad, report.charges)
-    assert "a picture that was paid for cannot be stored: the output folder is gone" == str(report.stopped_by)
-    assert Charges(1, 1) == report.stopped_by.charges
-    assert [JobError] == [type(result.error) for result in told]
-    assert 1 == emulator.journal.charged
-
-
-async def test_a_changed_line_is_refused_by_its_number_and_an_appended_one_is_accepted(manifest, emulator):
-    """What was paid for under a line stays its picture: changing it is an error, adding to the end is not."""
-    await run(manifest, emulator)
-    emulator.reset()
-    write(manifest.parent, "a cat", "two dogs", "three cats", "four dogs")
-    with pytest.raises(JobError, match=r"was begun with other input: line 2, 4 of prompts.txt, or the options"):
-        await run(manifest, emulator)
-    with pytest.raises(JobError, match="was begun with other input: line 1, 2, 3, 4 of"):
-        await run(write(manifest.parent, *CATS), emulator, defaults={"width": 128})
-    assert () == emulator.journal.requests
-    report = await run(write(manifest.parent, *CATS, "five cats"), emulator)
-    assert (5, 0, ["five cats"]) == (
-        report.done,
-        report.exit_code,
-        [record.prompt for record in emulator.journal.generations],
-    )
-
-
-async def test_a_line_that_is_changed_back_resumes_as_if_nothing_had_been(manifest, emulator):
-    """A refused start settles nothing: what it would have said is said by the next one."""
-    await run(manifest, emulator)
-    (manifest.parent / "out/images/00000/000000000-a-cat.png").unlink()
-    mark_sent(manifest.parent / "out", 0)
-    with pytest.raises(JobError, match="line 2"):
-        await run(write(manifest.parent, "a cat", "two dogs"), emulator)
-    async with opened(write(manifest.parent, *CATS), emulator) as job:
-        assert Recovery(sent_again=1) == job.recovery
-
-
-async def test_lines_removed_from_the_end_are_counted_apart(manifest, emulator):
-    """A job that became shorter is done when what is left is, and its charges are still those of all."""
-    await run(manifest, emulator)
-    async with opened(write(manifest.parent, "a cat"), emulator) as job:
-        report = await job.run()
-        assert Recovery(removed=3) == job.recovery
-    assert (1, 1, 0, 0, Charges(4, 4)) == (report.total, report.done, report.waiting, report.exit_code, report.charges)
-
-
-async def test_bad_lines_are_listed_and_nothing_is_sent(tmp_path, emulator):
-    """Every line that cannot be used is named before the first picture is paid for."""
-    manifest = tmp_path / "prompts.jsonl"
-    manifest.write_text('{"prompt": "a cat"}\n' + '{"prompt": ""}\n' * 22)
-    with pytest.raises(JobError) as caught:
-        await run(manifest, emulator)
-    lines = str(caught.value).splitlines()
-    assert f"{manifest} cannot be used, nothing was sent; lines to mend: 22" == lines[0]
-    assert lines[1].startswith("  prompts.jsonl:2: prompt must be text")
-    assert ("  … and 2 more", 22) == (lines[-1], len(lines))
-    assert () == emulator.journal.requests
-
-
-async def test_a_manifest_that_breaks_while_the_job_runs_stops_it(manifest, emulator):
-    """What was read is stored, what cannot be read any more is said."""
-    long = write(manifest.parent, *(f"cat {number} {'x' * 20_000}" for number in range(20)))
-    config = Config(concurrency=1)
-    report = await run(long, emulator, config=config, on_result=lambda _result: long.write_bytes(b"\xff" * 400_000))
-    assert 3 == report.exit_code
-    assert f"{long} changed while the job ran: prompts.txt:" in str(report.stopped_by)
-    assert emulator.journal.charged == report.done
 
 
 async def test_the_same_prompt_twice_is_two_pictures(tmp_path, emulator):
@@ -494,7 +276,7 @@ async def test_a_moved_job_resumes(tmp_path, emulator, monkeypatch):
     here.rename(there)
     monkeypatch.chdir(there)
     emulator.reset()
-    mark_sent(there / "edits", 0)
+    cut_off(there / "edits", 0, received=1)
     for manifest, out in ((there / "edits.jsonl", there / "edits"), (Path("edits.jsonl"), Path("edits"))):
         report = await run(manifest, emulator, out=out)
         assert (1, 1) == (report.done, report.rejected)
@@ -510,29 +292,6 @@ async def test_all_pictures_of_an_item_are_stored(tmp_path, emulator):
     assert Charges(3, 3) == report.charges
     assert 3 == emulator.journal.charged == report.spending.pictures
     assert [f"00000/000000000-a-cat{copy}.png" for copy in ("-1", "-2", "")] == pictures(tmp_path / "out")
-
-
-async def test_an_exception_of_on_result_ends_the_run_and_loses_nothing(manifest, emulator):
-    """What listens may fail: its own exception comes out, and what had been sent is stored and noted."""
-
-    def fail(result: Generation | Failure) -> None:
-        raise KeyError(result.index)
-
-    with pytest.raises(KeyError):
-        await run(manifest, emulator, on_result=fail)
-    charged = emulator.journal.charged
-    async with opened(manifest, emulator) as job:
-        assert Recovery() == job.recovery
-        assert charged == (await job.report()).done
-        assert 4 == (await job.run()).done
-    assert 4 == emulator.journal.charged
-
-
-async def test_a_job_in_use_is_refused(manifest, emulator):
-    """The same folder is one job's at a time."""
-    async with opened(manifest, emulator):
-        with pytest.raises(JobError, match=r"/out is in use by another process; wait for it, or use another output"):
-            await run(manifest, emulator)
 
 
 async def test_a_wrong_concurrency_is_refused_before_anything_is_opened(manifest, emulator):

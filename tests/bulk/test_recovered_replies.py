@@ -76,7 +76,7 @@ def kill_before_stored(out: Path, *, is_complete: bool = True) -> bytes:
         spool.write_reply(0, 1, [Received(part=writer.path, sha256=digest, bytes=len(data), **facts)])
     stored.unlink()
     with ledger_of(out) as ledger:
-        ledger.forget(0)
+        ledger.forget(stored.relative_to(out).as_posix())
         ledger._connection.execute("UPDATE item SET state = 'sent', at_least = 0, at_most = 0, at_stake = 1")
         ledger._connection.execute("UPDATE attempt SET ended_at = NULL, verdict = NULL, at_least = 0, at_most = 0")
     return data

@@ -7,15 +7,22 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from small_job import SmallJob
+from small_job import SmallJob, quick_folder
 
 from nebula_async.emulator import Emulator
 
 
 @pytest.fixture
-def begin(emulator: Emulator, tmp_path: Path) -> Callable[..., SmallJob]:
+def folder() -> Iterator[Path]:
+    """A folder for jobs."""
+    with quick_folder() as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def begin(emulator: Emulator, folder: Path) -> Callable[..., SmallJob]:
     """Begin a job: `begin("--concurrency", "2", items=6)`; nothing runs yet."""
-    return lambda *options, items=4: SmallJob.begun(tmp_path / "job", emulator, items=items, options=options)
+    return lambda *options, items=4: SmallJob.begun(folder / "job", emulator, items=items, options=options)
 
 
 @pytest.fixture

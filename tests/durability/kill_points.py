@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 import time
 from argparse import ArgumentParser
 from collections import Counter
@@ -23,7 +22,7 @@ from typing import TypeVar
 from attrs import field, frozen
 from disk_errors import FAILING, FULL, fail, places_to_fail, witness
 from job_invariants import violations
-from small_job import Ended, SmallJob
+from small_job import Ended, SmallJob, quick_folder
 from system_calls import Call, Place, is_request, killing, missing, places_to_die, read_calls, recording
 
 from nebula_async.emulator import Emulator
@@ -186,7 +185,7 @@ def main(arguments: Sequence[str]) -> int:
     if reason := missing():
         say(f"kill points are skipped: {reason}")
         return 0
-    with tempfile.TemporaryDirectory() as folder:
+    with quick_folder() as folder:
         tables: dict[str, Callable[[], bool]] = {
             "off": lambda: _first(Path(folder), asked.every, "off"),
             "replay": lambda: _first(Path(folder), asked.every, "replay"),

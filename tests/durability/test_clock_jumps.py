@@ -35,11 +35,11 @@ def set_clock(folder: Path, setting: str) -> None:
 
 
 @pytest.mark.parametrize("jumps", [("+0d", "+1d"), ("+0d", "-1d"), ("-30y", "+30y")])
-def test_a_clock_that_jumps_in_the_middle(begin, processes, tmp_path, jumps: Sequence[str]):
+def test_a_clock_that_jumps_in_the_middle(begin, processes, folder, jumps: Sequence[str]):
     """A job goes on at its pace whichever way the clock is set, and its ledger stays true."""
     job = begin(items=6)
-    process = held_in_the_middle(job, processes, **clock(tmp_path, jumps[0]))
-    set_clock(tmp_path, jumps[1])
+    process = held_in_the_middle(job, processes, **clock(folder, jumps[0]))
+    set_clock(folder, jumps[1])
     process.send_signal(signal.SIGCONT)
     _, said = process.communicate()
 
@@ -48,20 +48,20 @@ def test_a_clock_that_jumps_in_the_middle(begin, processes, tmp_path, jumps: Seq
     assert 0 == witness(job).extra
 
 
-def test_a_clock_that_is_set_back_between_two_runs(begin, processes, tmp_path):
+def test_a_clock_that_is_set_back_between_two_runs(begin, processes, folder):
     """A job that was killed goes on although it is yesterday now."""
     job = begin()
-    process = held_in_the_middle(job, processes, **clock(tmp_path, "+0d"))
+    process = held_in_the_middle(job, processes, **clock(folder, "+0d"))
     process.kill()
     process.wait()
 
-    assert 0 == job.run(**clock(tmp_path, "-1d")).code
+    assert 0 == job.run(**clock(folder, "-1d")).code
     assert [] == violations(witness(job))
     assert 1 >= witness(job).extra
 
 
-def test_the_clock_is_really_another(tmp_path):
+def test_the_clock_is_really_another(folder):
     """A process under that environment sees the day that was set: the tests here are not blind."""
     program = "import time; print(time.time() > 2.5e9, time.monotonic() < 5e9)"
-    done = subprocess.run([sys.executable, "-c", program], env=clock(tmp_path, "+30y"), capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], env=clock(folder, "+30y"), capture_output=True, text=True)
     assert "True True" == done.stdout.strip()

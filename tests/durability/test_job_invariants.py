@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from job_invariants import Witness, violations
-from small_job import SmallJob
+from small_job import SmallJob, quick_folder
 
 from nebula_async.emulator import Emulator
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Iterator[SmallJob]:
+def finished() -> Iterator[SmallJob]:
     """A job that is done."""
-    with Emulator(credit="1000") as emulator:
-        job = SmallJob.begun(tmp_path_factory.mktemp("finished") / "job", emulator, items=2)
+    with Emulator(credit="1000") as emulator, quick_folder() as folder:
+        job = SmallJob.begun(Path(folder) / "job", emulator, items=2)
         ended = job.run()
         assert (0, "") == (ended.code, ended.said)
         yield job
@@ -79,18 +79,18 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("name", SPOILT)
-def test_what_must_not_be_is_found(finished, tmp_path, name):
+def test_what_must_not_be_is_found(finished, folder, name):
     """A folder that was spoilt is told from one that is as it should be."""
     spoil, rule = SPOILT[name]
-    out = shutil.copytree(finished.out, tmp_path / "out")
+    out = shutil.copytree(finished.out, folder / "out")
     assert [] == found(finished, out)
     spoil(out)
     assert any(problem.startswith(rule) for problem in found(finished, out)), found(finished, out)
 
 
-def test_a_damaged_ledger_is_found(finished, tmp_path):
+def test_a_damaged_ledger_is_found(finished, folder):
     """A ledger whose bytes were changed is no witness."""
-    out = shutil.copytree(finished.out, tmp_path / "out")
+    out = shutil.copytree(finished.out, folder / "out")
     ledger = out / ".nebula" / "ledger.db"
     data = bytearray(ledger.read_bytes())
     data[-4096:] = bytes(4096)

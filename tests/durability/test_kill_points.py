@@ -23,19 +23,19 @@ def check(outcomes: list[Outcome], *, most_extra: int = 1) -> None:
     assert most_extra >= max(outcome.extra for outcome in outcomes)
 
 
-def test_a_killed_job_recovers(tmp_path):
+def test_a_killed_job_recovers(folder):
     """Wherever a run is killed, the next one ends with every picture there once, and one charge too many at most."""
-    with Bench.open(tmp_path) as bench:
+    with Bench.open(folder) as bench:
         check(bench.map(chosen(bench.points(), EVERY, always=("fsync", *LINKS))))
 
 
-def test_where_keys_are_replayed_a_kill_costs_nothing(tmp_path):
+def test_where_keys_are_replayed_a_kill_costs_nothing(folder):
     """With a server that replays keys, a job that was killed pays for each picture once."""
-    with Bench.open(tmp_path, ("--idempotency", "replay"), replays=True) as bench:
+    with Bench.open(folder, ("--idempotency", "replay"), replays=True) as bench:
         check(bench.map(chosen(bench.points(), 3 * EVERY)), most_extra=0)
 
 
-def test_a_killed_recovery_recovers(tmp_path):
+def test_a_killed_recovery_recovers(folder):
     """A recovery may be killed as well: the next one makes good."""
-    with Bench.open(tmp_path) as bench:
+    with Bench.open(folder) as bench:
         check(bench.map(second_level(bench, 4 * EVERY)))

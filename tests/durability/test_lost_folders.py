@@ -96,11 +96,11 @@ def test_a_small_disk_is_found_before_anything_is_bought(begin, size):
     assert () == job.emulator.journal.generations
 
 
-def test_a_job_that_stopped_in_the_middle_can_be_moved(begin, tmp_path):
+def test_a_job_that_stopped_in_the_middle_can_be_moved(begin, folder):
     """A job's folder can be moved as a whole between two runs: its paths are its own."""
     job = begin()
     assert 0 == job.run().code
-    moved = SmallJob(tmp_path / "moved", job.emulator, job.items, job.options)
+    moved = SmallJob(folder / "moved", job.emulator, job.items, job.options)
     shutil.move(job.folder, moved.folder)
 
     assert 0 == moved.run().code

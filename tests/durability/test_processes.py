@@ -85,11 +85,11 @@ def test_the_lock_of_a_process_that_was_killed_is_no_lock(begin, processes):
     assert 1 >= witness(job).extra
 
 
-def test_kills_in_the_middle_of_many(tmp_path):
+def test_kills_in_the_middle_of_many(folder):
     """However often a job of many pictures is killed, each kill costs at most what was in flight, and all are there."""
     in_flight, kills = 4, 8
     with Emulator(credit="1000") as emulator:
-        job = SmallJob.begun(tmp_path, emulator, items=120, options=("--concurrency", str(in_flight)))
+        job = SmallJob.begun(folder, emulator, items=120, options=("--concurrency", str(in_flight)))
         for kill in range(kills):
             wanted = (kill + 1) * 120 // (kills + 4)
             with job.start() as process:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from job_invariants import Witness, violations
-from small_job import SmallJob
+from small_job import SmallJob, quick_folder
 from system_calls import SYNCS, needs_strace, read_calls, recording
 from write_order import Record, demands, unmet
 
@@ -39,9 +39,10 @@ def record(folder: Path, *options: str, items: int = 4) -> Record:
 
 
 @pytest.fixture(scope="module")
-def one_by_one(tmp_path_factory) -> Iterator[Record]:
+def one_by_one() -> Iterator[Record]:
     """What a run with one request in flight did."""
-    return record(tmp_path_factory.mktemp("one"))
+    with quick_folder() as folder:
+        yield record(Path(folder))
 
 
 def test_everything_is_on_the_disk_in_time(one_by_one):
@@ -50,9 +51,9 @@ def test_everything_is_on_the_disk_in_time(one_by_one):
     assert {*DEMANDS} == {demand.why for demand in demands(one_by_one)}
 
 
-def test_everything_is_on_the_disk_in_time_with_many_in_flight(tmp_path):
+def test_everything_is_on_the_disk_in_time_with_many_in_flight(folder):
     """The same holds where several items share a commit."""
-    assert [] == unmet(record(tmp_path, "--concurrency", "4", items=8))
+    assert [] == unmet(record(folder, "--concurrency", "4", items=8))
 
 
 @pytest.mark.parametrize("why", DEMANDS)
@@ -75,7 +76,7 @@ def test_of_syncs_that_stand_alone_none_can_be_missing(one_by_one):
         assert unmet(evolve(one_by_one, calls=[call for call in one_by_one.calls if call is not line]))
 
 
-def test_without_power_cuts_in_mind_nothing_is_synced(tmp_path):
+def test_without_power_cuts_in_mind_nothing_is_synced(folder):
     """With durability "process" a run waits for no disk at all."""
-    calls = record(tmp_path, "--durability", "process").calls
+    calls = record(folder, "--durability", "process").calls
     assert [] == [call.place for call in calls if call.name in SYNCS]

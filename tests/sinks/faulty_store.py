@@ -19,7 +19,8 @@ class FaultProxy:
     """What stands before a server and does to its next requests what it is told; after that it passes all on.
 
     Only puts and posts meet faults: `"500"`, `"hang"` until `may_go`, `"cut"` in the middle of the request,
-    `"lose the answer"` once the server has done it, or something to call before the request goes on.
+    `"lose the answer"` once the server has done it, or something to call before the request goes on, which it does
+    unless that returns `"hang up"`.
     """
 
     upstream: str
@@ -61,8 +62,8 @@ class _Faulty(BaseHTTPRequestHandler):
         if fault == "hang":
             self.proxy.may_go.wait(START_SECONDS)
             return self._hang_up()
-        if callable(fault):
-            fault()
+        if callable(fault) and fault() == "hang up":
+            return self._hang_up()
         return self._pass_on(body, is_lost=fault == "lose the answer")
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815 - the names that it is called by

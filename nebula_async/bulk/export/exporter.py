@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attrs import define, frozen
 
+from nebula_async.bulk.bucket import STORE, check_here
 from nebula_async.bulk.export.parquet import check_pyarrow, write_parquet
 from nebula_async.bulk.export.samples import Sample, read_samples
 from nebula_async.bulk.export.shard_folder import ShardFolder
@@ -75,6 +76,7 @@ def export_job(
     if form.check is not None:
         form.check()
     with closing(Ledger.read(JobFolder(out).ledger)) as ledger, ledger.together():  # one state, also while it runs
+        check_here(ledger.fact(STORE), JobFolder(out))
         read = partial(_read, ledger, out, before_each)
         with closing(read()) as samples:
             plan = plan_shards(_name_of(ledger), samples, form.extension, limits)
