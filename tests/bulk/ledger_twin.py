@@ -134,6 +134,8 @@ class Twin:
         self.ledger.put_back(*states, is_anew=is_anew)
         for item in self.those(*states):
             item.state, item.resends, item.epoch, item.error = State.PENDING, 0, item.epoch + is_anew, None
+            if is_anew:
+                item.outputs = {index: output for index, output in item.outputs.items() if output.path is not None}
 
     def list_only(self, found: Mapping[str, bool]) -> None:
         """Count those of the items found that are selected, and no others."""
@@ -145,7 +147,8 @@ class Twin:
 
     def forget(self, item: Item) -> None:
         """Forget the pictures of an item."""
-        self.ledger.forget(item.seq)
+        for output in item.outputs.values():
+            self.ledger.forget(output.path)
         item.outputs.clear()
 
     @property

@@ -97,10 +97,11 @@ async def test_a_job_that_asyncio_cancels_stores_all_that_was_sent(eight, slow, 
 @pytest.mark.asyncio
 async def test_a_timeout_around_a_job_loses_nothing(eight, slow):
     """`asyncio.timeout` is a cancellation, too: it comes out as a `TimeoutError`, and what was sent is stored."""
-    with pytest.raises(TimeoutError):
-        async with opened(eight, slow, config=EIGHT) as job, asyncio.timeout(None) as timeout:
-            job.on_result = lambda _result: timeout.reschedule(0)
-            await job.run()
+    async with opened(eight, slow, config=EIGHT) as job:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(None) as timeout:
+                job.on_result = lambda _result: timeout.reschedule(0)
+                await job.run()
     assert_stored(eight.parent / "out", slow.journal.charged)
 
 
@@ -233,14 +234,14 @@ async def test_a_drain_ends_what_is_held_by_refusals(manifest, start, options):
 
 @pytest.mark.anyio
 async def test_a_drain_ends_a_repetition_that_is_held(tmp_path, start):
-    """A call that may be paid for, and is held before it is sent once more, ends as it stands when the job is drained."""
-    emulator = start(faults=["drop:@1", "429:@2-99"], retry_after="seconds")
+    """A call that may be paid for, and is held before it is sent once more, ends as it stands on a drain."""
+    emulator = start(faults=["drop:@1", "429:@2-99"])
 
     def watch(event: object) -> None:
         if isinstance(event, Held):
             job.drain()
 
-    async with opened(write(tmp_path, "a cat"), emulator, observer=watch) as job:
+    async with opened(write(tmp_path, "a cat"), emulator, config=Config(), observer=watch) as job:
         with anyio.fail_after(PATIENCE):
             report = await job.run()
     assert (1, Charges(0, 1), 1) == (report.unknown, report.charges, emulator.journal.charged)

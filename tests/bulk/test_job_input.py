@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-from jobs import CATS, SMALL, asked, cut_off, opened, pictures, query, run, run_until, write, write_rows
+from jobs import CATS, cut_off, opened, run, write
 
-from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.recovery import Recovery
 from nebula_async.charges import Charges
-from nebula_async.client import AsyncNebula
-from nebula_async.config import Config, RetryPolicy
-from nebula_async.errors import ConfigurationError, InvalidRequestError, JobError
-from nebula_async.requests import ImageRequest
+from nebula_async.config import Config
+from nebula_async.errors import JobError
 
 pytestmark = pytest.mark.anyio
 

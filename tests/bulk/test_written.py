@@ -1,0 +1,130 @@
+"""What a run leaves for others to read says how all items stand, and why; what failed is input again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from jobs import CAREFUL, SMALL, asked, opened, run, run_until, write_rows
+from PIL import Image as Pillow
+
+pytestmark = pytest.mark.anyio
+
+EDIT = {"prompt": "a dog", "model": "black-forest-labs/FLUX.1-Kontext-dev"}
+
+
+def report_of(out: Path) -> dict:
+    """Return the report that was written."""
+    return json.loads((out / "report.json").read_text())
+
+
+def failed(out: Path) -> list[dict]:
+    """Return the items that failed."""
+    return [json.loads(line) for line in (out / "failed.jsonl").read_text().splitlines()]
+
+
+async def test_a_job_that_is_done_says_so(manifest, emulator):
+    """The report counts items, pictures, requests and money; nothing failed, so that file is empty."""
+    await run(manifest, emulator)
+    out = manifest.parent / "out"
+    found = report_of(out)
+    expected = {
+        "version": 1, "items": 4, "done": 4, "rejected": 0, "bad": 0, "unknown": 0, "unfetched": 0, "waiting": 0,
+        "pictures": 4, "charges_at_least": 4, "charges_at_most": 4, "requests": 4, "paid_twice_at_most": 0, "causes": [],
+    }  # fmt: skip
+    assert expected.items() <= found.items()
+    run_of = {"pictures": 4, "cost_at_least": "0.0076", "cost_at_most": "0.0076", "interrupted": False, "exit_code": 0}
+    assert run_of.items() <= found["this_run"].items()
+    assert [] == failed(out)
+
+
+async def test_every_item_that_failed_is_there_with_its_cause(manifest, start):
+    """Refused, unusable and perhaps paid for: each is listed with why, how often it was sent and what it may cost."""
+    emulator = start(faults=["400=invalid_size:@1", "malformed=base64:@2", "drop:@3"])
+    out = manifest.parent / "out"
+    await run(manifest, emulator, config=CAREFUL)
+    found = {entry["failure"]["state"]: entry for entry in failed(out)}
+    assert {"rejected", "bad", "unknown"} == set(found)
+    costs = {
+        state: (entry["failure"]["charges_at_least"], entry["failure"]["charges_at_most"], entry["failure"]["requests"])
+        for state, entry in found.items()
+    }
+    assert {"rejected": (0, 0, 1), "bad": (1, 1, 1), "unknown": (0, 1, 1)} == costs
+    assert all(entry["failure"]["error"] for entry in found.values())
+    report = report_of(out)
+    assert (1, 1, 1, 1) == tuple(report[name] for name in ("done", "rejected", "bad", "unknown"))
+    assert {"rejected", "bad", "unknown"} == {cause["state"] for cause in report["causes"]}
+
+
+async def test_what_failed_is_input_again(manifest, start, emulator):
+    """`failed.jsonl` is a manifest: its lines are the requests that failed, with all that was asked for."""
+    broken = start(faults=["400:@1-3"])
+    out = manifest.parent / "out"
+    await run(manifest, broken, config=CAREFUL, defaults={"num_steps": 3})
+    report = await run(out / "failed.jsonl", emulator, out=manifest.parent / "again", defaults={"width": 32})
+    assert (3, 0) == (report.done, report.exit_code)
+    assert {(64, 64, 3)} == {(record.width, record.height, record.num_steps) for record in emulator.journal.generations}
+
+
+async def test_what_failed_is_input_again_for_either_api_and_with_pictures(tmp_path, start, emulator):
+    """The API of a line, its id and the picture it is made from are kept, wherever the job's folder lies."""
+    Pillow.new("RGB", (64, 64), (0, 0, 255)).save(tmp_path / "blue.png")
+    rows = [
+        {"prompt": "two dogs", "model": "sdxl", "dialect": "inference", "n": 2, "size": "64x64", "id": "both/of them"},
+        {**EDIT, "image": "blue.png"},
+        {**EDIT, "image": "https://pictures.example/blue.png"},
+    ]
+    broken = start(faults=["400:1"])
+    plain = dict.fromkeys(SMALL)
+    report = await run(write_rows(tmp_path, *rows), broken, defaults=plain)
+    assert 3 == report.rejected
+    lines = failed(tmp_path / "out")
+    assert rows[2]["image"] == lines[2]["image"]
+    report = await run(tmp_path / "out/failed.jsonl", emulator, out=tmp_path / "again", defaults=plain)
+    assert (3, 4) == (report.done + report.rejected, emulator.journal.charged + report.rejected)
+    assert {"a dog", "two dogs"} == set(asked(emulator))
+    assert "both/of them" == lines[0]["id"]
+
+
+async def test_the_files_of_a_stopped_run_name_what_was_in_flight(manifest, start):
+    """What had not ended may be paid for: it is listed, and the next run's files say what became of it."""
+    emulator = start(faults=["delay=60:@1-2"])
+    out = manifest.parent / "out"
+    async with opened(manifest, emulator) as job:
+        await run_until(job, lambda: emulator.journal.charged == 2)
+    assert [("sent", 0, 1)] * 2 == [
+        (entry["failure"]["state"], entry["failure"]["charges_at_least"], entry["failure"]["charges_at_most"])
+        for entry in failed(out)
+    ]
+    assert report_of(out)["this_run"]["interrupted"]
+    await run(manifest, emulator, resend_unknown=True)
+    assert ([], 4) == (failed(out), report_of(out)["done"])
+
+
+async def test_what_was_refused_for_now_is_listed_with_its_cause(manifest, start):
+    """An item that was sent and goes back to those that wait is unfinished, too, and why is said."""
+    emulator = start(faults=["401:@1"])
+    out = manifest.parent / "out"
+    report = await run(manifest, emulator, concurrency=1)
+    assert (0, 4, 3) == (report.done, report.waiting, report.exit_code)
+    (entry,) = failed(out)
+    assert ("pending", "a cat") == (entry["failure"]["state"], entry["prompt"])
+    assert [("pending", 1)] == [(cause["state"], cause["items"]) for cause in report_of(out)["causes"]]
+    assert "401" in report_of(out)["this_run"]["stopped_by"] or entry["failure"]["error"]
+
+
+async def test_only_what_is_asked_for_is_listed(manifest, start):
+    """What failed and is not part of the job any more is not counted, and not listed."""
+    emulator = start(faults=["400:1"])
+    await run(manifest, emulator)
+    report = await run(manifest, emulator, limit=1)
+    assert (1, 1) == (report.rejected, len(failed(manifest.parent / "out")))
+
+
+async def test_nothing_is_left_beside_the_files(manifest, emulator):
+    """A run leaves its own files, and no other."""
+    await run(manifest, emulator)
+    assert ["failed.jsonl", "images", "report.json"] == sorted(
+        path.name for path in (manifest.parent / "out").iterdir() if not path.name.startswith(".neb")
+    )
