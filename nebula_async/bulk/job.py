@@ -312,7 +312,9 @@ class BulkJob:
             census=job.census,
             limit=self.limit,
             folder=job.folder,
-            writer=LedgerWriter(job.ledger, job.storing.settle, job.storing.tidy, self._limiter),
+            writer=LedgerWriter(
+                job.ledger, job.storing.settle, job.storing.tidy, job.lock.committed, job.commits, self._limiter
+            ),
             spool=job.storing.spool,
             storing=job.storing,
             purse=Purse(self.budget, Spent() if self.budget.per_run else job.spent()),

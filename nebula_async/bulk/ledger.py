@@ -18,6 +18,9 @@ from nebula_async.bulk.states import GOES_TO, Attempt, NewItem, Output, Row, Sta
 from nebula_async.charges import Charges
 from nebula_async.errors import JobError
 
+COMMITS = "commits"
+"""Under this name is noted how often a ledger was written to by the runs of its job."""
+
 ROW = (
     "SELECT seq, key, body_sha, state, epoch, sends, resends, duplicates, asked, at_least, at_most, at_stake, name,"
     " request, error FROM item"

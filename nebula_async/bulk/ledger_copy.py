@@ -27,7 +27,9 @@ def copy_readable(damaged: Path, into: sqlite3.Connection) -> int:
             source.close()
     for table in ("attempt", "output"):  # what belongs to nothing would be taken for known
         into.execute(f"DELETE FROM {table} WHERE seq NOT IN (SELECT seq FROM item)")  # noqa: S608 - our own names
-    into.execute("DELETE FROM meta WHERE key IN ('input', 'census', 'metadata_bytes')")  # all is looked at anew
+    into.execute(
+        "DELETE FROM meta WHERE key IN ('input', 'census', 'metadata_bytes', 'commits')"
+    )  # all is looked at anew
     return int(into.execute("SELECT count(*) FROM item").fetchone()[0])
 
 

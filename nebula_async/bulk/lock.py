@@ -13,16 +13,25 @@ from nebula_async.errors import JobError
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+RECORD_BYTES = 128
+"""The file is written in place and never grows: that succeeds on a full disk too."""
+
+CLOSED = "closed"
+
+
 @define(eq=False)
 class JobLock:
     """The lock of a job's folder: the system frees it when its process ends, however it ends.
 
-    `was_closed` says whether the process that had it before let go of it by itself, having closed its files.
+    `was_closed` says whether the process that had it before let go of it by itself, having closed its files. `commits`
+    is how often the ledger was written to, as far as was noted here: one that knows of fewer lacks the last.
     """
 
     path: Path
     was_closed: bool
+    commits: int
     _file: int
+    _holder: str = CLOSED
 
     @classmethod
     def take(cls, path: Path) -> JobLock:
@@ -36,30 +45,43 @@ class JobLock:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            noted = os.pread(file, 200, 0).decode(errors="replace").partition("\n")[0]
+            noted, _ = _read(file)
             holder = noted if noted.startswith("process ") else "another process"  # it notes itself a little later
             os.close(file)
             folder = path.parent.parent
             raise JobError(f"{folder} is in use by {holder}; wait for it, or use another output folder") from error
-        before = os.pread(file, 200, 0)
-        return cls(path, before == b"" or before.endswith(b"closed\n"), file)
+        noted, commits = _read(file)
+        return cls(path, noted in ("", CLOSED), commits, file)
 
     def opened(self) -> None:
         """Note who has the lock; from here on an end without `closed` is a kill."""
-        self._note(f"process {os.getpid()}\n")
+        self._holder = f"process {os.getpid()}"
+        self._note()
+
+    def committed(self, commits: int) -> None:
+        """Note how often the ledger was written to."""
+        self.commits = commits
+        self._note()
 
     def closed(self) -> None:
         """Note that all is closed in order."""
-        with suppress(OSError):  # of a folder that is gone, or a full disk: the next run looks more closely
-            self._note("closed\n")
+        self._holder = CLOSED
+        with suppress(OSError):  # of a folder that is gone: the next run looks more closely
+            self._note()
 
     def release(self) -> None:
         """Let go of it."""
         os.close(self._file)
 
-    def _note(self, text: str) -> None:
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, text.encode(), 0)
+    def _note(self) -> None:
+        record = f"{self._holder}\n{self.commits}\n"
+        os.pwrite(self._file, record.ljust(RECORD_BYTES).encode(), 0)
+
+
+def _read(file: int) -> tuple[str, int]:
+    holder, _, rest = os.pread(file, RECORD_BYTES, 0).decode(errors="replace").partition("\n")
+    commits = rest.partition("\n")[0]
+    return holder, int(commits) if commits.isdecimal() and commits.isascii() else 0
 
 
 def boot_id() -> str:

@@ -17,7 +17,7 @@ from nebula_async.bulk.bucket import STORE, Bucket, check_store
 from nebula_async.bulk.budget import DuplicateBudget, Spent
 from nebula_async.bulk.census import Census, Selection, rest_of, take_census
 from nebula_async.bulk.folder import JobFolder, Shelf
-from nebula_async.bulk.ledger import Ledger
+from nebula_async.bulk.ledger import COMMITS, Ledger
 from nebula_async.bulk.ledger_file import Durability, damaged
 from nebula_async.bulk.lock import JobLock, boot_id
 from nebula_async.bulk.metadata import Metadata
@@ -102,6 +102,11 @@ class OpenJob:
             self._close_ledger()
             self.lock.release()
 
+    @property
+    def commits(self) -> int:
+        """How often the ledger was written to, as it says itself."""
+        return int(self.ledger.fact(COMMITS) or 0)
+
     def spent(self) -> Spent:
         """Return what all runs of the job may have spent."""
         return Spent.of(self.ledger.priced(), self.ledger.sends())
@@ -139,10 +144,7 @@ class OpenJob:
                 self.ledger.put_back(State.UNKNOWN, is_anew=False)
 
     def _open_ledger(self, server: str, account: Hashable, *, is_new_key: bool) -> None:
-        path = self.folder.ledger
-        if path.exists() and not self.lock.was_closed and not path.with_name(f"{path.name}-wal").exists():
-            raise JobError(damaged(path, "what was last written to it, ledger.db-wal, is gone"))
-        self.ledger = Ledger.open(path, self.durability)
+        self.ledger = Ledger.open(self.folder.ledger, self.durability)
         try:
             self._begin(server, account, is_new_key=is_new_key)
         except BaseException:
@@ -150,7 +152,6 @@ class OpenJob:
             raise
 
     def _close_ledger(self) -> None:
-        """Say first that it is closed: its log goes with it, and a start that finds neither would take it for lost."""
         self.lock.closed()
         self.ledger.close()
 
@@ -158,6 +159,8 @@ class OpenJob:
         self.secret = self._secret()
         known_account = self._name_of(account)
         check_ours(self.folder, self.ledger, server=server, account=None if is_new_key else known_account)
+        if self.commits < self.lock.commits:
+            raise JobError(damaged(self.folder.ledger, "it lacks what was last written to it"))
         check_store(self.ledger, self.folder.path, self.bucket)
         self._check_input()
         if self.bucket is not None:

@@ -57,6 +57,7 @@ def rebuild(folder: JobFolder) -> Rebuilt:
         _remove(made)
         with closing(open_file(made, "power")) as connection, explained(made):
             rebuilt = _Rebuilding(folder, connection).run()
+        lock.committed(0)  # the new one has not been written to by a run
         _put_in_place(folder, made)
         lock.closed()
         return rebuilt

@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 from attrs import define, field
 
-from nebula_async.bulk.ledger import Ledger
+from nebula_async.bulk.ledger import COMMITS, Ledger
 from nebula_async.errors import JobError, NebulaError
 
 Value = TypeVar("Value")
@@ -38,13 +38,16 @@ class _Change(Generic[Value]):
 class LedgerWriter:
     """Writes changes in groups, in the order in which they came, each group in one transaction.
 
-    Between the files of a group and its transaction `settle` is called, after the transaction `tidy`. Where one of them
-    or the ledger itself fails, nothing more is written: everyone gets that `JobError`, and `failure` is it.
+    Between the files of a group and its transaction `settle` is called, after the transaction `committed`, with how
+    many there were over all runs, and `tidy`. Where one of them or the ledger itself fails, nothing more is written:
+    everyone gets that `JobError`, and `failure` is it.
     """
 
     ledger: Ledger
     settle: Callable[[], None]
     tidy: Callable[[], None]
+    committed: Callable[[int], None]
+    commits: int
     limiter: anyio.CapacityLimiter
     failure: JobError | None = field(default=None, init=False)
     _waiting: list[_Change[Any]] = field(factory=list, init=False)
@@ -110,6 +113,9 @@ class LedgerWriter:
         with self.ledger.together():
             for change in ready:
                 change.value = change.write(self.ledger, change.prepared)
+            self.ledger.note(COMMITS, str(self.commits + 1))
+        self.commits += 1
+        self.committed(self.commits)
         try:
             self.tidy()
         except OSError as error:  # what is written is written

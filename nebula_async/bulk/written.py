@@ -36,7 +36,7 @@ def write_reports(folder: JobFolder, source: Source, limit: int | None, ledger: 
 
 def _failed(folder: JobFolder, source: Source, limit: int | None, ledger: Ledger) -> Iterator[str]:
     """Yield a line for each item that was sent and is not done: what it asks for, and under `failure` why."""
-    if not any(True for _ in ledger.rows(*UNFINISHED)):
+    if not any(map(_is_unfinished, ledger.rows(State.PENDING, *UNFINISHED))):
         return
     for item in source.items(lambda key: _is_unfinished(ledger.find(key)), limit=limit):
         row = ledger.find(item.key)
@@ -103,7 +103,7 @@ def _values(ledger: Ledger, report: Report) -> dict[str, Any]:
 def _causes(ledger: Ledger) -> list[dict[str, Any]]:
     """Return why items are not done, the most frequent first; what is seen once a hundred others are is not told."""
     counts: Counter[tuple[str, str]] = Counter()
-    for row in ledger.rows(*UNFINISHED):
+    for row in filter(_is_unfinished, ledger.rows(State.PENDING, *UNFINISHED)):
         cause = (row.state.value, (row.error or "")[:LONGEST_CAUSE])
         if cause in counts or len(counts) < MOST_CAUSES:
             counts[cause] += 1

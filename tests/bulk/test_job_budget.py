@@ -13,8 +13,8 @@ from nebula_async.errors import BudgetExceededError, ConfigurationError
 pytestmark = pytest.mark.anyio
 
 WIDE = Config(retry=RetryPolicy(backoff=0), concurrency=64)
-FREE_FAULTS = ["429:0.1", "503:@5", "refuse:@7", "400:@9,30"]
-PAID_FAULTS = ["drop:@2,11,20", "cut:@4", "malformed=base64:@6", "500:@8"]
+FREE_FAULTS = ["429:0.1", "400:@9,30"]
+PAID_FAULTS = ["drop:@2,11,20", "cut:@4", "malformed=base64:@6", "500:@8", "refuse:@7"]
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ async def test_what_is_refused_gives_its_room_back(hundred, start):
 
 @pytest.mark.parametrize("resend_unknown", [0, 1])
 async def test_no_fault_makes_a_job_spend_more(hundred, start, resend_unknown):
-    """What may have been paid for is counted as paid, its repetition too: the limit holds, and little is left unused."""
+    """What may have been paid for is counted as paid, its repetition too: the limit holds, and is used."""
     emulator = start(faults=FREE_FAULTS + PAID_FAULTS)
     config = evolve(WIDE, retry=RetryPolicy(backoff=0, resend_unknown=resend_unknown))
     report = await run(hundred, emulator, config=config, budget=Budget(max_images=37))
-    assert 37 - 4 <= emulator.journal.charged <= 37
+    assert 37 - 5 <= emulator.journal.charged <= 37
     assert (37, 3) == (report.charges.at_most, report.exit_code)
     assert_within(emulator.journal.charged, report.charges)
 
@@ -59,7 +59,7 @@ async def test_a_budget_of_money_is_not_passed(hundred, emulator):
 
 async def test_a_budget_of_requests_counts_every_attempt(hundred, start):
     """Refusals and repetitions are requests, too; what was not sent waits."""
-    emulator = start(faults=["429:@1-5", "503:@6"])
+    emulator = start(faults=["429:@1-6"])
     report = await run(hundred, emulator, config=WIDE, budget=Budget(max_requests=20))
     assert (20, 3) == (len(emulator.journal.generations), report.exit_code)
     assert (emulator.journal.charged, 0, 0) == (report.done, report.unknown, report.rejected)
@@ -101,7 +101,7 @@ async def test_a_lost_reply_is_repeated_only_as_far_as_the_budget_goes(tmp_path,
 
 @pytest.mark.parametrize("is_allowed", [False, True])
 async def test_a_price_that_nobody_knows(manifest, emulator, is_allowed):
-    """Where money is limited, a model without a known price is sent only when that is allowed; without a limit it is."""
+    """Where money is limited, a model without a known price is sent only when that is allowed."""
     unpriced = {"model": "someone/else"}
     budget = Budget(max_cost=1, allow_unknown_prices=is_allowed)
     report = await run(manifest, emulator, defaults=unpriced, budget=budget)

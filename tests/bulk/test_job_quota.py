@@ -19,7 +19,6 @@ from nebula_async.events import QuotaReached
 pytestmark = pytest.mark.anyio
 
 NOON = 20_000 * 86_400 + 43_200
-DAY = 86_400
 PATIENCE = 15.0
 
 
@@ -90,16 +89,6 @@ async def test_a_job_waits_for_the_next_day_and_goes_on(six, emulator):
                 report = await job.run()
     assert (6, 0, Charges(6, 6), 6) == (report.done, report.exit_code, report.charges, emulator.journal.charged)
     assert 5 == gate.refused
-
-
-async def test_a_new_day_of_the_server_is_used(six, start):
-    """A run of the next day sends the rest."""
-    days = [NOON]
-    emulator = start(per_day=3, retry_after="seconds", clock=lambda: days[-1])
-    assert 3 == (await run(six, emulator, when_exhausted="stop")).done
-    days.append(NOON + DAY)
-    report = await run(six, emulator, when_exhausted="stop")
-    assert (6, 0, 6) == (report.done, report.exit_code, emulator.journal.charged)
 
 
 async def test_a_way_to_end_that_is_none_is_refused(six, emulator):
