@@ -103,7 +103,7 @@ class LedgerWriter:
         try:
             if ready:
                 self._commit(ready)
-        except (JobError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody waits for a writer that is gone
             self.failure = _explained(error)
             for change in ready:
                 change.error = self.failure
@@ -128,12 +128,18 @@ class LedgerWriter:
                 change.prepared = change.prepare()
             except (NebulaError, OSError) as error:
                 change.error = _explained(error)
+            except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+                change.error = error
         return change.error is None
 
 
-def _explained(error: NebulaError | OSError) -> JobError:
+def _explained(error: Exception) -> JobError:
     if isinstance(error, JobError):
         return error
     place = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return JobError(f"the job cannot go on writing: {text}{place}; what was received is kept; mend that, then repeat")
+    job_error = JobError(
+        f"the job cannot go on writing: {text}{place}; what was received is kept; mend that, then repeat"
+    )
+    job_error.__cause__ = error
+    return job_error

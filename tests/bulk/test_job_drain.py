@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from pathlib import Path
 
@@ -174,16 +175,18 @@ async def test_a_stopped_job_ends_at_once(manifest, start):
 
 
 @pytest.mark.anyio
-async def test_a_stopped_job_fetches_no_more_pictures(tmp_path, start, monkeypatch):
+async def test_a_stopped_job_fetches_no_more_pictures(tmp_path, start):
     """What waits at its URLs waits for the next run, also where many do; it is not paid for again."""
     emulator = start()
     manifest = write(tmp_path, *(f"cat {number}" for number in range(12)))
     several = {"dialect": "inference", "n": 1, "size": "64x64", "width": None, "height": None}
     await run(manifest, emulator, defaults=several)
     out = tmp_path / "out"
-    for _, path in (found := query(out, "SELECT seq, path FROM output")):
+    for seq, path, row in (found := query(out, "SELECT seq, path, row FROM output")):
         (out / path).unlink()
-    query(out, "UPDATE output SET path = NULL, sha256 = NULL, bytes = NULL, expires_at = ?", 4e9)
+        draft = {**json.loads(row), "provenance": json.loads(json.loads(row)["provenance"])}
+        change = "UPDATE output SET path = NULL, sha256 = NULL, bytes = NULL, expires_at = 4e9, row = ? WHERE seq = ?"
+        query(out, change, json.dumps(draft), seq)
     query(out, "UPDATE item SET state = 'urls'")
     async with opened(manifest, emulator, defaults=several) as job:
         job.on_result = lambda _result: job.stop()
