@@ -101,8 +101,10 @@ def read_job(out: Path) -> JobFacts:
     with closing(sqlite3.connect(f"{(out / '.nebula' / 'ledger.db').as_uri()}?mode=ro", uri=True)) as ledger:
         facts = [Fact(*values) for values in ledger.execute(ITEMS)]
         paying = Counter(seq for (seq,) in ledger.execute(ATTEMPTS))
-        digests = {Path(path).name: digest for path, digest in ledger.execute(OUTPUTS)}
-    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.glob("images/*/*")}
+        digests = dict(ledger.execute(OUTPUTS).fetchall())
+    found = {
+        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in out.glob("images/*/*")
+    }
     return JobFacts(out, {fact.key: fact for fact in facts}, paying, digests, read_causes(out), found)
 
 

@@ -25,8 +25,8 @@ from nebula_async.sinks.object_urls import check_url
 STORE, TOLD = "store", "store_metadata_bytes"
 """Under these the ledger notes where the pictures are, and how large the metadata were that lie beside them."""
 
-UPLOADS = 8
-"""At once, each in a thread: a put takes 50 to 500 ms, and holds what it sends in memory, 8 MiB at most."""
+UPLOADS = 16
+"""At once, each in a thread: a put takes 50 to 500 ms, and holds in memory what it sends, usually 1 or 2 MiB."""
 
 PATIENCE_SECONDS, LONGEST_PAUSE_SECONDS = 120.0, 10.0
 """How long a store is waited for that takes a picture of an item no more, and how long between two tries at most."""

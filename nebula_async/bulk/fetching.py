@@ -17,7 +17,7 @@ from nebula_async.bulk.receiving import Receiving
 from nebula_async.bulk.spool import Received
 from nebula_async.bulk.states import Output, Row, State
 from nebula_async.charges import Charges
-from nebula_async.errors import DownloadError
+from nebula_async.errors import DownloadError, SinkError
 from nebula_async.images.image import Image
 from nebula_async.requests import read_request
 from nebula_async.results import Failure, Generation
@@ -34,7 +34,7 @@ class UrlFetch:
     run: Run
     row: Row
     scope: anyio.CancelScope = field(factory=lambda: anyio.CancelScope(shield=True))
-    is_at_stake: bool = field(default=True, init=False)
+    is_out: bool = field(default=True, init=False)
     _receiving: dict[int, Receiving] = field(factory=dict, init=False)
 
     @property
@@ -68,13 +68,13 @@ class UrlFetch:
             )
         return self._result(generation, {output.index: output for output in (*outputs, *stored)}, error)
 
-    async def _fetched(self, left: Sequence[Output]) -> tuple[Sequence[Image], DownloadError | None]:
+    async def _fetched(self, left: Sequence[Output]) -> tuple[Sequence[Image], DownloadError | SinkError | None]:
         config = self.run.config
         images, seconds = [_image(output) for output in left], config.timeouts.total
         try:
             fetch_all = self.run.generator.delivery.fetch_all
             return await fetch_all(images, config, seconds=seconds, keep=lambda index: self._keep(left, index)), None
-        except DownloadError as error:
+        except (DownloadError, SinkError) as error:
             return images, error
 
     def _keep(self, left: Sequence[Output], index: int) -> Keeping:
@@ -99,7 +99,7 @@ class UrlFetch:
 
     def _note(
         self, ledger: Ledger, left: Sequence[Output], here: dict[int, Received], placed: list[Output],
-        error: DownloadError | None, missing: int,
+        error: DownloadError | SinkError | None, missing: int,
     ) -> list[Output]:  # fmt: skip
         seq, lost = self.row.seq, [output for output in left if output.index not in here]
         by_index = {output.index: output for output in left}
@@ -109,15 +109,15 @@ class UrlFetch:
         self.run.storing.is_stored(seq, self.row.sends, tuple(here.values()), stored)
         return stored
 
-    def _about(self, lost: Sequence[Output], error: DownloadError | None, missing: int) -> str | None:
+    def _about(self, lost: Sequence[Output], error: DownloadError | SinkError | None, missing: int) -> str | None:
         if lost and error is not None:
             return str(error)
         return about_missing(missing + len(lost), self.row.asked)
 
     def _result(
-        self, generation: Generation, outputs: dict[int, Output], error: DownloadError | None
+        self, generation: Generation, outputs: dict[int, Output], error: DownloadError | SinkError | None
     ) -> Generation | Failure:
-        if error is not None and not any(output.path for output in outputs.values()):
+        if error is not None and (isinstance(error, SinkError) or not any(output.path for output in outputs.values())):
             error.charges, error.attempts = generation.charges, generation.attempts
             return Failure(request=generation.request, error=error, index=generation.index)
         address = self.run.storing.address
@@ -129,11 +129,11 @@ class UrlFetch:
         return evolve(generation, images=images, missing=generation.missing + lost)
 
 
-def _state(lost: Sequence[Output], error: DownloadError | None, missing: int) -> State:
+def _state(lost: Sequence[Output], error: DownloadError | SinkError | None, missing: int) -> State:
     if not lost:
         return State.BAD if missing else State.DONE
-    may_come = error is None or error.retryable or error.is_forbidden
-    is_over = all((output.expires_at or 0) <= time.time() for output in lost)
+    may_come = not isinstance(error, DownloadError) or error.retryable or error.is_forbidden
+    is_over = all((output.expires_at or 0) <= time.time() for output in lost) and not isinstance(error, SinkError)
     return State.URLS if may_come and not is_over else State.EXPIRED
 
 

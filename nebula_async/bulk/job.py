@@ -25,6 +25,7 @@ from nebula_async.bulk.recovery import Recovery
 from nebula_async.bulk.report import Report, Spending, report_of
 from nebula_async.bulk.run import Run
 from nebula_async.bulk.source import open_source
+from nebula_async.bulk.states import FAILED, State
 from nebula_async.bulk.writer import LedgerWriter
 from nebula_async.bulk.written import write_reports
 from nebula_async.checks import Checks
@@ -142,6 +143,10 @@ class BulkJob:
         """How many items there are, of those that are selected."""
         return self._open.census.total
 
+    async def left(self) -> int:
+        """Return how many items a run would send."""
+        return await self._run.writer.read(lambda _: self._open.left())
+
     async def rest(self) -> tuple[Census, Spent]:
         """Return what is still to be sent, which takes a pass over the input, and what all runs may have spent."""
         return await self._run.writer.read(lambda _: (self._open.rest(), self._open.spent()))
@@ -193,7 +198,10 @@ class BulkJob:
 
         Leaving the block ends the run as a cancellation does. `report()` says then what became of all items.
         """
+        if self._started is not None:
+            raise JobError("a job runs once: enter it anew to go on")
         self._started = anyio.current_time()
+        await self._run.writer.read(lambda _: self._open.put_back())
         error: Exception | None = None
         try:
             async with anyio.create_task_group() as group:
@@ -271,6 +279,7 @@ class BulkJob:
             durability=self.durability,
             is_told=self.provenance,
             config=self._nebula.config,
+            again=(FAILED if self.retry_failed else ()) + ((State.UNKNOWN,) if self.resend_unknown else ()),
         )
 
     async def _begin_in_thread(self, stack: AsyncExitStack) -> None:
@@ -303,7 +312,6 @@ class BulkJob:
             account=credentials.account if is_ours and credentials is not None else None,
             is_new_key=self.new_key,
         )
-        self._open.put_back(failed=self.retry_failed, unknown=self.resend_unknown)
 
     def _new_run(self) -> Run:
         job, nebula = self._open, self._nebula

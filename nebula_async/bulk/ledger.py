@@ -104,6 +104,11 @@ class Ledger:
         marks = ", ".join("?" * len(states))
         return (_row(*values) for values in self._each(f"{ROW} WHERE state IN ({marks}) ORDER BY seq", *states))
 
+    def unfetched(self) -> list[Row]:
+        """Return the items whose pictures are still at URLs, those first whose URLs expire first."""
+        first = "SELECT min(expires_at) FROM output WHERE output.seq = item.seq AND path IS NULL"
+        return [_row(*values) for values in self._read(f"{ROW} WHERE state = 'urls' ORDER BY ({first}), seq")]
+
     def outputs(self, seq: int | None = None) -> Iterator[Output]:
         """Yield the pictures of one item, or all that are stored, in the order of `seq` and index."""
         which = "WHERE path IS NOT NULL" if seq is None else "WHERE seq = ?"
@@ -143,6 +148,11 @@ class Ledger:
     def sends(self) -> int:
         """Return how many requests were ever sent."""
         return int(self._read("SELECT coalesce(sum(sends), 0) FROM item")[0][0])
+
+    def paid_twice(self) -> int:
+        """Return how many pictures may have been paid for beyond those that were asked for, at most."""
+        sums = "SELECT coalesce(sum(max(at_most + at_stake - asked, 0)), 0) FROM item"
+        return int(self._read(sums)[0][0])
 
     def duplicates(self) -> int:
         """Return how many pictures were asked for once more because nobody knew whether they were paid for."""
@@ -227,11 +237,13 @@ class Ledger:
         self._write("DELETE FROM output WHERE path = ?", path)
 
     def put_back(self, *states: State, is_anew: bool) -> None:
-        """Let the items in these states be sent again; `is_anew`: as a new purchase, under another key, that waits for
-        nothing at a URL any more.
+        """Let those items that are asked for and in these states be sent again; `is_anew`: as a new purchase, under
+        another key, that waits for nothing at a URL any more.
         """
-        lost = "DELETE FROM output WHERE path IS NULL AND seq IN (SELECT seq FROM item WHERE state = ?)"
-        change = "UPDATE item SET state = 'pending', resends = 0, epoch = epoch + ?, error = NULL WHERE state = ?"
+        lost = "DELETE FROM output WHERE path IS NULL AND seq IN (SELECT seq FROM item WHERE state = ? AND listed)"
+        change = (
+            "UPDATE item SET state = 'pending', resends = 0, epoch = epoch + ?, error = NULL WHERE state = ? AND listed"
+        )
         for state in states:
             if is_anew:
                 self._write(lost, state)

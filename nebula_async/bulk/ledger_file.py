@@ -82,8 +82,7 @@ def open_file(path: Path, durability: Durability) -> sqlite3.Connection:
             connection.execute("BEGIN EXCLUSIVE")  # nothing of a file that is not ours is changed
             _check(connection, path)
             connection.execute("COMMIT")
-            if _pragma(connection, "journal_mode = WAL") != "wal":  # SQLite says so, and raises nothing
-                raise JobError(f"the disk of {path.parent.parent} fails; repeat the command, or give another --out")
+            _use_log(connection, path)
     except BaseException:
         connection.close()
         raise
@@ -133,6 +132,11 @@ def damaged(path: Path, problem: str) -> str:
         f"the ledger {path} cannot be used ({problem}); restore it from a copy, or make a new one from the pictures"
         f" with nebula-async rebuild {path.parent.parent}"
     )
+
+
+def _use_log(connection: sqlite3.Connection, path: Path) -> None:
+    if _pragma(connection, "journal_mode = WAL") != "wal":  # SQLite says so, and raises nothing
+        raise JobError(f"the disk of {path.parent.parent} fails; repeat the command, or give another --out")
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

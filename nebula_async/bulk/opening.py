@@ -48,6 +48,9 @@ class OpenJob:
     is_told: bool
     config: Config
     bucket: Bucket | None = None
+    again: tuple[State, ...] = ()
+    """Items in these states are sent again by a run, once it begins."""
+
     lock: JobLock = field(init=False)
     ledger: Ledger = field(init=False)
     census: Census = field(init=False)
@@ -124,24 +127,31 @@ class OpenJob:
         except OSError as error:
             raise JobError(f"the metadata could not be put beside the pictures: {error}") from error
 
+    def left(self) -> int:
+        """Return how many items a run would send."""
+        counts = self.ledger.counts()
+        return self.census.total - sum(number for state, number in counts.items() if state not in self._to_be_sent)
+
     def rest(self) -> Census:
-        """Return the census of what is still to be sent."""
-        ledger, settled = self.ledger, {state.value: number for state, number in self.ledger.counts().items()}
+        """Return the census of what a run would send."""
+        ledger, settled = self.ledger, self.ledger.counts()
         return rest_of(
             self.census,
             self.source,
             self.selection,
-            is_waiting=lambda key: ledger.state(key) is State.PENDING,
-            settled={name: number for name, number in settled.items() if name != State.PENDING},
+            is_waiting=lambda key: ledger.state(key) in self._to_be_sent,
+            settled={state.value: number for state, number in settled.items() if state not in self._to_be_sent},
         )
 
-    def put_back(self, *, failed: bool, unknown: bool) -> None:
-        """Let items be sent again that failed, and those that may have been paid for."""
+    @property
+    def _to_be_sent(self) -> tuple[State, ...]:
+        return (State.PENDING, *self.again)
+
+    def put_back(self) -> None:
+        """Let the items be sent again that a run is to send although they have ended."""
         with self.ledger.together():
-            if failed:
-                self.ledger.put_back(*FAILED, is_anew=True)
-            if unknown:
-                self.ledger.put_back(State.UNKNOWN, is_anew=False)
+            self.ledger.put_back(*(state for state in self.again if state in FAILED), is_anew=True)
+            self.ledger.put_back(*(state for state in self.again if state not in FAILED), is_anew=False)
 
     def _open_ledger(self, server: str, account: Hashable, *, is_new_key: bool) -> None:
         self.ledger = Ledger.open(self.folder.ledger, self.durability)

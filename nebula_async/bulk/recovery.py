@@ -88,7 +88,8 @@ def list_items(source: Source, census: Census, selection: Selection, folder: Job
         for item in source.items(lambda key: ledger.find(key) is not None, limit=selection.limit):
             row = ledger.find(item.key)
             if row is None or row.body_sha == source.body_sha(item):
-                ledger.set_listed(item.key, is_listed=census.selects(item))
+                if census.selects(item):  # the first of those that say the same is
+                    ledger.set_listed(item.key, is_listed=True)
             elif len(changed) < MOST_SHOWN:
                 changed.append(item)
         if changed:

@@ -105,11 +105,11 @@ class Run:
     @property
     def in_flight(self) -> int:
         """How many items are under way and may be paid for."""
-        return sum(work.is_at_stake for work in self.under_way)
+        return sum(work.is_out for work in self.under_way)
 
     async def tasks(self) -> AsyncIterator[Row | tuple[Item, Row | None]]:
         """Yield what there is to do: pictures to be fetched first, as their URLs expire, then items to be sent."""
-        for row in await self.writer.read(lambda ledger: list(ledger.rows(State.URLS))):
+        for row in await self.writer.read(Ledger.unfetched):
             if self.is_ending:
                 return
             yield row

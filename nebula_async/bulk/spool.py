@@ -84,6 +84,11 @@ class Spool:
             _sync(path)
         return list(found.values())
 
+    def keep(self, part: Path) -> None:
+        """Bring a part that a run left which was killed to the disk, where that is wanted. Raises `OSError`."""
+        if self.is_synced:
+            _sync(part)
+
     def has_begun(self, seq: int, n: int) -> bool:
         """Whether a reply to an attempt had begun to arrive."""
         return any(NAME.fullmatch(path.name) for path in self.folder.glob(f"{seq}.{n}.*"))

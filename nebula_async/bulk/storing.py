@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from attrs import define, evolve, field
@@ -14,7 +16,7 @@ from nebula_async.bulk.folder import Shelf
 from nebula_async.bulk.metadata import Metadata, finish_row, provenance_in
 from nebula_async.bulk.spool import PartWriter, Received, Spool
 from nebula_async.bulk.states import Output
-from nebula_async.images.provenance import Provenance, write_provenance
+from nebula_async.images.provenance import Provenance, read_provenance, write_provenance
 
 EMBEDDED = 1000
 """Parts from this index on hold the pictures of those before, with how they were made written into them."""
@@ -94,10 +96,26 @@ class Storing:
     def _told(self, seq: int, n: int, index: int, draft: Mapping[str, Any], picture: Received) -> Received:
         """Return a part that says how the picture was made; the same one, where its type has no place for that."""
         data = picture.part.read_bytes() if picture.part else b""
+        part = self.spool.part(seq, n, EMBEDDED + index)
+        if (told := _told_before(part, picture)) is not None:
+            self.spool.keep(part)
+            return told
         with suppress(ValueError):  # what was paid for is stored all the same
             data = write_provenance(data, Provenance.from_json(provenance_in(draft, picture.sha256)))
-            writer = PartWriter(self.spool.part(seq, n, EMBEDDED + index), self.spool.is_synced)
-            writer.path.unlink(missing_ok=True)  # of a run that was killed here
+            writer = PartWriter(part, self.spool.is_synced)
+            part.unlink(missing_ok=True)  # of a run that was killed here
             writer.write([data])
-            return evolve(picture, part=writer.path, sha256=writer.finish(), bytes=len(data))
+            return evolve(picture, part=part, sha256=writer.finish(), bytes=len(data))
         return picture
+
+
+def _told_before(part: Path, picture: Received) -> Received | None:
+    """Return the part that a run made which was killed. It may be stored already, and it knew more of the reply: made
+    anew it would be another picture.
+    """
+    with suppress(OSError, ValueError):
+        data = part.read_bytes()
+        made = read_provenance(data)
+        if made is not None and made.sha256 == picture.sha256:
+            return evolve(picture, part=part, sha256=sha256(data).hexdigest(), bytes=len(data))
+    return None

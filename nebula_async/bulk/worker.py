@@ -41,7 +41,8 @@ ANSWERED = "answered"
 class ItemCall:
     """The call for one item, as the journal of its attempts: the ledger knows of each before it leaves.
 
-    From then on until its picture is stored nobody's cancellation ends it, but for that of its own `scope`.
+    From then on until its picture is stored nobody's cancellation ends it, but for that of its own `scope`. `is_out`:
+    an attempt is under way, or just being noted; `is_at_stake`: the call may have been charged.
     """
 
     run: Run
@@ -51,12 +52,13 @@ class ItemCall:
     call_key: str
     scope: anyio.CancelScope = field(factory=anyio.CancelScope)
     n: int = 0
+    is_out: bool = False
     is_at_stake: bool = False
     price: Decimal | None = None
     _reserved: int = field(default=0, init=False)
     _last: Verdict | None = field(default=None, init=False)
     _told: Charges = field(factory=Charges, init=False)
-    _is_open: bool = field(default=False, init=False)
+    _unsettled: NebulaError | None = field(default=None, init=False)
     _first: int = field(default=0, init=False)
     """The index of the first picture: those of an earlier purchase keep theirs."""
 
@@ -82,6 +84,7 @@ class ItemCall:
                     outputs = await self._settle(result, place)
                 if isinstance(result, Generation):
                     result = await self._delivered(result, outputs)
+            result = result or await self._ended_between_attempts()
         finally:
             self.run.settle(self, self._reserved, self._charges(result))
         return result
@@ -98,32 +101,39 @@ class ItemCall:
             await self._end_early()
         duplicates = self._allow_resend()
         self.run.purse.request()
-        with anyio.CancelScope(shield=True):
-            self.row, self.n, self._first = await self.run.writer.write(
-                lambda ledger, _: self._begin(ledger, duplicates), self.run.room_for_all()
-            )
-        if self.run.is_ending:  # while that was written
+        self.is_out = True  # what is being noted leaves, although the job may end
+        try:
+            with anyio.CancelScope(shield=True):
+                self.row, self.n, self._first = await self.run.writer.write(
+                    lambda ledger, _: self._begin(ledger, duplicates), self.run.room_for_all()
+                )
+        except BaseException:
+            self.is_out = False
+            raise
+        if self.scope.cancel_called:  # the run was stopped meanwhile
+            self.is_out = False
             self._take_back()
             await self._end_early()
-        self.is_at_stake = self._is_open = self.scope.shield = True
+        self.is_at_stake = self.scope.shield = True
 
     async def ended(self, verdict: Verdict | None, charges: Charges) -> None:
         """Note how the attempt ended; a call that cannot have been charged may be given up again."""
         self._last = verdict
         if verdict is None:
             return
-        self._told, self._is_open, is_free = charges, False, charges.at_most == 0
+        self._told, self.is_out, is_free = charges, False, charges.at_most == 0
+        self._unsettled = verdict.error if verdict.known in PERHAPS_PAID else self._unsettled
         self.run.writer.note(self._failed(verdict, State.PENDING if is_free else None))
         if self._receiving is not None and verdict.known is not Known.PAID_UNUSABLE:
             await on_disk(self.run.spool.discard, self._seq, self.n)
         if is_free:
             self.is_at_stake = self.scope.shield = False
-            if self.run.is_ending:
-                self.scope.cancel()
+        if self.run.is_ending:
+            self.scope.cancel()
 
     def give_up(self) -> None:
-        """End the call, unless it may have been paid for."""
-        if not self.is_at_stake:
+        """End the call, unless an attempt is under way: where it may have been paid for, it ends as it stands."""
+        if not self.is_out:
             self.scope.cancel()
 
     def _take_back(self) -> None:
@@ -133,10 +143,18 @@ class ItemCall:
 
     async def _end_early(self) -> None:
         """Send nothing more. What may have been paid for ends as it stands."""
-        if self._last is not None and self.is_at_stake:
-            raise self._last.error
         self.scope.cancel()
         await anyio.lowlevel.checkpoint()
+
+    async def _ended_between_attempts(self) -> Failure | None:
+        """Note a call that was ended while it waited to be sent once more: it may have been paid for."""
+        if self.is_out or not self.is_at_stake or self._unsettled is None:
+            return None
+        self._unsettled.charges = self._told
+        result = Failure(request=self.item.request, error=self._unsettled, index=self.item.number)
+        with anyio.CancelScope(shield=True):
+            await self._settle(result, list)
+        return result
 
     def _allow_resend(self) -> int | None:
         """Return how many pictures the duplicate-spend budget gives for a repetition, `None` where it is none.
@@ -268,7 +286,7 @@ class ItemCall:
             if state is State.PENDING:
                 return []
             self.row = ledger.add(self._new_item())
-        elif self._is_open:
+        elif self.is_out:
             ledger.ended(self._seq, self.n, type(error).__name__, self._rest(error), at=time.time(), error=str(error))
         ledger.move(self._seq, state, error=str(error))
         return []

@@ -15,6 +15,7 @@ from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.report import Report
 from nebula_async.bulk.source import Source
 from nebula_async.bulk.states import Row, State
+from nebula_async.errors import JobError
 from nebula_async.images.part_file import PartFile
 from nebula_async.requests import PICTURE_FIELDS, Request
 
@@ -29,6 +30,8 @@ LONGEST_CAUSE = 300
 
 def write_reports(folder: JobFolder, source: Source, limit: int | None, ledger: Ledger, report: Report) -> None:
     """Write both files; it blocks. Raises `OSError`, and `JobError` for input that cannot be read any more."""
+    if not folder.ledger.exists():  # it is not made anew: on a disk that is gone it would be another one
+        raise JobError(f"the output folder {folder.path} is gone")
     _replace(folder.path / "failed.jsonl", _failed(folder, source, limit, ledger))
     text = json.dumps(_values(ledger, report), indent=2, allow_nan=False)
     _replace(folder.path / "report.json", iter([text]))
@@ -85,7 +88,8 @@ def _values(ledger: Ledger, report: Report) -> dict[str, Any]:
         "charges_at_least": report.charges.at_least,
         "charges_at_most": report.charges.at_most,
         "requests": ledger.sends(),
-        "paid_twice_at_most": ledger.duplicates(),
+        "paid_twice_at_most": ledger.paid_twice(),
+        "resent_unasked": ledger.duplicates(),
         "causes": _causes(ledger),
         "this_run": {
             "seconds": round(report.seconds, 3),

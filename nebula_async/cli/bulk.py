@@ -116,9 +116,7 @@ class _Asked:
 
 async def _bulk(asked: _Asked, yes: bool) -> int:
     async with connected(asked.connection, concurrency=asked.concurrency) as nebula, asked.job(nebula) as job:
-        if (await job.report()).waiting and not await _is_agreed(
-            asked, nebula, job, yes=yes or asked.connection.emulator
-        ):
+        if await job.left() and not await _is_agreed(asked, nebula, job, yes=yes or asked.connection.emulator):
             say("nothing was sent; the same command begins")
             return INTERRUPTED
         return await run_job(job)

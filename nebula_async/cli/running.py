@@ -22,12 +22,11 @@ async def run_job(job: BulkJob) -> int:
     """Run a job and return the exit code. The first signal drains it, a second one stops it."""
     for text in _found(job.recovery):
         say(text)
-    before = await job.report()
-    with shown_progress(before.waiting) as progress:
+    with shown_progress(await job.left()) as progress:
         job.on_result = progress.add
         report = await _drained_by_signals(job, progress)
     if job.was_stopped:
-        say("stopped at once: what was in flight may be paid for, and the same command sends it again")
+        say("stopped at once: what was in flight may be paid for; the same command settles it")
     _tell(report, job)
     return INTERRUPTED if job.was_stopped else report.exit_code
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -138,3 +139,15 @@ def _received(out: Path, part: Path, path: str, sha256: str, size: int, media_ty
         part=part, sha256=sha256, bytes=size, media_type=media_type, extension=media.extension,
         width=media.width, height=media.height,
     )  # fmt: skip
+
+
+def fail_folder_syncs(monkeypatch) -> None:
+    """Let no folder of pictures be synced."""
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        if Path(f"/proc/self/fd/{file}").readlink().name == "00000":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)

@@ -132,7 +132,7 @@ class Twin:
     def put_back(self, *states: State, is_anew: bool) -> None:
         """Let the items in these states be sent again."""
         self.ledger.put_back(*states, is_anew=is_anew)
-        for item in self.those(*states):
+        for item in filter(lambda item: item.is_listed, self.those(*states)):
             item.state, item.resends, item.epoch, item.error = State.PENDING, 0, item.epoch + is_anew, None
             if is_anew:
                 item.outputs = {index: output for index, output in item.outputs.items() if output.path is not None}

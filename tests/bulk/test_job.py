@@ -6,7 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
-from jobs import CAREFUL, CATS, SMALL, assert_within, cut_off, opened, pictures, run, run_until, spooled, write
+from jobs import (
+    CAREFUL,
+    CATS,
+    SMALL,
+    assert_within,
+    cut_off,
+    fail_folder_syncs,
+    opened,
+    pictures,
+    run,
+    run_until,
+    spooled,
+    write,
+)
 
 from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.recovery import Recovery
@@ -96,6 +109,23 @@ async def test_a_picture_that_was_stored_and_not_noted_is_taken_over(manifest, e
     assert () == emulator.journal.requests
     assert (4, 0, Charges(4, 4)) == (report.done, report.exit_code, report.charges)
     assert (before, []) == (pictures(out), spooled(out))
+
+
+@pytest.mark.parametrize("option", [{}, {"provenance": True}], ids=["plain", "told"])
+async def test_what_was_stored_when_a_job_broke_is_stored_once(tmp_path, emulator, monkeypatch, option):
+    """Ended between storing and noting, a job buys no picture again, and none is there twice."""
+    manifest, out = write(tmp_path, "a cat"), tmp_path / "out"
+    fail_folder_syncs(monkeypatch)
+    report = await run(manifest, emulator, durability="power", **option)
+    assert (3, 0, Charges(0, 1)) == (report.exit_code, report.done, report.charges)
+    assert "the job cannot go on writing: Input/output error; what was received is kept" in str(report.stopped_by)
+    monkeypatch.undo()
+    before = pictures(out)
+    async with opened(manifest, emulator, durability="power", **option) as job:
+        assert Recovery(adopted=1) == job.recovery
+        report = await job.run()
+    assert (1, 1, before, []) == (emulator.journal.charged, report.done, pictures(out), spooled(out))
+    assert (Charges(1, 1), 1) == (report.charges, report.pictures)
 
 
 async def test_what_was_sent_and_left_no_picture_is_sent_once_more_and_then_the_user_decides(manifest, emulator):

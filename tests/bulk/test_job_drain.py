@@ -99,7 +99,7 @@ async def test_a_job_that_asyncio_cancels_stores_all_that_was_sent(eight, slow, 
 async def test_a_timeout_around_a_job_loses_nothing(eight, slow):
     """`asyncio.timeout` is a cancellation, too: it comes out as a `TimeoutError`, and what was sent is stored."""
     async with opened(eight, slow, config=EIGHT) as job:
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError):  # noqa: PT012 - the timeout is set while it runs
             async with asyncio.timeout(None) as timeout:
                 job.on_result = lambda _result: timeout.reschedule(0)
                 await job.run()

@@ -3,71 +3,29 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
-import sqlite3
 from collections import namedtuple
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, closing
 from decimal import Decimal
 from pathlib import Path
 
-import anyio
 import httpx
 import pytest
-from attrs import evolve
+from jobs import CATS, SMALL, opened, query, run, write
 
 from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.recovery import Recovery
-from nebula_async.bulk.report import Report, Spending
+from nebula_async.bulk.report import Spending
 from nebula_async.charges import Charges
 from nebula_async.client import AsyncNebula
 from nebula_async.config import Config, RetryPolicy
-from nebula_async.emulator import Emulator
-from nebula_async.errors import DownloadError, JobError, OutcomeUnknownError
-from nebula_async.events import Held, Sent
+from nebula_async.errors import DownloadError, JobError, OutcomeUnknownError, SinkError
+from nebula_async.events import Sent
 from nebula_async.requests import ImageRequest
 from nebula_async.results import Failure, Generation
 
 pytestmark = pytest.mark.anyio
 
-SMALL = {"model": "black-forest-labs/FLUX.1-schnell", "width": 64, "height": 64}
-CATS = ("a cat", "two cats", "three cats", "four cats")
-PATIENCE = 10.0
-
 Disk = namedtuple("Disk", "total used free")
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Emulator]]:
-    """Start an emulator with these options; it stops when the test ends."""
-    with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(Emulator(credit="1000000", **options))
-
-
-@pytest.fixture
-def manifest(tmp_path: Path) -> Path:
-    """Four prompts."""
-    path = tmp_path / "prompts.txt"
-    path.write_text("\n".join(CATS))
-    return path
-
-
-@asynccontextmanager
-async def opened(manifest: Path, emulator: Emulator, *, config: Config | None = None, observer=None, **options):
-    """Open the job of a manifest, into `out` beside it, two requests in flight and no waits between attempts."""
-    config = config or Config(retry=RetryPolicy(backoff=0), concurrency=2)
-    async with (
-        AsyncNebula(emulator.key, config=evolve(config, base_url=emulator.base_url), observer=observer) as nebula,
-        BulkJob(manifest, manifest.parent / "out", nebula, defaults=SMALL, **options) as job,
-    ):
-        yield job
-
-
-async def run(manifest: Path, emulator: Emulator, **options) -> Report:
-    """Run the job of a manifest."""
-    async with opened(manifest, emulator, **options) as job:
-        return await job.run()
 
 
 async def test_a_picture_whose_url_is_gone_is_bad_and_the_job_goes_on(manifest):
@@ -93,9 +51,8 @@ async def test_a_picture_whose_url_is_gone_is_bad_and_the_job_goes_on(manifest):
     assert sorted(CATS) == sorted(asked)
     assert [(DownloadError, Charges(1, 1))] * 4 == [(type(result.error), result.error.charges) for result in told]
     assert urls == {image.url for result in told for image in result.error.images}
-    with closing(sqlite3.connect(manifest.parent / "out" / ".nebula" / "ledger.db")) as ledger:
-        noted = [error for (error,) in ledger.execute("SELECT error FROM item")]
-    assert urls == {re.search(r"https://\S+", error)[0] for error in noted}
+    noted = query(manifest.parent / "out", "SELECT url FROM output UNION SELECT url FROM output")
+    assert urls == {url for (url,) in noted}
 
 
 async def test_a_folder_belongs_to_one_server(manifest, start):
@@ -138,50 +95,16 @@ async def test_a_picture_that_is_gone_is_missed_and_made_again_when_asked(manife
     assert ["three cats"] == [record.prompt for record in emulator.journal.generations]
 
 
-async def test_a_drain_ends_what_waits_for_a_rate_limit(manifest, emulator):
-    """What still queues for its turn is not sent after a drain, and waits for another run."""
-    config = Config(rate_limit=1, concurrency=4, retry=RetryPolicy(backoff=0))
-    async with opened(manifest, emulator, config=config) as job:
-        job.on_result = lambda _result: job.drain()
-        with anyio.fail_after(PATIENCE):
-            report = await job.run()
-
-    assert 1 == len(emulator.journal.requests)
-    assert (1, 3, 0, 130, Charges(1, 1)) == (
-        report.done, report.waiting, report.unknown, report.exit_code, report.charges,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("options", [{"faults": ["429:1"]}, {"per_minute": 1, "burst": 1}], ids=["all", "after one"])
-async def test_a_drain_ends_what_is_held_by_refusals(manifest, start, options):
-    """While everyone is held because the server refuses, a drain ends the run at once, and its charges are exact."""
-    emulator, sent = start(**options), []
-    config = Config(concurrency=4)
-
-    def watch(event: object) -> None:
-        sent.append(event)
-        if isinstance(event, Held):
-            job.drain()
-            sent.clear()
-
-    async with opened(manifest, emulator, config=config, observer=watch) as job:
-        with anyio.fail_after(PATIENCE):
-            report = await job.run()
-
-    charged = emulator.journal.charged
-    assert (charged, 4 - charged, 0) == (report.done, report.waiting, report.unknown)
-    assert (130, Charges(charged, charged)) == (report.exit_code, report.charges)
-    assert [] == [event for event in sent if isinstance(event, Sent)]
-
-
 async def test_a_disk_without_room_stops_the_job_before_anything_is_sent(manifest, emulator, monkeypatch):
     """No picture is paid for that could not be stored; the job says how much room it needs."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Disk(2**40, 2**40 - 2**20, 2**20))
     report = await run(manifest, emulator)
 
     assert (3, 0, 4, Charges(0, 0)) == (report.exit_code, report.done, report.waiting, report.charges)
-    assert "no more pictures can be stored: less than 2" in str(report.stopped_by)
-    assert "MiB are free; make room, then repeat" in str(report.stopped_by)
+    assert f"no more pictures can be stored in {manifest.parent / 'out'}: 1 MiB are free, and 7" in str(
+        report.stopped_by
+    )
+    assert "make room, then repeat" in str(report.stopped_by)
     assert () == emulator.journal.requests
 
     monkeypatch.undo()
@@ -224,3 +147,32 @@ async def test_a_job_makes_its_own_client(manifest, start, monkeypatch):
         report = await job.run()
 
     assert (4, 4) == (report.done, emulator.journal.charged)
+
+
+async def test_a_folder_that_vanishes_stops_the_job_before_more_is_paid_for(manifest, emulator):
+    """When the output folder goes, nothing more is sent."""
+    config = Config(concurrency=1)
+    out = manifest.parent / "out"
+    report = await run(manifest, emulator, config=config, on_result=lambda _result: shutil.rmtree(out))
+    assert 3 == report.exit_code
+    assert f"the output folder {out} is gone; nothing more is sent" == str(report.stopped_by)
+    assert 1 == emulator.journal.charged
+    assert not out.exists()
+
+
+async def test_a_picture_that_cannot_be_stored_is_said_to_be_paid_for(tmp_path, emulator):
+    """When the output folder goes while a picture is made, the job stops and says that it was paid for."""
+    manifest, out, told = write(tmp_path, *CATS), tmp_path / "out", []
+
+    def remove(event):
+        if isinstance(event, Sent):
+            shutil.rmtree(out, ignore_errors=True)
+
+    config = Config(concurrency=1)
+    report = await run(manifest, emulator, config=config, observer=remove, on_result=told.append)
+    assert (3, 1, Charges(1, 1)) == (report.exit_code, report.unknown, report.charges)
+    assert "the picture was paid for, and the disk did not keep it: No such file" in str(report.stopped_by)
+    assert Charges(1, 1) == report.stopped_by.charges
+    assert [SinkError] == [type(result.error) for result in told]
+    assert 1 == emulator.journal.charged
+    assert not out.exists()

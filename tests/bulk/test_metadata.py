@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import resource
 from hashlib import sha256
 from pathlib import Path
 
+import jobs
 import pytest
+from jobs import cut_off, query
 from PIL import Image as Pillow
 
-from nebula_async.bulk.job import BulkJob
-from nebula_async.bulk.ledger import Ledger
-from nebula_async.bulk.metadata import Metadata, PictureRow, find_provenance
+from nebula_async.bulk.metadata import Metadata, find_provenance
 from nebula_async.bulk.recovery import Recovery
 from nebula_async.bulk.report import Report
-from nebula_async.charges import Charges
-from nebula_async.client import AsyncNebula
-from nebula_async.config import Config, RetryPolicy
 from nebula_async.errors import JobError
-from nebula_async.images.image import Image
-from nebula_async.images.provenance import Provenance, read_provenance, write_provenance
+from nebula_async.images.provenance import Provenance, read_provenance
 
 pytestmark = pytest.mark.anyio
 
 SMALL = {"model": "black-forest-labs/FLUX.1-schnell", "width": 64, "height": 64}
+PLAIN = dict.fromkeys(SMALL)
 HOSTILE = 'a "cat"\r\n=cmd()|<script>]]> \u2028 \x00 \x1b[31m 🐈'
 
 
@@ -42,21 +38,9 @@ def write(folder: Path, *entries: dict[str, object]) -> Path:
     return path
 
 
-@contextlib.asynccontextmanager
-async def opened(manifest: Path, emulator, **options):
+def opened(manifest: Path, emulator, **options):
     """Open the job of a manifest, into `out` beside it."""
-    config = Config(
-        base_url=emulator.base_url,
-        inference_url=emulator.inference_url,
-        allowed_image_hosts=(emulator.storage_host,),
-        retry=RetryPolicy(backoff=0),
-        concurrency=2,
-    )
-    async with (
-        AsyncNebula(emulator.key, config=config) as nebula,
-        BulkJob(manifest, manifest.parent / "out", nebula, **options) as job,
-    ):
-        yield job
+    return jobs.opened(manifest, emulator, defaults=PLAIN, **options)
 
 
 async def run(manifest: Path, emulator, **options) -> Report:
@@ -140,73 +124,42 @@ async def test_resuming_adds_nothing(manifest, emulator):
     assert before == lines(manifest)
 
 
-def unnoted(manifest: Path) -> None:
-    """Leave the ledger as a run does that is killed before it notes that the first item is stored."""
-    with contextlib.closing(Ledger.open(manifest.parent / "out/.nebula/ledger.db")) as ledger:
-        row = ledger.find(0)
-        ledger.sending(0, row.body_sha, row.name.removesuffix(".png"), at_stake=1)
-
-
-@pytest.mark.parametrize("left", [0, 1, 100, -1])
-async def test_a_row_that_was_cut_off_is_written_again(manifest, emulator, left):
-    """A run that is killed in the middle of a row leaves no half row behind: the next one mends it."""
-    async with opened(manifest, emulator) as job:
-        job.on_result = lambda _result: job.drain()
-        job._workers = 1
-        await job.run()
-    whole = lines(manifest)
-    (manifest.parent / "out/images/metadata.jsonl").write_bytes(whole[:left])
-    unnoted(manifest)
-    async with opened(manifest, emulator) as job:
-        assert Recovery(adopted=1) == job.recovery
-        (row,) = rows(manifest)
-        assert ("a cat", 64, sha256_of(manifest, row)) == (row["prompt"], row["width"], row["sha256"])
-        await job.run()
-    assert 2 == len(rows(manifest))
-
-
-def sha256_of(manifest: Path, row: dict[str, object]) -> str:
-    """Return the digest of the picture that a row is about."""
-    return sha256((manifest.parent / "out/images" / str(row["file_name"])).read_bytes()).hexdigest()
-
-
-async def test_a_row_that_was_written_and_not_noted_is_not_written_twice(manifest, emulator):
-    """A run that is killed between its row and the ledger leaves one row, with all that the reply said."""
+@pytest.mark.parametrize("left", [None, 0, 1, 100, -1])
+async def test_metadata_that_are_not_whole_are_made_anew(manifest, emulator, left):
+    """Deleted, emptied or cut, they are what the ledger says after the next run, byte for byte."""
     await run(manifest, emulator)
-    before = lines(manifest)
-    unnoted(manifest)
-    await run(manifest, emulator)
-    assert before == lines(manifest)
-
-
-async def test_an_adopted_picture_is_described_by_itself(manifest, emulator):
-    """What the reply said is known again from a picture that tells it."""
-    await run(manifest, emulator, provenance=True)
-    before = rows(manifest)[0]
-    (manifest.parent / "out/images/metadata.jsonl").unlink()
-    await run(manifest, emulator, provenance=True)
-    after = rows(manifest)[0]
-    assert before | {"charges_at_least": None, "charges_at_most": None} == after
-
-
-async def test_a_picture_that_tells_of_another_request_is_not_believed(manifest, emulator):
-    """A server may send pictures that say anything: a row tells what the job asked for."""
-    await run(manifest, emulator)
-    (manifest.parent / "out/images/metadata.jsonl").unlink()
-    path = manifest.parent / "out/images/00000/000000000-a-cat.png"
-    path.write_bytes(write_provenance(path.read_bytes(), Provenance(request={"prompt": "buy this"}, cost="0")))
-    await run(manifest, emulator)
-    assert ("a cat", None) == tuple(rows(manifest)[0][name] for name in ("prompt", "cost"))
-
-
-async def test_jobs_without_metadata_get_them(manifest, emulator):
-    """A folder that was begun before there were metadata has them after the next run."""
-    await run(manifest, emulator)
-    (manifest.parent / "out/images/metadata.jsonl").unlink()
+    path, before = manifest.parent / "out/images/metadata.jsonl", lines(manifest)
+    path.unlink() if left is None else path.write_bytes(before[:left])
     emulator.reset()
     await run(manifest, emulator)
-    assert ["a cat", HOSTILE] == [row["prompt"] for row in rows(manifest)]
+    assert sorted(before.splitlines()) == sorted(lines(manifest).splitlines())
     assert () == emulator.journal.requests
+
+
+async def test_metadata_of_a_run_that_was_killed_are_looked_at_again(manifest, emulator):
+    """What a killed run added and had not noted, and what it lacked, is put right."""
+    await run(manifest, emulator)
+    out, before = manifest.parent / "out", lines(manifest)
+    metadata = out / "images/metadata.jsonl"
+    metadata.write_bytes(before.splitlines(keepends=True)[0] * 2 + b"{broken\n")
+    query(out, "DELETE FROM meta WHERE key = 'metadata_bytes'")
+    await run(manifest, emulator)
+    assert sorted(before.splitlines()) == sorted(lines(manifest).splitlines())
+
+
+async def test_an_adopted_picture_has_one_row_too(manifest, emulator):
+    """A picture that was stored and not noted is described by what was asked for."""
+    await run(manifest, emulator)
+    first = rows(manifest)[0]
+    cut_off(manifest.parent / "out", 0, received=1)
+    async with opened(manifest, emulator) as job:
+        assert Recovery(adopted=1) == job.recovery
+        await job.run()
+    again = rows(manifest)[0]
+    same = ("file_name", "prompt", "seed", "model", "width", "height", "sha256", "key", "body_sha256", "number")
+    assert [first[name] for name in same] == [again[name] for name in same]
+    made = Provenance.from_json(again["provenance"])
+    assert (first["prompt"], first["sha256"]) == (made.request["prompt"], made.sha256)
 
 
 async def test_a_row_goes_with_its_picture(manifest, emulator):
@@ -223,15 +176,25 @@ async def test_metadata_that_cannot_be_written_end_the_job_and_lose_no_picture(m
     """A picture that is stored counts as stored; what could not be written of it is added by the next run."""
     path = manifest.parent / "out/images/metadata.jsonl"
     async with opened(manifest, emulator) as job:
+        path.unlink(missing_ok=True)
         path.mkdir()
         report = await job.run()
-    assert (3, JobError, report.spending.pictures) == (report.exit_code, type(report.stopped_by), report.done)
-    assert "metadata.jsonl cannot be written: Is a directory; make room" in str(report.stopped_by)
-    with pytest.raises(JobError, match=r"metadata\.jsonl cannot be written: Is a directory"):
+    assert (3, JobError, emulator.journal.charged) == (report.exit_code, type(report.stopped_by), report.done)
+    assert "the job cannot go on writing: Is a directory" in str(report.stopped_by)
+    assert "metadata.jsonl" in str(report.stopped_by)
+    with pytest.raises(JobError, match=r"Is a directory.*metadata\.jsonl"):
         await run(manifest, emulator)
     path.rmdir()
     assert 0 == (await run(manifest, emulator)).exit_code
     assert 2 == len(rows(manifest)) == emulator.journal.charged
+
+
+async def test_rows_say_what_each_picture_cost(tmp_path, start):
+    """A picture that may have been paid for twice says so."""
+    emulator = start(faults=["drop:@1"])
+    manifest = write(tmp_path, {"prompt": "a cat"})
+    await run(manifest, emulator)
+    assert [(1, 2)] == [(row["charges_at_least"], row["charges_at_most"]) for row in rows(manifest)]
 
 
 async def test_pictures_handed_in_are_told_by_their_digest(tmp_path, emulator):
@@ -250,50 +213,50 @@ async def test_pictures_handed_in_are_told_by_their_digest(tmp_path, emulator):
 # The file by itself
 
 
-def row(folder: Path, name: str, **request: object) -> PictureRow:
-    """Return a row whose picture is there."""
-    (folder / name).touch()
+def row(name: str, **request: object) -> str:
+    """Return the row of a picture."""
     made = Provenance(request={"prompt": "a cat", **request}).settled(b"")
-    return PictureRow(name, Image(width=1, height=1, provenance=made), 0, Charges(1, 1))
+    return json.dumps({"file_name": name, "provenance": made.to_json()})
 
 
 def test_rows_are_added_all_or_none(tmp_path):
     """Where the disk refuses in the middle of a row, no part of it is left."""
     metadata = Metadata(tmp_path)
-    metadata.add([row(tmp_path, "a.png")])
+    metadata.add([row("a.png")])
     before = metadata.path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            metadata.add([row(tmp_path, "b.png"), row(tmp_path, "c.png")])
+            metadata.add([row("b.png"), row("c.png")])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert before == metadata.path.read_bytes()
+    assert len(before) == metadata.size
 
 
-def test_mending_keeps_what_is_whole(tmp_path):
-    """Lines that are no rows go, the others stay as they are, byte for byte; a file without damage is not touched."""
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    """Rows that break off leave the file as it was, and nothing beside it."""
     metadata = Metadata(tmp_path)
-    metadata.add([row(tmp_path, "a.png")])
-    metadata.add([row(tmp_path, "b.png")])
-    good = metadata.path.read_bytes()
-    first, second = good.splitlines(keepends=True)
-    gone = first.replace(b"a.png", b"z.png")
-    metadata.path.write_bytes(first + b"{broken\n" + gone + b'["a.png"]\n\n' + second + first[:-1])
-    metadata.mend()
-    assert good == metadata.path.read_bytes()
-    assert [True, True, False] == [metadata.has(name) for name in ("a.png", "b.png", "z.png")]
-    before = metadata.path.stat()
-    metadata.mend()
-    assert before == metadata.path.stat()
+    metadata.add([row("a.png")])
+    before = metadata.path.read_bytes()
+
+    def breaks():
+        yield row("b.png")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        metadata.replace(breaks())
+    assert (before, [metadata.path]) == (metadata.path.read_bytes(), list(tmp_path.iterdir()))
+    metadata.replace([row("b.png")])
+    assert f"{row('b.png')}\n" == metadata.path.read_text()
 
 
 def test_a_picture_is_found_in_the_metadata_beside_it_or_above(tmp_path):
     """The row whose file name is that of the picture tells how it was made; others do not, and damage is told."""
     (tmp_path / "00000").mkdir()
     metadata = Metadata(tmp_path)
-    metadata.add([row(tmp_path, "a.png", seed=1), row(tmp_path, "00000/a.png", seed=2)])
+    metadata.add([row("a.png", seed=1), row("00000/a.png", seed=2)])
     assert [1, 2] == [find_provenance(tmp_path / name).request["seed"] for name in ("a.png", "00000/a.png")]
     assert find_provenance(tmp_path / "b.png") is None
     metadata.path.write_text('{"file_name": "a.png", "provenance": "{}"}\n[1]\n{"file_name": "b.png"}\n')

@@ -19,6 +19,7 @@ from nebula_async import AsyncNebula, BulkJob, Config, NebulaError, RetryPolicy
 USAGE = 2
 PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, ctypes.c_ulong(-1)
 SMALL = {"model": "black-forest-labs/FLUX.1-schnell", "width": 64, "height": 64}
+TWO_AT_URLS = {"dialect": "inference", "model": "dall-e-3", "size": "64x64", "n": 2, "response_format": "url"}
 
 
 def read(arguments: Sequence[str]) -> Namespace:
@@ -30,6 +31,7 @@ def read(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("--durability", choices=("power", "process"), default="power")
     parser.add_argument("--idempotency", choices=("off", "replay"), default="off")
     parser.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")
+    parser.add_argument("--two-at-urls", action="store_true", help="two pictures an item, to be fetched")
     parser.add_argument("--resend-unknown", action="store_true")
     parser.add_argument("--retry-failed", action="store_true")
     return parser.parse_args(arguments)
@@ -40,7 +42,7 @@ async def run(asked: Namespace) -> int:
     policy = RetryPolicy(backoff=0)
     config = evolve(Config.from_env(), retry=policy, concurrency=asked.concurrency, idempotency=asked.idempotency)
     options = {
-        "defaults": SMALL, "server": "emulator", "durability": asked.durability,
+        "defaults": TWO_AT_URLS if asked.two_at_urls else SMALL, "server": "emulator", "durability": asked.durability,
         "resend_unknown": asked.resend_unknown, "retry_failed": asked.retry_failed,
     }  # fmt: skip
     try:

@@ -180,7 +180,7 @@ def main(arguments: Sequence[str]) -> int:
     """Kill at all points; return the exit code."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="take every n-th point")
-    parser.add_argument("--only", choices=("off", "replay", "second", "errors"), help="do one of the tables")
+    parser.add_argument("--only", choices=("off", "replay", "urls", "second", "errors"), help="do one of the tables")
     asked = parser.parse_args(arguments)
     if reason := missing():
         say(f"kill points are skipped: {reason}")
@@ -189,6 +189,7 @@ def main(arguments: Sequence[str]) -> int:
         tables: dict[str, Callable[[], bool]] = {
             "off": lambda: _first(Path(folder), asked.every, "off"),
             "replay": lambda: _first(Path(folder), asked.every, "replay"),
+            "urls": lambda: _first(Path(folder), asked.every, "off", "--two-at-urls"),
             "second": lambda: _second(Path(folder), asked.every),
             "errors": lambda: _errors(Path(folder), asked.every),
         }
@@ -196,13 +197,13 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if all(held) else 1
 
 
-def _first(folder: Path, every: int, idempotency: str) -> bool:
+def _first(folder: Path, every: int, idempotency: str, *options: str) -> bool:
     started = time.monotonic()
     is_replayed = idempotency == "replay"
-    with Bench.open(folder, ("--idempotency", idempotency), replays=is_replayed) as bench:
+    with Bench.open(folder, ("--idempotency", idempotency, *options), replays=is_replayed) as bench:
         outcomes = bench.map(chosen(bench.points(), every))
     is_free = not (is_replayed and sum(outcome.extra for outcome in outcomes))
-    return show(f"killed once, idempotency={idempotency}", outcomes, started) and is_free
+    return show(f"killed once, idempotency={idempotency} {' '.join(options)}", outcomes, started) and is_free
 
 
 def _second(folder: Path, every: int) -> bool:

@@ -83,7 +83,12 @@ class SmallJob:
     def start(self, *options: str, under: Sequence[str] = (), **environment: str) -> subprocess.Popen[str]:
         """Start the job in a process of its own, by another command if need be; it waits for a line of its input."""
         command = [*under, sys.executable, str(SCRIPT), str(self.manifest), str(self.out), *self.options, *options]
-        settings = {"NEBULA_API_KEY": self.emulator.key, "NEBULA_BASE_URL": self.emulator.base_url}
+        settings = {
+            "NEBULA_API_KEY": self.emulator.key,
+            "NEBULA_BASE_URL": self.emulator.base_url,
+            "NEBULA_INFERENCE_URL": self.emulator.inference_url,
+            "NEBULA_ALLOWED_IMAGE_HOSTS": self.emulator.storage_host,
+        }
         return subprocess.Popen(
             command,
             env=os.environ | settings | environment,

@@ -6,10 +6,12 @@ import http.client
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from faulty_store import FaultProxy, serving
 from s3_servers import BUCKET, START_SECONDS, Rclone, S3Server
+from store_jobs import CATS, write
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +65,9 @@ def fault_proxy(moto_server) -> Iterator[FaultProxy]:
     """A proxy before the server that knows conditional puts."""
     with serving(FaultProxy(moto_server.address)) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """The manifest of four prompts."""
+    return write(tmp_path, *CATS)

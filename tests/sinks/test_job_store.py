@@ -3,120 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
 from functools import partial
-from hashlib import sha256
-from pathlib import Path
 from threading import Barrier
-from typing import Any
 
 import anyio
 import pytest
-from s3_servers import BUCKET, KEYS, S3Server
+from s3_servers import BUCKET
+from store_jobs import NAMES, SMALL, assert_stored, objects, opened, run, start_command, write
 
 from nebula_async.bulk import bucket
-from nebula_async.bulk.export.exporter import export_job
-from nebula_async.bulk.folder import JobFolder
-from nebula_async.bulk.job import BulkJob
-from nebula_async.bulk.ledger import Ledger
-from nebula_async.bulk.rebuild import rebuild
 from nebula_async.bulk.recovery import Recovery
-from nebula_async.bulk.report import Report
-from nebula_async.bulk.states import Output
 from nebula_async.charges import Charges
-from nebula_async.client import AsyncNebula
-from nebula_async.config import Config, RetryPolicy
-from nebula_async.emulator import Emulator
-from nebula_async.errors import ConfigurationError, JobError
-from nebula_async.images.media import read_media
+from nebula_async.errors import JobError
 from nebula_async.images.provenance import read_provenance
-from nebula_async.sinks.object_shelf import ObjectShelf, open_shelf
+from nebula_async.sinks.object_shelf import open_shelf
 
 pytestmark = pytest.mark.anyio
 
-SMALL = {"model": "black-forest-labs/FLUX.1-schnell", "width": 64, "height": 64}
-CATS = ("a cat", "two cats", "three cats", "four cats")
-NAMES = [
-    "images/00000/000000000-a-cat.png",
-    "images/00000/000000001-two-cats.png",
-    "images/00000/000000002-three-cats.png",
-    "images/00000/000000003-four-cats.png",
-]
-MARK, METADATA = ".nebula-job", "images/metadata.jsonl"
-COMMAND = Path(sys.executable).with_name("nebula-async")
 PATIENCE = 20.0
-
-
-@pytest.fixture
-def manifest(tmp_path: Path) -> Path:
-    """Four prompts."""
-    return write(tmp_path, *CATS)
-
-
-def write(folder: Path, *prompts: str) -> Path:
-    """Write a manifest of prompts."""
-    path = folder / "prompts.txt"
-    path.write_text("\n".join(prompts))
-    return path
-
-
-@asynccontextmanager
-async def opened(
-    manifest: Path, emulator: Emulator, url: str, store: dict[str, Any], *, concurrency: int = 2, **options: Any
-) -> AsyncIterator[BulkJob]:
-    """Open the job of a manifest, its folder `job` beside it."""
-    config = Config(
-        base_url=emulator.base_url, inference_url=emulator.inference_url, retry=RetryPolicy(backoff=0),
-        concurrency=concurrency, allowed_image_hosts=(emulator.storage_host,),
-    )  # fmt: skip
-    options = {"defaults": SMALL, "job": manifest.parent / "job"} | options
-    async with (
-        AsyncNebula(emulator.key, config=config) as nebula,
-        BulkJob(manifest, url, nebula, store_options=store, **options) as job,
-    ):
-        yield job
-
-
-async def run(manifest: Path, emulator: Emulator, url: str, store: dict[str, Any], **options: Any) -> Report:
-    """Run the job of a manifest."""
-    async with opened(manifest, emulator, url, store, **options) as job:
-        return await job.run()
-
-
-def objects(shelf: ObjectShelf) -> dict[str, bytes]:
-    """Return all objects."""
-    return {name: bytes(shelf.store.get(name).bytes()) for name in names(shelf)}
-
-
-def names(shelf: ObjectShelf) -> list[str]:
-    """Return the names of all objects."""
-    return sorted(found["path"] for page in shelf.store.list() for found in page)
-
-
-def outputs(folder: Path) -> list[Output]:
-    """Return what the ledger says of the pictures."""
-    with closing(Ledger.read(folder / ".nebula" / "ledger.db")) as ledger:
-        return list(ledger.outputs())
-
-
-def assert_stored(folder: Path, shelf: ObjectShelf, expected: list[str] = NAMES) -> None:
-    """Each picture is one object, as the ledger and the metadata say; there is none besides, and none in the folder."""
-    found = objects(shelf)
-    assert sorted([MARK, METADATA, *expected]) == sorted(found)
-    assert expected == [output.path for output in outputs(folder)]
-    for output in outputs(folder):
-        data = found[output.path]
-        assert (output.sha256, output.bytes) == (sha256(data).hexdigest(), len(data))
-        read_media(data)
-    rows = [json.loads(line) for line in found[METADATA].splitlines()]
-    assert sorted(expected) == sorted(f"images/{row['file_name']}" for row in rows)
-    assert not JobFolder(folder).holds_pictures()
-    assert [] == list((folder / ".nebula" / "spool").iterdir())
 
 
 async def test_pictures_are_objects_and_all_else_is_in_the_folder(manifest, emulator, s3_server):
@@ -255,26 +161,6 @@ async def test_how_a_picture_was_made_can_be_written_into_the_object(tmp_path, e
     assert "a cat" == read_provenance(objects(shelf)[NAMES[0]]).request["prompt"]
 
 
-def start_command(manifest: Path, emulator: Emulator, url: str, address: str, *options: str) -> subprocess.Popen[str]:
-    """Start the command on a job, its folder beside the manifest."""
-    settings = {
-        "NEBULA_API_KEY": emulator.key,
-        "NEBULA_BASE_URL": emulator.base_url,
-        "AWS_ACCESS_KEY_ID": KEYS["access_key_id"],
-        "AWS_SECRET_ACCESS_KEY": KEYS["secret_access_key"],
-        "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{address}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
-    }
-    parameters = ["--model", SMALL["model"], "--width", "64", "--height", "64"]
-    return subprocess.Popen(
-        [COMMAND, "bulk", manifest.name, "--out", url, *parameters, *options],
-        cwd=manifest.parent, env=os.environ | settings, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("is_put", [True, False], ids=["once it is there", "before it is there"])
 def test_a_job_that_is_killed_at_its_puts_has_one_object_each(manifest, emulator, moto_server, fault_proxy, is_put):
     """Killed at a picture, at the recovery of it, at another one and at the metadata, a job pays for each once."""
@@ -298,100 +184,3 @@ def kill(process: subprocess.Popen[str], *, is_put: bool) -> str:
     """Kill who puts something, and pass it on or not."""
     process.kill()
     return "go on" if is_put else "hang up"
-
-
-@pytest.mark.parametrize(
-    ("url", "options", "problem"),
-    [
-        ("s3://nowhere/cats", {}, "there is no such bucket, container or folder; make it first"),
-        ("s3://pictures/cats", {"secret_access_key": "other"}, "the store refuses the credentials, .*Signature"),
-        ("s3://pictures/cats", {"endpoint": "http://127.0.0.1:9"}, r"the store could not be reached.*no connection\)"),
-    ],
-    ids=["no bucket", "wrong key", "nobody there"],
-)
-async def test_a_store_that_takes_nothing_is_refused_before_anything_is_sent(
-    manifest, emulator, rclone_server, url, options, problem
-):
-    """What is wrong with the place is told before a picture is paid for."""
-    with pytest.raises(JobError, match=f"^pictures could not be stored, so nothing was sent: {url}: {problem}"):
-        await run(manifest, emulator, url, rclone_server.options | options)
-    assert () == emulator.journal.requests
-
-
-async def test_two_jobs_do_not_share_a_place(manifest, emulator, s3_server):
-    """Another job, or one that has lost its folder, is refused: its pictures would take the names of those there."""
-    url = s3_server.fresh_url()
-    await run(manifest, emulator, url, s3_server.options)
-    with pytest.raises(JobError, match="holds the pictures of another job, which would be replaced"):
-        await run(manifest, emulator, url, s3_server.options, job=manifest.parent / "another")
-    assert 4 == emulator.journal.charged
-
-
-async def test_a_job_that_was_begun_stays_where_its_pictures_are(manifest, emulator, moto_server):
-    """A folder whose pictures are in a store is taken for nothing else, and the other way round."""
-    url, job = moto_server.fresh_url(), manifest.parent / "job"
-    await run(manifest, emulator, url, moto_server.options)
-    for place, options in ((f"{url}-2", {}), (job, {"job": None})):
-        with pytest.raises(JobError, match=f"/job was begun with its pictures in {url}, and now they are to go to "):
-            await run(manifest, emulator, place, moto_server.options, **options)
-    await run(manifest, emulator, manifest.parent / "out", {}, job=None)
-    with pytest.raises(JobError, match="/out was begun with its pictures in that folder, and now they are to go to s3"):
-        await run(manifest, emulator, url, moto_server.options, job=manifest.parent / "out")
-    assert 8 == emulator.journal.charged
-
-
-@pytest.mark.parametrize(
-    ("out", "job", "problem"),
-    [
-        ("memory://", "job", "^memory:// is gone with the process, and a job is not: give another URL, or a folder$"),
-        ("file:///tmp/cats", "job", "^file:///tmp/cats is a folder of this machine: give its path, /tmp/cats$"),
-        ("http://localhost/cats", "job", "is no URL of an object store: it must be like s3://bucket/prefix"),
-        ("s3:/bucket/cats", None, "^s3:/bucket/cats is no URL: give text with two slashes, such as s3://bucket/pref"),
-        (Path("s3://bucket/cats"), None, "^s3:/bucket/cats is no URL"),
-        ("s3://bucket/cats", None, "^pictures go to s3://bucket/cats, and all else about the job into a folder: give"),
-        ("cats", "job", r"^a job whose pictures go to the folder cats keeps all else there too: leave out job"),
-    ],
-)  # fmt: skip
-async def test_places_that_cannot_be_meant(manifest, emulator, monkeypatch, out, job, problem):
-    """They are refused in one sentence, and nothing is made."""
-    monkeypatch.chdir(manifest.parent)
-    with pytest.raises(ConfigurationError, match=problem):
-        await run(manifest, emulator, out, {}, job=job)
-    assert [manifest] == list(manifest.parent.iterdir())
-
-
-async def test_what_needs_the_pictures_here_says_how_to_bring_them(manifest, emulator, moto_server):
-    """An export and a rebuild of such a job are refused; with the pictures beside the metadata they work."""
-    url, folder = moto_server.fresh_url(), manifest.parent / "job"
-    await run(manifest, emulator, url, moto_server.options)
-    advice = (
-        f"^the pictures of .*/job are in {url}; bring them here first, such as with aws s3 sync {url}/images .*/job/im"
-    )
-    for work in (lambda: export_job(folder, "webdataset"), lambda: rebuild(JobFolder(folder))):
-        with pytest.raises(JobError, match=advice):
-            work()
-    before = outputs(folder)
-    for name, data in objects(open_shelf(url, moto_server.options)).items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(data)
-    assert 4 == export_job(folder, "webdataset").pictures
-    assert 4 == rebuild(JobFolder(folder)).read
-    assert before == outputs(folder)
-    assert 0 == (await run(manifest, emulator, url, moto_server.options)).exit_code
-    assert 4 == emulator.journal.charged
-
-
-def test_a_shell_needs_no_folder_and_is_told_which(manifest, emulator, moto_server: S3Server):
-    """The folder of the job is called as the input is, which is said; `plan` finds it there."""
-    url = moto_server.fresh_url()
-    with start_command(manifest, emulator, url, moto_server.address) as process:
-        out, err = process.communicate(timeout=60)
-    assert 0 == process.returncode, err
-    assert out.startswith(f"4 of 4 are in {url}/images; this run: 4 pictures in ")
-    assert "what the job knows of its pictures is kept in prompts (--job names another folder); do not lose it" in err
-    assert_stored(manifest.parent / "prompts", open_shelf(url, moto_server.options))
-    plan = [COMMAND, "plan", manifest.name, "--model", SMALL["model"], "--out", url]
-    told = subprocess.run(plan, cwd=manifest.parent, capture_output=True, text=True)
-    assert "not sent again: 4 done\n" in told.stdout
-    wrong = subprocess.run([*plan[:-1], "memory://"], cwd=manifest.parent, capture_output=True, text=True)
-    assert (2, "nebula-async: memory:// is gone") == (wrong.returncode, wrong.stderr[:31])
