@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import anyio
 from attrs import evolve, frozen
@@ -66,6 +66,10 @@ class Connection:
     "The account's tier: engineer-1, engineer-2, engineer-3, expert-1 or expert-2."
     timeout: Annotated[float | None, Place] = None
     "The longest a call may take, waits included, in seconds."
+    idempotency: Annotated[Literal["off", "unknown", "replay"] | None, Place] = None
+    "Whether an Idempotency-Key is sent; with replay the server promises one charge for each, however often it is sent."
+    never_twice: Annotated[bool, Switch, Place] = False
+    "Repeat nothing that may have been paid for."
     emulator: Annotated[bool, Switch, Place] = False
     "Run against a Nebula Block of this command's own: no key, no money."
 
@@ -93,6 +97,8 @@ def configured(connection: Connection, concurrency: int | None = None) -> Config
         "tier": connection.tier,
         "timeouts": None if connection.timeout is None else evolve(config.timeouts, total=connection.timeout),
         "concurrency": concurrency,
+        "idempotency": connection.idempotency,
+        "retry": evolve(config.retry, resend_unknown=0) if connection.never_twice else None,
     }
     chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     config = evolve(config, **chosen)

@@ -24,7 +24,7 @@ from attrs import fields
 from nebula_async.charges import Charges
 from nebula_async.cli.app import app
 from nebula_async.cli.budget_options import BudgetOptions
-from nebula_async.cli.bulk import bulk
+from nebula_async.cli.bulk import RunOptions, bulk
 from nebula_async.cli.connection import Connection, exit_code, printable
 from nebula_async.cli.emulator import emulator as emulator_command
 from nebula_async.cli.export import export
@@ -35,6 +35,7 @@ from nebula_async.cli.models import models
 from nebula_async.cli.parameters import PictureParameters
 from nebula_async.cli.plan import plan
 from nebula_async.cli.progress import shown_progress
+from nebula_async.cli.rebuild import rebuild
 from nebula_async.cli.reproduce import reproduce
 from nebula_async.emulator import Fault
 from nebula_async.errors import (
@@ -347,9 +348,10 @@ def test_the_emulator_announces_itself_serves_and_ends_at_a_signal(shell):
 
 OPTIONS = {
     "generate": (generate, PictureParameters, Connection),
-    "bulk": (bulk, PictureParameters, Connection),
+    "bulk": (bulk, RunOptions, Inputs, PictureParameters, BudgetOptions, Connection),
     "plan": (plan, Inputs, PictureParameters, BudgetOptions, Connection),
     "export": (export,),
+    "rebuild": (rebuild,),
     "inspect": (inspect_command,),
     "reproduce": (reproduce, Connection),
     "models": (models, Connection),
@@ -362,7 +364,7 @@ def test_help_mentions_every_option(command, capsys):
     """What can be given is said by `--help`."""
     function, *groups = OPTIONS[command]
     names = {name for name, given in inspect.signature(function).parameters.items() if given.kind is given.KEYWORD_ONLY}
-    names -= {"parameters", "connection", "inputs", "budget"}
+    names -= {"parameters", "connection", "inputs", "budget", "running"}
     names |= {field.name for group in groups for field in fields(group)}
     with pytest.raises(SystemExit) as caught:
         app([command, "--help"])
