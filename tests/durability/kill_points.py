@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from attrs import field, frozen
-from disk_errors import FAILING, FULL, fail, places_to_fail, witness
+from disk_errors import FAILING, FULL, SOME_FAILED, fail, places_to_fail, witness
 from job_invariants import violations
 from small_job import Ended, SmallJob, quick_folder
 from system_calls import Call, Place, is_request, killing, missing, places_to_die, read_calls, recording
@@ -118,10 +118,12 @@ def _at_rest(job: SmallJob) -> list[str]:
 
 
 def _recovered(job: SmallJob) -> list[str]:
-    ended = job.run()
-    if ended.code not in (0, 1) or ended.has_crashed:
-        return _not_done(ended)
-    return [*(_not_done(ended) if ended.code else ()), *violations(witness(job))]
+    """Let the next run recover; where it may not pay twice by itself, tell it to."""
+    ended, problems = job.run(), []
+    if ended.code == SOME_FAILED and not ended.has_crashed:
+        problems = violations(witness(job))
+        ended = job.run("--resend-unknown")
+    return [*problems, *(_not_done(ended) if ended.code or ended.has_crashed else violations(witness(job)))]
 
 
 def _not_done(ended: Ended) -> list[str]:

@@ -35,6 +35,12 @@ def test_where_keys_are_replayed_a_kill_costs_nothing(folder):
         check(bench.map(chosen(bench.points(), 3 * EVERY)), most_extra=0)
 
 
+def test_pictures_that_are_fetched_are_not_bought_again(folder):
+    """Once a reply's URLs are in the ledger, a kill costs nothing; two pictures of an item are both there in the end."""
+    with Bench.open(folder, ("--two-at-urls",)) as bench:
+        check(bench.map(chosen(bench.points(), 2 * EVERY)), most_extra=2)
+
+
 def test_a_killed_recovery_recovers(folder):
     """A recovery may be killed as well: the next one makes good."""
     with Bench.open(folder) as bench:
