@@ -317,6 +317,7 @@ class BulkJob:
         job, nebula = self._open, self._nebula
         return Run(
             source=job.source,
+            stamp=job.stamp,
             census=job.census,
             limit=self.limit,
             folder=job.folder,

@@ -51,6 +51,9 @@ class OpenJob:
     again: tuple[State, ...] = ()
     """Items in these states are sent again by a run, once it begins."""
 
+    stamp: tuple[int, ...] = field(init=False)
+    """What the input was when it was counted."""
+
     lock: JobLock = field(init=False)
     ledger: Ledger = field(init=False)
     census: Census = field(init=False)
@@ -63,6 +66,7 @@ class OpenJob:
 
     def open(self, *, server: str, account: Hashable, is_new_key: bool) -> None:
         """Open all, check that the input is the job's, settle what was left open. Raises `JobError`."""
+        self.stamp = self.source.stamp()
         try:
             if not self.folder.ledger.exists():  # nothing is made where the input is wrong
                 self.census = self._checked_census()

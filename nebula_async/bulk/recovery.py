@@ -8,7 +8,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 
 from attrs import define, field, frozen
 
@@ -137,9 +136,10 @@ class Recoverer:
     def _note_gone(self) -> int:
         shelf = self.storing.shelf
         lost = [(seq, path) for seq, path, size in self.ledger.places() if not shelf.holds(path, size)]
+        done = {row.seq for row in self.ledger.rows(State.DONE)} if lost else set()
         with self.ledger.together():
             for seq, path in lost:
-                with suppress(JobError):  # of an item that is bought anew already
+                if seq in done:  # what is under way, or still at a URL, is settled by itself
                     self.ledger.move(seq, State.BAD, error="the picture was stored, and is gone or empty")
                 self.ledger.forget(path)
         return len({seq for seq, _ in lost})

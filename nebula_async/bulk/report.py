@@ -60,7 +60,7 @@ class Report:
     @property
     def waiting(self) -> int:
         """Items still to be sent."""
-        return self.total - self.done - self.rejected - self.bad - self.unknown - self.unfetched
+        return max(self.total - self.done - self.rejected - self.bad - self.unknown - self.unfetched, 0)
 
     @property
     def exit_code(self) -> int:

@@ -52,6 +52,7 @@ class Run:
     """One run of a job. Its workers share what stands here; the ledger is written through `writer` alone."""
 
     source: Source
+    stamp: tuple[int, ...]
     census: Census
     limit: int | None
     folder: JobFolder
@@ -116,13 +117,18 @@ class Run:
         waiting = self._waiting()
         is_done = await self.writer.read(lambda ledger: _sent(ledger) == self.census.total)
         while not (self.is_ending or is_done):
-            found = await self.writer.read(lambda _: _next(waiting))
+            found = await self.writer.read(lambda _: self._next(waiting))
             for task in found:
                 if self.is_ending:
                     return
                 yield task
             if not found:
                 return
+
+    def _next(self, waiting: Iterator[tuple[Item, Row | None]]) -> list[tuple[Item, Row | None]]:
+        found = [task for _, task in zip(range(MOST_AT_ONCE), waiting, strict=False)]
+        self.source.check_unwritten(self.stamp)
+        return found
 
     def _waiting(self) -> Iterator[tuple[Item, Row | None]]:
         ledger = self.writer.ledger
@@ -278,7 +284,3 @@ class Run:
 
 def _sent(ledger: Ledger) -> int:
     return sum(number for state, number in ledger.counts().items() if state is not State.PENDING)
-
-
-def _next(waiting: Iterator[tuple[Item, Row | None]]) -> list[tuple[Item, Row | None]]:
-    return [task for _, task in zip(range(MOST_AT_ONCE), waiting, strict=False)]

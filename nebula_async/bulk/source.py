@@ -80,6 +80,23 @@ class Source:
         except OSError as error:
             raise JobError(f"{self.name} cannot be read: {error.strerror}") from error
 
+    def stamp(self) -> tuple[int, ...]:
+        """Return what tells the file as it is now from what is written into it later. Raises `JobError`."""
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise JobError(f"{self.name} cannot be read: {error.strerror}") from error
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def check_unwritten(self, stamp: tuple[int, ...]) -> None:
+        """Raise `JobError` where the file was written to since the stamp; one that took its place is not looked at."""
+        try:
+            now = self.stamp()
+        except JobError:  # it is gone: who reads it has it open
+            return
+        if now != stamp and now[:2] == stamp[:2]:
+            raise JobError(f"{self.name} was written to while the job ran; nothing more is sent; repeat the command")
+
     def entries(self, *, limit: int | None = None) -> Iterator[Item | BadLine]:
         """Yield all items, or those below a number, and what is wrong with rows; what is behind them is not read.
 

@@ -36,7 +36,7 @@ def test_where_keys_are_replayed_a_kill_costs_nothing(folder):
 
 
 def test_pictures_that_are_fetched_are_not_bought_again(folder):
-    """Once a reply's URLs are in the ledger, a kill costs nothing; two pictures of an item are both there in the end."""
+    """Once a reply's URLs are in the ledger a kill costs nothing; both pictures of an item are there in the end."""
     with Bench.open(folder, ("--two-at-urls",)) as bench:
         check(bench.map(chosen(bench.points(), 2 * EVERY)), most_extra=2)
 
