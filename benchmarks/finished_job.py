@@ -16,8 +16,8 @@ import anyio
 from attrs import frozen
 from canned import MODEL, write_prompts
 
-from nebula_async.bulk.manifest import Item
-from nebula_async.bulk.source import Source, open_source
+from nebula_async.bulk.manifest.items import Item
+from nebula_async.bulk.manifest.source import Source, open_source
 
 REALLY_RUN = 20
 STOPPED = 3

@@ -51,7 +51,7 @@ THIRD_PARTY = {
 LAZY = {
     "images/image.py": {"PIL", "numpy"},
     "engine/tls.py": {"certifi"},
-    "bulk/parquet.py": {"pyarrow"},
+    "bulk/manifest/parquet.py": {"pyarrow"},
     "bulk/export/parquet.py": {"pyarrow"},
     "sinks/object_shelf.py": {"obstore"},
     "sinks/objectstore.py": {"obstore"},

@@ -16,15 +16,15 @@ from attrs import define, field
 
 from nebula_async.bulk.bucket import Uploads, as_place, open_places
 from nebula_async.bulk.budget import Budget, Purse, Spent
-from nebula_async.bulk.census import Census, Selection
 from nebula_async.bulk.descriptors import most_under_way
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger_file import DURABILITIES, Durability
+from nebula_async.bulk.manifest.census import Census, Selection
+from nebula_async.bulk.manifest.source import open_source
 from nebula_async.bulk.opening import INPUT, OpenJob
 from nebula_async.bulk.recovery import Recovery
 from nebula_async.bulk.report import Report, Spending, report_of
 from nebula_async.bulk.run import Run
-from nebula_async.bulk.source import open_source
 from nebula_async.bulk.states import FAILED, State
 from nebula_async.bulk.writer import LedgerWriter
 from nebula_async.bulk.written import write_reports

@@ -54,9 +54,14 @@ class JobLock:
         return cls(path, noted in ("", CLOSED), commits, file)
 
     def opened(self) -> None:
-        """Note who has the lock; from here on an end without `closed` is a kill."""
+        """Note who has the lock; from here on an end without `closed` is a kill. Raises `JobError`."""
         self._holder = f"process {os.getpid()}"
-        self._note()
+        try:
+            self._note()
+        except OSError as error:
+            raise JobError(
+                f"the lock {self.path} cannot be written: {error.strerror}; mend that, then repeat"
+            ) from error
 
     def committed(self, commits: int) -> None:
         """Note how often the ledger was written to."""

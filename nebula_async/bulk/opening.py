@@ -15,14 +15,14 @@ from attrs import define, evolve, field
 
 from nebula_async.bulk.bucket import STORE, Bucket, check_store
 from nebula_async.bulk.budget import DuplicateBudget, Spent
-from nebula_async.bulk.census import Census, Selection, rest_of, take_census
 from nebula_async.bulk.folder import JobFolder, Shelf
 from nebula_async.bulk.ledger import COMMITS, Ledger
 from nebula_async.bulk.ledger_file import Durability, damaged
 from nebula_async.bulk.lock import JobLock, boot_id
+from nebula_async.bulk.manifest.census import Census, Selection, rest_of, take_census
+from nebula_async.bulk.manifest.source import Source
 from nebula_async.bulk.metadata import Metadata
 from nebula_async.bulk.recovery import Recoverer, Recovery, check_ours, list_items, note_ours
-from nebula_async.bulk.source import Source
 from nebula_async.bulk.spool import Spool
 from nebula_async.bulk.states import FAILED, State
 from nebula_async.bulk.storing import Storing

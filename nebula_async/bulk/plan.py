@@ -10,8 +10,8 @@ from attrs import field, frozen
 
 from nebula_async.api.catalog import CATALOG, price_of
 from nebula_async.bulk.budget import Budget, Spent
-from nebula_async.bulk.census import Census
-from nebula_async.bulk.manifest import BadLine
+from nebula_async.bulk.manifest.census import Census
+from nebula_async.bulk.manifest.items import BadLine
 from nebula_async.config import Config
 from nebula_async.engine.gate import workers_for
 from nebula_async.engine.pace import HEADROOM

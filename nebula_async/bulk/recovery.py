@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from attrs import define, field, frozen
 
 from nebula_async.bulk.budget import DuplicateBudget
-from nebula_async.bulk.census import Census, Selection
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
-from nebula_async.bulk.manifest import Item
+from nebula_async.bulk.manifest.census import Census, Selection
+from nebula_async.bulk.manifest.items import Item
+from nebula_async.bulk.manifest.source import Source
 from nebula_async.bulk.metadata import Making
 from nebula_async.bulk.outcome import about_missing
-from nebula_async.bulk.source import Source
 from nebula_async.bulk.spool import Received
 from nebula_async.bulk.states import Row, State
 from nebula_async.bulk.storing import Storing

@@ -13,13 +13,13 @@ from attrs import define, evolve, field
 from nebula_async.api.catalog import with_seed
 from nebula_async.bulk.bucket import Uploads
 from nebula_async.bulk.budget import DuplicateBudget, Purse
-from nebula_async.bulk.census import Census
 from nebula_async.bulk.fetching import UrlFetch
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
-from nebula_async.bulk.manifest import Item
+from nebula_async.bulk.manifest.census import Census
+from nebula_async.bulk.manifest.items import Item
+from nebula_async.bulk.manifest.source import Source
 from nebula_async.bulk.outcome import is_quota, stops_job, waits_again
-from nebula_async.bulk.source import Source
 from nebula_async.bulk.spool import Spool
 from nebula_async.bulk.states import Output, Row, State
 from nebula_async.bulk.storing import Storing

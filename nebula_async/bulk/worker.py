@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 
 from nebula_async.bulk.fetching import UrlFetch
 from nebula_async.bulk.ledger import Ledger
-from nebula_async.bulk.manifest import Item
+from nebula_async.bulk.manifest.items import Item
 from nebula_async.bulk.metadata import Making
 from nebula_async.bulk.outcome import about_missing, state_after
 from nebula_async.bulk.receiving import Receiving

@@ -115,9 +115,9 @@ class LedgerWriter:
                 change.value = change.write(self.ledger, change.prepared)
             self.ledger.note(COMMITS, str(self.commits + 1))
         self.commits += 1
-        self.committed(self.commits)
         try:
             self.tidy()
+            self.committed(self.commits)
         except OSError as error:  # what is written is written
             self.failure = _explained(error)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
+from nebula_async.bulk.manifest.source import Source
 from nebula_async.bulk.report import Report
-from nebula_async.bulk.source import Source
 from nebula_async.bulk.states import Row, State
 from nebula_async.errors import JobError
 from nebula_async.images.part_file import PartFile

@@ -19,11 +19,11 @@ from cyclopts import Parameter
 
 from nebula_async.bulk.bucket import open_places
 from nebula_async.bulk.budget import Spent
-from nebula_async.bulk.census import Census, Selection, take_census
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
+from nebula_async.bulk.manifest.census import Census, Selection, take_census
+from nebula_async.bulk.manifest.source import Source, open_source
 from nebula_async.bulk.plan import Plan, make_plan
-from nebula_async.bulk.source import Source, open_source
 from nebula_async.bulk.states import FAILED, State
 from nebula_async.cli.budget_options import BudgetOptions
 from nebula_async.cli.connection import USAGE, Connection, Switch, configured, connected, run, tell

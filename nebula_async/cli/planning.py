@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from nebula_async.bulk.bucket import as_place
 from nebula_async.bulk.budget import Budget, Spent
-from nebula_async.bulk.census import Census
+from nebula_async.bulk.manifest.census import Census
 from nebula_async.bulk.plan import Account, Plan, make_plan
 from nebula_async.cli.account import ask_account
 from nebula_async.cli.connection import say

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import anyio
 
-from nebula_async.bulk.manifest import BadLine, Item
-from nebula_async.bulk.source import Source, open_source
+from nebula_async.bulk.manifest.items import BadLine, Item
+from nebula_async.bulk.manifest.source import Source, open_source
 from nebula_async.requests import ImageRequest
 
 MODEL = {"model": "m"}

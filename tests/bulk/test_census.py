@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nebula_async.bulk.census import MOST_KEPT, Selection, rest_of, take_census
-from nebula_async.bulk.draw import Draw
-from nebula_async.bulk.repeats import SeenKeys
-from nebula_async.bulk.source import Source
-from nebula_async.bulk.tally import MOST_PROBLEMS, Share
+from nebula_async.bulk.manifest.census import MOST_KEPT, Selection, rest_of, take_census
+from nebula_async.bulk.manifest.draw import Draw
+from nebula_async.bulk.manifest.repeats import SeenKeys
+from nebula_async.bulk.manifest.source import Source
+from nebula_async.bulk.manifest.tally import MOST_PROBLEMS, Share
 from nebula_async.errors import ConfigurationError, InvalidRequestError, JobError
 
 SCHNELL = "black-forest-labs/FLUX.1-schnell"

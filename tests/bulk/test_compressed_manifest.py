@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from manifests import item, read, source_of, write
 
-from nebula_async.bulk.manifest import Item
+from nebula_async.bulk.manifest.items import Item
 from nebula_async.errors import JobError
 
 PROMPTS = "".join(f'"prompt {number}"\n' for number in range(50_000)).encode()

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from manifests import MODEL, item, read, source_of, write
 
-from nebula_async.bulk.columns import CELLS
-from nebula_async.bulk.entries import MAX_LINE
-from nebula_async.bulk.manifest import Item
-from nebula_async.bulk.table import NUMBER_COLUMNS, WHOLE_COLUMNS
+from nebula_async.bulk.manifest.columns import CELLS
+from nebula_async.bulk.manifest.entries import MAX_LINE
+from nebula_async.bulk.manifest.items import Item
+from nebula_async.bulk.manifest.table import NUMBER_COLUMNS, WHOLE_COLUMNS
 from nebula_async.errors import InvalidRequestError, JobError
 from nebula_async.requests import ImageRequest, InferenceRequest
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from manifests import MODEL, item, read, source_of
 from pyarrow import parquet
 
-from nebula_async.bulk.manifest import BadLine, Item
+from nebula_async.bulk.manifest.items import BadLine, Item
 from nebula_async.errors import JobError
 from nebula_async.requests import ImageRequest, InferenceRequest
 
@@ -184,7 +184,7 @@ def test_the_missing_extra_is_named(tmp_path):
 import sys
 sys.modules["pyarrow"] = None
 import anyio, functools, pathlib
-from nebula_async.bulk.source import open_source
+from nebula_async.bulk.manifest.source import open_source
 run = functools.partial(open_source, {str(path)!r}, spool=pathlib.Path("x"), defaults={{}}, columns={{}}, repeat=1)
 try:
     anyio.run(run)

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nebula_async.bulk.budget import Budget, Spent
-from nebula_async.bulk.census import Census
-from nebula_async.bulk.manifest import BadLine
+from nebula_async.bulk.manifest.census import Census
+from nebula_async.bulk.manifest.items import BadLine
+from nebula_async.bulk.manifest.tally import Share
 from nebula_async.bulk.plan import EXPECTED_SECONDS, Account, make_plan
-from nebula_async.bulk.tally import Share
 from nebula_async.cli.plan_text import dollars, duration, plan_json, plan_lines, size
 from nebula_async.config import Config, RetryPolicy, Tier
 

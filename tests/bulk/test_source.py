@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from manifests import MODEL, item, read, source_of, write
 
-from nebula_async.bulk.columns import FIELDS
-from nebula_async.bulk.manifest import copy_key, row_key
+from nebula_async.bulk.manifest.columns import FIELDS
+from nebula_async.bulk.manifest.items import copy_key, row_key
 from nebula_async.errors import InvalidRequestError, JobError
 from nebula_async.requests import ImageRequest, InferenceRequest
 

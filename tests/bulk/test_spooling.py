@@ -15,10 +15,10 @@ import pytest
 from manifests import MODEL, item
 from PIL import Image as Pillow
 
-from nebula_async.bulk.entries import MAX_LINE
-from nebula_async.bulk.manifest import BadLine, Item
-from nebula_async.bulk.source import Source, open_source
-from nebula_async.bulk.spooling import BATCH
+from nebula_async.bulk.manifest.entries import MAX_LINE
+from nebula_async.bulk.manifest.items import BadLine, Item
+from nebula_async.bulk.manifest.source import Source, open_source
+from nebula_async.bulk.manifest.spooling import BATCH
 from nebula_async.errors import InvalidRequestError, JobError
 from nebula_async.requests import ImageRequest, InferenceRequest
 

@@ -154,9 +154,9 @@ def test_what_a_job_has_already_is_not_planned_again(shell):
 
 QUESTION = """
 import sys, anyio
-from nebula_async.bulk.census import Census
+from nebula_async.bulk.manifest.census import Census
 from nebula_async.bulk.plan import make_plan
-from nebula_async.bulk.tally import Share
+from nebula_async.bulk.manifest.tally import Share
 from nebula_async.cli.connection import run
 from nebula_async.cli.connection import Connection
 from nebula_async.cli.inputs import Inputs

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nebula_async.bulk.columns import DROPPED, FIELDS, rename_header
-from nebula_async.bulk.entries import Entry, Fields
-from nebula_async.bulk.json_lines import without_repeats
+from nebula_async.bulk.manifest.columns import DROPPED, FIELDS, rename_header
+from nebula_async.bulk.manifest.entries import Entry, Fields
+from nebula_async.bulk.manifest.json_lines import without_repeats
 from nebula_async.checks import shown
 from nebula_async.errors import JobError
 

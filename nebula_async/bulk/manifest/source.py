@@ -14,13 +14,13 @@ from typing import Any
 import anyio.to_thread
 from attrs import Attribute, evolve, field, frozen
 
-from nebula_async.bulk.columns import read_columns
-from nebula_async.bulk.entries import Entry, Fields, Lines, by_line, check_readable, read_prompt, read_text
-from nebula_async.bulk.json_lines import read_json_lines
-from nebula_async.bulk.manifest import BadLine, Item, check_defaults, copy_key, copy_of, read_row, row_key
-from nebula_async.bulk.parquet import load_arrow, read_parquet
-from nebula_async.bulk.spooling import GIVEN_ITEMS, STANDARD_INPUT, GivenItems, spool_items, spool_stdin
-from nebula_async.bulk.table import read_table
+from nebula_async.bulk.manifest.columns import read_columns
+from nebula_async.bulk.manifest.entries import Entry, Fields, Lines, by_line, check_readable, read_prompt, read_text
+from nebula_async.bulk.manifest.items import BadLine, Item, check_defaults, copy_key, copy_of, read_row, row_key
+from nebula_async.bulk.manifest.json_lines import read_json_lines
+from nebula_async.bulk.manifest.parquet import load_arrow, read_parquet
+from nebula_async.bulk.manifest.spooling import GIVEN_ITEMS, STANDARD_INPUT, GivenItems, spool_items, spool_stdin
+from nebula_async.bulk.manifest.table import read_table
 from nebula_async.checks import Checks, shown
 from nebula_async.errors import InvalidRequestError, JobError
 from nebula_async.images.sources import as_text

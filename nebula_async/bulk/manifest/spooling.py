@@ -16,8 +16,8 @@ import anyio
 import anyio.to_thread
 from attrs import define, field
 
-from nebula_async.bulk.entries import DAMAGE, MAX_LINE, open_bytes
-from nebula_async.bulk.manifest import BadLine
+from nebula_async.bulk.manifest.entries import DAMAGE, MAX_LINE, open_bytes
+from nebula_async.bulk.manifest.items import BadLine
 from nebula_async.checks import shown
 from nebula_async.errors import InvalidRequestError, JobError
 from nebula_async.images.sources import as_text, is_source

@@ -9,9 +9,9 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from nebula_async.bulk.columns import FIELDS, advice, bare
-from nebula_async.bulk.entries import Fields
-from nebula_async.bulk.json_lines import TOO_DEEP
+from nebula_async.bulk.manifest.columns import FIELDS, advice, bare
+from nebula_async.bulk.manifest.entries import Fields
+from nebula_async.bulk.manifest.json_lines import TOO_DEEP
 from nebula_async.checks import shown
 from nebula_async.errors import InvalidRequestError
 from nebula_async.requests import (

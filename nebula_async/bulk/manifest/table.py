@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from nebula_async.bulk.columns import CELLS, DROPPED, rename_header
-from nebula_async.bulk.entries import Entry, Fields, Lines, attempt, checked
-from nebula_async.bulk.json_lines import MAX_DIGITS
+from nebula_async.bulk.manifest.columns import CELLS, DROPPED, rename_header
+from nebula_async.bulk.manifest.entries import Entry, Fields, Lines, attempt, checked
+from nebula_async.bulk.manifest.json_lines import MAX_DIGITS
 from nebula_async.checks import is_blank, shown
 
 WHOLE_COLUMNS = frozenset({"width", "height", "num_steps", "seed", "n"})

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from attrs import define, evolve, field, frozen
 
 from nebula_async.api.catalog import find_conflict
-from nebula_async.bulk.draw import Draw
-from nebula_async.bulk.manifest import BadLine, Item, check_used
-from nebula_async.bulk.repeats import SeenKeys
-from nebula_async.bulk.source import Source
-from nebula_async.bulk.tally import Kind, Share, Tally
+from nebula_async.bulk.manifest.draw import Draw
+from nebula_async.bulk.manifest.items import BadLine, Item, check_used
+from nebula_async.bulk.manifest.repeats import SeenKeys
+from nebula_async.bulk.manifest.source import Source
+from nebula_async.bulk.manifest.tally import Kind, Share, Tally
 from nebula_async.checks import Checks, shown
 from nebula_async.errors import ConfigurationError, JobError
 from nebula_async.requests import DIALECTS, ImageRequest, Request

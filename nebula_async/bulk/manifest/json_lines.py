@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from nebula_async.bulk.columns import rename
-from nebula_async.bulk.entries import Entry, Fields, Lines, by_line, checked
+from nebula_async.bulk.manifest.columns import rename
+from nebula_async.bulk.manifest.entries import Entry, Fields, Lines, by_line, checked
 from nebula_async.checks import shown
 from nebula_async.errors import JobError
 
