@@ -64,7 +64,8 @@ def test_the_two_commands_come_first():
 
 def test_every_command_line_is_run_by_a_test():
     """No command stands in the README that no test runs."""
-    known = {line for name in ("generate", "bulk", "inspect", "reproduce", "emulator") for line in commands(name)}
+    names = ("generate", "plan", "bulk", "export", "inspect", "reproduce", "emulator")
+    known = {line for name in names for line in commands(name)}
     assert set() == {line for line in COMMANDS if not line.startswith(NOT_RUN)} - known
 
 
@@ -101,6 +102,20 @@ def test_a_picture_tells_how_it_was_made(environ, tmp_path):
     assert 3 == len(told)
     assert "a reading cat" in told[1]
     assert "same" in told[2]
+
+
+def test_a_job_is_planned_run_and_exported(environ, tmp_path):
+    """The commands of a file of prompts run one after the other: each finds what the one before left."""
+    copy_examples(tmp_path)
+    lines = [*commands("plan"), *(line for line in commands("bulk") if "--out cats " in line), *commands("export")]
+    told = [
+        subprocess.run(shlex.split(line), cwd=tmp_path, env=environ, capture_output=True, text=True, check=True).stdout
+        for line in lines
+    ]
+    assert 3 == len(told)
+    assert "24 requests for 24 pictures" in told[0]
+    assert "24 of 24 are in cats/images" in told[1]
+    assert "24 pictures are in cats/export/webdataset" in told[2]
 
 
 NEEDED = {"sh examples/curl": "curl", "cd examples/javascript": "npm"}

@@ -89,6 +89,8 @@ class OpenJob:
             kept = path.with_name(f"{INPUT}{path.suffix}")
             path.replace(kept)
             self.source = evolve(self.source, path=kept)
+        for stale in self.folder.state.glob(f"{INPUT}-*"):  # of runs that were killed
+            stale.unlink(missing_ok=True)
 
     def _remove_input(self) -> None:
         if self._is_written_down:
@@ -234,7 +236,7 @@ class OpenJob:
             if self._has_changed or not was_told:
                 self.storing.metadata.replace(output.row for output in self.ledger.outputs() if output.row)
         except OSError as error:
-            reason, place = error.strerror or error, error.filename or self.folder.path
+            reason, place = error.strerror or error, error.filename2 or error.filename or self.folder.path
             raise JobError(f"what was received cannot be stored: {reason} ({place}); mend that, then repeat") from error
 
     def _was_told(self) -> bool:

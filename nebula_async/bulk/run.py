@@ -148,7 +148,9 @@ class Run:
             self.stop(result.error)
         self._unfetched = 0 if isinstance(result, Generation) else self._unfetched
         is_untold = isinstance(work, ItemCall) and (work.n == 0 or self.is_ending)
-        return None if result is None or (waits_again(result) and is_untold) else result
+        if result is None or (waits_again(result) and is_untold):
+            return None
+        return result if work.row is None else evolve(result, index=work.row.seq)
 
     def _call(self, item: Item, row: Row | None) -> ItemCall:
         epoch, sha = 0 if row is None else row.epoch, self.source.body_sha(item)

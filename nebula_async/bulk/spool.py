@@ -97,9 +97,8 @@ class Spool:
         """Remove what is here of an attempt. What cannot be removed is left."""
         _remove(path for path in self.folder.glob(f"{seq}.{n}.*") if NAME.fullmatch(path.name))
 
-    def forget(self, seq: int, n: int, images: Iterable[Received]) -> None:
-        """Remove a reply whose pictures are stored: their parts first, as the reply names them."""
-        parts = (image.part for image in images if image.part is not None)
+    def forget(self, seq: int, n: int, parts: Iterable[Path]) -> None:
+        """Remove a reply whose pictures are stored: their parts first, which it names."""
         _remove((*parts, self.folder / f"{seq}.{n}.reply"))
 
     def sweep(self, keep: Container[int]) -> None:

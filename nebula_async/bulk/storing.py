@@ -74,11 +74,9 @@ class Storing:
             self.is_untold = True
             self.metadata.add(rows)
             self.is_untold = False
-        for seq, n, pictures, _ in stored:
-            if self.is_told:
-                self.spool.discard(seq, n)
-            else:
-                self.spool.forget(seq, n, pictures)
+        for seq, n, pictures, outputs in stored:
+            told = (self.spool.part(seq, n, EMBEDDED + output.index) for output in outputs)
+            self.spool.forget(seq, n, (*(picture.part for picture in pictures if picture.part), *told))
 
     def _at_url(self, seq: int, index: int, draft: Mapping[str, Any], picture: Received) -> Output:
         row = json.dumps(draft, allow_nan=False)
@@ -86,7 +84,7 @@ class Storing:
 
     def _place(self, seq: int, n: int, index: int, name: str, draft: Mapping[str, Any], picture: Received) -> Output:
         self.largest = max(self.largest, picture.bytes)
-        told = self._told(seq, n, index, draft, picture) if self.is_told else picture
+        told = self._told(seq, n, index, draft, picture)
         path = self.shelf.place(told, name)
         return Output(
             seq=seq, index=index, path=path, sha256=told.sha256, bytes=told.bytes, media_type=told.media_type,
@@ -94,14 +92,19 @@ class Storing:
         )  # fmt: skip
 
     def _told(self, seq: int, n: int, index: int, draft: Mapping[str, Any], picture: Received) -> Received:
-        """Return a part that says how the picture was made; the same one, where its type has no place for that."""
-        data = picture.part.read_bytes() if picture.part else b""
+        """Return the part to be stored: one that says how the picture was made, where that is wanted and has a place.
+
+        What a run that was killed had begun to store stays as it was begun: it may be in its place already.
+        """
         part = self.spool.part(seq, n, EMBEDDED + index)
         if (told := _told_before(part, picture)) is not None:
             self.spool.keep(part)
             return told
+        if not self.is_told or picture.part is None or picture.part.stat().st_nlink > 1:
+            return picture
         with suppress(ValueError):  # what was paid for is stored all the same
-            data = write_provenance(data, Provenance.from_json(provenance_in(draft, picture.sha256)))
+            made = Provenance.from_json(provenance_in(draft, picture.sha256))
+            data = write_provenance(picture.part.read_bytes(), made)
             writer = PartWriter(part, self.spool.is_synced)
             part.unlink(missing_ok=True)  # of a run that was killed here
             writer.write([data])

@@ -28,7 +28,7 @@ from nebula_async.client import AsyncNebula
 from nebula_async.config import Config, RetryPolicy
 from nebula_async.emulator import Emulator
 from nebula_async.errors import ConfigurationError, JobError, NotSentError, OutcomeUnknownError, UnusableReplyError
-from nebula_async.events import Sent
+from nebula_async.events import Retrying, Sent
 from nebula_async.images.media import read_media
 from nebula_async.results import Failure
 
@@ -94,6 +94,21 @@ async def test_every_attempt_of_a_call_that_was_stopped_is_counted(tmp_path, sta
     assert (1, Charges(0, 2), 2) == (report.unknown, report.charges, emulator.journal.charged)
     report = await run(manifest, emulator, resend_unknown=True)
     assert (0, Charges(1, 3), 3) == (report.exit_code, report.charges, emulator.journal.charged)
+
+
+async def test_what_is_known_of_an_attempt_is_not_forgotten(tmp_path, start):
+    """Stopped between two attempts, a job still knows for sure that the first was paid for."""
+    emulator, manifest = start(faults=["cut:@1"]), write(tmp_path, "a cat")
+
+    def stop(event: object) -> None:
+        if isinstance(event, Retrying):
+            job.stop()
+
+    async with opened(manifest, emulator, config=Config(), observer=stop) as job:
+        report = await job.run()
+    assert (1, Charges(1, 1), 1) == (report.unknown, report.charges, emulator.journal.charged)
+    async with opened(manifest, emulator, config=CAREFUL) as job:
+        assert (Recovery(), Charges(1, 1)) == (job.recovery, (await job.report()).charges)
 
 
 async def test_a_picture_that_was_stored_and_not_noted_is_taken_over(manifest, emulator):
