@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from types import TracebackType
@@ -17,13 +18,14 @@ from attrs import define, field
 from nebula_async.bulk.bucket import Uploads, as_place, open_places
 from nebula_async.bulk.budget import Budget, Purse, Spent
 from nebula_async.bulk.descriptors import most_under_way
+from nebula_async.bulk.execution import executed, finish_in_thread
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger_file import DURABILITIES, Durability
 from nebula_async.bulk.manifest.census import Census, Selection
 from nebula_async.bulk.manifest.source import open_source
 from nebula_async.bulk.opening import INPUT, OpenJob
 from nebula_async.bulk.recovery import Recovery
-from nebula_async.bulk.report import Report, Spending, report_of
+from nebula_async.bulk.report import Report, report_of
 from nebula_async.bulk.run import Run
 from nebula_async.bulk.states import FAILED, State
 from nebula_async.bulk.writer import LedgerWriter
@@ -32,14 +34,10 @@ from nebula_async.checks import Checks
 from nebula_async.client import AsyncNebula
 from nebula_async.config import Config
 from nebula_async.engine.breaker import Breaker
-from nebula_async.engine.fanout import FanOut
 from nebula_async.engine.gate import workers_for
 from nebula_async.engine.outage import Outage
 from nebula_async.errors import ConfigurationError, JobError
 from nebula_async.items import Result
-
-DRAIN_SECONDS = 60.0
-"""How long a job that ends waits for what may have been paid for."""
 
 EXHAUSTED = ("wait", "stop")
 
@@ -109,7 +107,6 @@ class BulkJob:
     _workers: int = field(init=False)
     _limiter: anyio.CapacityLimiter = field(init=False)
     _started: float | None = field(default=None, init=False)
-    _spending: Spending = field(factory=Spending, init=False)
 
     async def __aenter__(self) -> BulkJob:
         async with AsyncExitStack() as stack:
@@ -117,7 +114,8 @@ class BulkJob:
             self._workers = workers_for(self._nebula.config, self.concurrency)
             self._limiter = anyio.CapacityLimiter(1)
             self._open = await self._opened()
-            await self._begin_in_thread(stack)
+            begin = partial(self._begin, stack)
+            await finish_in_thread(begin, stop=self._open.is_stopped.set, limiter=self._limiter)
             self._run = self._new_run()
             self._stack = stack.pop_all()
         return self
@@ -174,7 +172,7 @@ class BulkJob:
     async def report(self) -> Report:
         """Return how the job stands, over all its runs."""
         run = {
-            "spending": self._spending,
+            "spending": self._run.spending,
             "seconds": 0.0 if self._started is None else anyio.current_time() - self._started,
             "is_interrupted": self._run.is_draining,
             "stopped_by": self._run.stopped_by,
@@ -202,38 +200,12 @@ class BulkJob:
             raise JobError("a job runs once: enter it anew to go on")
         self._started = anyio.current_time()
         await self._run.writer.read(lambda _: self._open.put_back())
-        error: Exception | None = None
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._run.writer.run)
-                group.start_soon(self._run.end_late, DRAIN_SECONDS)
-                try:
-                    async with (
-                        FanOut(self._run.work, self._run.tasks(), self._run.workers) as found,
-                        aclosing(self._stored(found)) as results,
-                    ):
-                        try:
-                            yield results
-                        finally:
-                            self._run.end()
-                except Exception as caught:  # noqa: BLE001 - raised below: it would leave the group inside of another
-                    error = caught
-                finally:
-                    self._run.has_ended()
+            async with executed(self._run) as results:
+                yield results
         finally:
             with anyio.CancelScope(shield=True):
                 await self._write_reports()
-        if error is not None:
-            raise error
-
-    async def _stored(self, found: AsyncIterator[Result | None]) -> AsyncGenerator[Result]:
-        try:
-            async for result in found:
-                if result is not None:
-                    self._spending.add(result, self._nebula.generator.price_of(result.request.model))
-                    yield result
-        except JobError as error:
-            self._run.stop(error)
 
     async def _write_reports(self) -> None:
         if (failure := self._run.writer.failure) is not None:
@@ -282,29 +254,7 @@ class BulkJob:
             again=(FAILED if self.retry_failed else ()) + ((State.UNKNOWN,) if self.resend_unknown else ()),
         )
 
-    async def _begin_in_thread(self, stack: AsyncExitStack) -> None:
-        """Open the files, to be closed by the stack. Who is cancelled, natively too, waits until the thread is done."""
-        errors: list[Exception] = []
-        ended = anyio.Event()
-
-        async def begin() -> None:
-            try:
-                await anyio.to_thread.run_sync(self._begin, limiter=self._limiter)
-                stack.callback(self._open.close)
-            except Exception as error:  # noqa: BLE001 - raised below: it would leave the group inside of another one
-                errors.append(error)
-            ended.set()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(begin)
-            try:
-                await ended.wait()
-            finally:
-                self._open.is_stopped.set()
-        for error in errors:
-            raise error
-
-    def _begin(self) -> None:
+    def _begin(self, stack: AsyncExitStack) -> None:
         credentials = self._nebula.generator.caller.transport.credentials
         is_ours = self.server is None and credentials is not None
         self._open.open(
@@ -312,6 +262,7 @@ class BulkJob:
             account=credentials.account if is_ours and credentials is not None else None,
             is_new_key=self.new_key,
         )
+        stack.callback(self._open.close)
 
     def _new_run(self) -> Run:
         job, nebula = self._open, self._nebula

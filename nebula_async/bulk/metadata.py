@@ -18,7 +18,7 @@ from attrs import frozen
 
 from nebula_async.bulk.spool import Received
 from nebula_async.charges import Charges
-from nebula_async.images.part_file import PartFile
+from nebula_async.images.part_file import replace_lines
 from nebula_async.images.provenance import Provenance
 
 NAME = "metadata.jsonl"
@@ -110,13 +110,7 @@ class Metadata:
 
     def replace(self, rows: Iterable[str]) -> None:
         """Make the file anew of these rows; before that it is as it was."""
-        part = PartFile.beside(self.path)
-        try:
-            for row in rows:
-                part.write(f"{row}\n".encode())
-            part.replace(self.path)
-        finally:
-            part.discard()
+        replace_lines(self.path, rows)
 
 
 def find_provenance(picture: Path) -> Provenance | None:

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from hashlib import file_digest
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from nebula_async.errors import JobError
 from nebula_async.images.media import read_media
 
 NEW = "ledger.db.new"
-LATER = ("", "-wal", "-shm")
+ENDINGS = ("", "-wal", "-shm")
+"""Of the files that SQLite makes of one database."""
 
 
 @frozen(kw_only=True)
@@ -67,12 +68,12 @@ def rebuild(folder: JobFolder) -> Rebuilt:
 
 
 def _remove(made: Path) -> None:
-    for ending in LATER:
+    for ending in ENDINGS:
         made.with_name(made.name + ending).unlink(missing_ok=True)
 
 
 def _put_in_place(folder: JobFolder, made: Path) -> None:
-    for ending in LATER:
+    for ending in ENDINGS:
         old = folder.ledger.with_name(folder.ledger.name + ending)
         with suppress(FileNotFoundError):
             old.replace(folder.state / f"ledger.db.old{ending}")
@@ -146,14 +147,11 @@ class _Rebuilding:
 
     def _add_output(self, seq: int, row: Mapping[str, Any], path: str) -> None:
         last = self.connection.execute("SELECT coalesce(max(idx), -1) FROM output WHERE seq = ?", (seq,)).fetchone()[0]
-        picture = self.folder.path / path
-        with picture.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
+        picture = (self.folder.path / path).read_bytes()
         line = json.dumps({**row, "provenance": json.dumps(row["provenance"], ensure_ascii=False)}, allow_nan=False)
-        media_type = read_media(picture.read_bytes()).media_type
         self.connection.execute(
             "INSERT INTO output (seq, idx, path, sha256, bytes, media_type, row) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (seq, last + 1, path, digest, picture.stat().st_size, media_type, line),
+            (seq, last + 1, path, sha256(picture).hexdigest(), len(picture), read_media(picture).media_type, line),
         )
 
     def _count(self, which: str) -> int:

@@ -20,6 +20,7 @@ from nebula_async.bulk.manifest.census import Census
 from nebula_async.bulk.manifest.items import Item
 from nebula_async.bulk.manifest.source import Source
 from nebula_async.bulk.outcome import is_quota, stops_job, waits_again
+from nebula_async.bulk.report import Spending
 from nebula_async.bulk.spool import Spool
 from nebula_async.bulk.states import Output, Row, State
 from nebula_async.bulk.storing import Storing
@@ -71,6 +72,7 @@ class Run:
     is_draining: bool = field(default=False, init=False)
     was_abandoned: bool = field(default=False, init=False)
     streaming: Streaming = field(factory=Streaming, init=False)
+    spending: Spending = field(factory=Spending, init=False)
     under_way: set[Work] = field(factory=set, init=False)
     ending: anyio.Event = field(factory=anyio.Event, init=False)
     _lateness: anyio.CancelScope = field(factory=lambda: anyio.CancelScope(shield=True), init=False)
@@ -150,6 +152,7 @@ class Run:
         is_untold = isinstance(work, ItemCall) and (work.n == 0 or self.is_ending)
         if result is None or (waits_again(result) and is_untold):
             return None
+        self.spending.add(result, self.generator.price_of(result.request.model))
         return result if work.row is None else evolve(result, index=work.row.seq)
 
     def _call(self, item: Item, row: Row | None) -> ItemCall:

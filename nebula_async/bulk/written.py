@@ -12,11 +12,12 @@ from typing import Any
 
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
+from nebula_async.bulk.manifest.items import is_path
 from nebula_async.bulk.manifest.source import Source
 from nebula_async.bulk.report import Report
 from nebula_async.bulk.states import Row, State
 from nebula_async.errors import JobError
-from nebula_async.images.part_file import PartFile
+from nebula_async.images.part_file import replace_lines
 from nebula_async.requests import PICTURE_FIELDS, Request
 
 VERSION = 1
@@ -32,9 +33,9 @@ def write_reports(folder: JobFolder, source: Source, limit: int | None, ledger: 
     """Write both files; it blocks. Raises `OSError`, and `JobError` for input that cannot be read any more."""
     if not folder.ledger.exists():  # it is not made anew: on a disk that is gone it would be another one
         raise JobError(f"the output folder {folder.path} is gone")
-    _replace(folder.path / "failed.jsonl", _failed(folder, source, limit, ledger))
+    replace_lines(folder.path / "failed.jsonl", _failed(folder, source, limit, ledger))
     text = json.dumps(_values(ledger, report), indent=2, allow_nan=False)
-    _replace(folder.path / "report.json", iter([text]))
+    replace_lines(folder.path / "report.json", [text])
 
 
 def _failed(folder: JobFolder, source: Source, limit: int | None, ledger: Ledger) -> Iterator[str]:
@@ -67,9 +68,8 @@ def _from_here(request: Request, folder: Path) -> dict[str, Any]:
     """Return the fields of a request with paths that begin at the folder of the file they are written into."""
     fields = request.to_dict()
     for name in PICTURE_FIELDS:
-        given = fields.get(name)
-        if isinstance(given, str) and not given.startswith("data:"):
-            fields[name] = os.path.relpath(given, folder)
+        if is_path(fields.get(name)):
+            fields[name] = os.path.relpath(fields[name], folder)
     return fields
 
 
@@ -112,13 +112,3 @@ def _causes(ledger: Ledger) -> list[dict[str, Any]]:
         if cause in counts or len(counts) < MOST_CAUSES:
             counts[cause] += 1
     return [{"state": state, "error": error, "items": number} for (state, error), number in counts.most_common()]
-
-
-def _replace(path: Path, lines: Iterator[str]) -> None:
-    part = PartFile.beside(path)
-    try:
-        for line in lines:
-            part.write(f"{line}\n".encode())
-        part.replace(path)
-    finally:
-        part.discard()

@@ -13,6 +13,7 @@ from typing import Literal
 from nebula_async.bulk.export.exporter import Exported, export_job
 from nebula_async.bulk.export.shards import Limits, Shard
 from nebula_async.cli.connection import INTERRUPTED, ended, say, tell
+from nebula_async.cli.quantities import counted
 from nebula_async.errors import ConfigurationError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -104,12 +105,14 @@ def read_size(text: str) -> int:
 
 
 def _say_written(shard: Shard) -> None:
-    say(f"{shard.name}: {shard.samples} pictures")
+    say(f"{shard.name}: {counted(shard.samples, 'picture')}")
 
 
 def _tell(exported: Exported) -> None:
     kept = exported.shards - exported.written
-    there = f"; {kept} of them were there" if kept else ""
-    tell(f"{exported.pictures} pictures are in {exported.folder}, in {exported.shards} shards{there}")
+    there = f" ({kept} kept)" if kept else ""
+    tell(f"{exported.pictures} pictures are in {exported.folder}, in {counted(exported.shards, 'shard')}{there}")
     if exported.unfinished:
-        say(f"not done yet: {exported.unfinished} items of the job; once they are, the same command adds them")
+        say(
+            f"not done yet: {counted(exported.unfinished, 'item')} of the job; the same command adds what is done later"
+        )

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from nebula_async.bulk.plan import BYTES_PER_PIXEL, EXPECTED_SECONDS, ModelPlan, Plan
-from nebula_async.engine.quota import DAY_SECONDS
-
-MINUTE, HOUR = 60, 3_600
-LONG_DAYS = 2
+from nebula_async.cli.quantities import counted, dollars, duration, size
 
 CENT = Decimal("0.01")
 
@@ -166,40 +162,6 @@ def _model_json(plan: Plan, model: ModelPlan) -> dict[str, Any]:
     }
 
 
-def counted(count: int, thing: str) -> str:
-    """Return a number of things in words."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
-
-
 def usd(amount: Decimal | None) -> str | None:
     """Return an amount as plain digits, `None` for one that is not known."""
     return None if amount is None else f"{amount:f}"
-
-
-def dollars(amount: Decimal) -> str:
-    """Return an amount as people write it: two decimals, or as many as it has."""
-    text = f"{amount:,f}"
-    whole, _, decimals = text.partition(".")
-    return f"${whole}.{decimals.rstrip('0'):0<2}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in its two largest units."""
-    if seconds >= LONG_DAYS * DAY_SECONDS:
-        return counted(round(seconds / DAY_SECONDS), "day")
-    seconds = math.ceil(seconds)
-    minutes, rest = divmod(seconds, MINUTE)
-    if seconds < MINUTE:
-        return f"{rest} s"
-    if seconds < HOUR:
-        return f"{minutes} min" + (f" {rest} s" if minutes < 10 and rest else "")
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes in its largest unit, in thousands."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1_000
-    return f"{count:,.3g} TB"

@@ -28,6 +28,9 @@ Manifest = Annotated[str, Parameter(allow_leading_hyphen=True)]
 UNASKED_PICTURES, UNASKED_COST = 100, Decimal(1)
 """Up to so many pictures and USD nobody is asked whether to go on."""
 
+NO_KEY = Account(problem="not asked: no key")
+"""What is known of the account where no key is given."""
+
 
 async def lay_plan(
     nebula: AsyncNebula,
@@ -102,7 +105,3 @@ async def may_go_on(plan: Plan, *, yes: bool) -> bool:
 
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
-
-
-NO_KEY = Account(problem="not asked: no key")
-"""What is known of the account where no key is given."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Hashable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Hashable
+from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from random import Random
 from typing import Protocol
@@ -182,15 +182,9 @@ class LocalGate:
         now = anyio.current_time() if pace else 0.0
         return read_limits(allowance, now, self._lanes.find(), self.concurrency, self.account.per_minute)
 
-    @asynccontextmanager
-    async def slot(self, lane: Lane = "calls", *, deadline: float = math.inf) -> AsyncIterator[None]:
+    def slot(self, lane: Lane = "calls", *, deadline: float = math.inf) -> AbstractAsyncContextManager[None]:
         """Wait for the pace and a free slot. Cancellation while waiting leaves no trace."""
-        lanes = self._lanes.get()
-        await lanes.enter(lane, deadline)
-        try:
-            yield
-        finally:
-            lanes.leave()
+        return self._lanes.get().slot(lane, deadline)
 
     async def accepted(self) -> None:
         """An attempt was accepted: the pace may grow, if it is the pace that is waited for."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from random import Random
 from typing import TypeVar
@@ -28,7 +28,8 @@ Value = TypeVar("Value")
 LONGEST_AHEAD = 30.0
 """A turn is reserved so many seconds ahead at most; who has to wait for longer looks again before."""
 
-LOOK_AGAIN, SHUT_OUT_SECONDS = 5.0, 0.25
+LOOK_AGAIN_SECONDS, SHUT_OUT_SECONDS = 5.0, 0.25
+"""After how long one looks again who may not send yet, and one who may not even reserve a turn."""
 
 MOST_LATE = 1.0
 """A turn that is not taken within so many seconds is lost: whoever was stopped does not send what was saved up."""
@@ -91,7 +92,7 @@ def reserve(state: HostState, now: float, *, reserved: float | None) -> tuple[fl
         pace.take_back()
     seconds = pace.wait(now)
     if quota.seconds_over(today) or seconds > (0.0 if pace.is_trying else LONGEST_AHEAD):
-        return None, min(seconds, LOOK_AGAIN) or LOOK_AGAIN
+        return None, min(seconds, LOOK_AGAIN_SECONDS) or LOOK_AGAIN_SECONDS
     pace.release(now + seconds)
     quota.asked(today)
     return now + seconds, seconds
@@ -119,15 +120,9 @@ class HostGate:
         allowance, now = self.account.look().allowance, time.monotonic()
         return read_limits(allowance, now, self._lanes.find(), self.concurrency, self.account.per_minute)
 
-    @asynccontextmanager
-    async def slot(self, lane: Lane = "calls", *, deadline: float = math.inf) -> AsyncIterator[None]:
+    def slot(self, lane: Lane = "calls", *, deadline: float = math.inf) -> AbstractAsyncContextManager[None]:
         """Wait for a turn and a free slot. Cancellation while waiting leaves the turn to the next of this process."""
-        lanes = self._lanes.get()
-        await lanes.enter(lane, deadline)
-        try:
-            yield
-        finally:
-            lanes.leave()
+        return self._lanes.get().slot(lane, deadline)
 
     async def accepted(self) -> None:
         """An attempt was accepted: the pace may grow, if it is the pace that is waited for."""

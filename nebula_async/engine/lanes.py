@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Literal, Protocol, TypeAlias
 
 import anyio
@@ -64,20 +66,23 @@ class Lanes:
         """Whether somebody waits although there is a free slot."""
         return self.free > 0 and self.waiting > 0
 
-    async def enter(self, lane: Lane, deadline: float) -> None:
-        """Wait for one's turn and take a slot; where there is nothing to wait for, that is no checkpoint.
+    @asynccontextmanager
+    async def slot(self, lane: Lane, deadline: float) -> AsyncIterator[None]:
+        """Wait for one's turn and hold a slot inside the block; where there is nothing to wait for, that is no
+        checkpoint.
 
-        Raises `RateLimitError` where nobody may leave before the deadline, or before tomorrow.
+        Raises `RateLimitError` where nobody may leave before the deadline, or before tomorrow. Who is cancelled while
+        waiting has taken nothing.
         """
         if self.waiting or self._seconds_to_wait(deadline, is_first=True) > 0:
             await self._queue(self._calls if lane == "calls" else self._bulk, deadline)
         self.free -= 1
         self.turns.take()
-
-    def leave(self) -> None:
-        """Give the slot back."""
-        self.free += 1
-        self.call_first()
+        try:
+            yield
+        finally:
+            self.free += 1
+            self.call_first()
 
     def call_first(self) -> None:
         """Let the first look again."""

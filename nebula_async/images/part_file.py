@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -65,3 +66,17 @@ class PartFile:
             with suppress(OSError):  # the one that says why goes first
                 target.unlink()
             raise
+
+
+def replace_lines(target: Path, lines: Iterable[str]) -> None:
+    """Make a text file anew of these lines; until all of them are written it is as it was, also where that fails.
+
+    It blocks. Raises `OSError`, and what `lines` raises.
+    """
+    part = PartFile.beside(target)
+    try:
+        for line in lines:
+            part.write(f"{line}\n".encode())
+        part.replace(target)
+    finally:
+        part.discard()

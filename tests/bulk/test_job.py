@@ -356,3 +356,20 @@ async def test_a_job_takes_no_more_at_a_time_than_it_is_told(manifest, emulator)
 
     await run(manifest, emulator, concurrency=1, observer=watch)
     assert 1 == max(most)
+
+
+async def test_a_job_runs_once(manifest, emulator):
+    """Who runs an open job again is told to enter it anew, instead of being told that nothing is left."""
+    async with opened(manifest, emulator) as job:
+        assert 0 == (await job.run()).exit_code
+        with pytest.raises(JobError, match="a job runs once: enter it anew to go on"):
+            await job.run()
+    assert 4 == emulator.journal.charged
+
+
+async def test_a_job_that_is_stopped_before_it_runs_sends_nothing(manifest, emulator):
+    """Who stops early is heard."""
+    async with opened(manifest, emulator) as job:
+        job.stop()
+        report = await job.run()
+    assert (130, 4, ()) == (report.exit_code, report.waiting, emulator.journal.requests)

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from jobs import opened, pictures, query, run, run_until, spooled, until, write
 
-from nebula_async.bulk import job as job_module
+from nebula_async.bulk import execution
 from nebula_async.bulk.recovery import Recovery
 from nebula_async.charges import Charges
 from nebula_async.config import Config, RetryPolicy
@@ -151,7 +151,7 @@ async def test_an_exception_of_on_result_ends_the_run_and_loses_nothing(manifest
 @pytest.mark.anyio
 async def test_a_drain_has_an_end(manifest, start, monkeypatch):
     """A server that never answers holds a cancelled job for a minute at most; what is open is the next run's to say."""
-    monkeypatch.setattr(job_module, "DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr(execution, "DRAIN_SECONDS", 0.1)
     emulator = start(faults=["delay=60:@1-2"])
     with anyio.fail_after(PATIENCE):
         async with opened(manifest, emulator) as job, anyio.create_task_group() as group:

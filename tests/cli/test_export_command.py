@@ -39,13 +39,13 @@ def test_a_job_is_exported(shell, job, kind, extension):
     assert [
         f"00000.{extension}: 3 pictures",
         f"00001.{extension}: 1 pictures",
-        "not done yet: 1 items of the job; once they are, the same command adds them",
+        "not done yet: 1 item of the job; the same command adds what is done later",
     ] == result.err.splitlines()
     assert {f"00000.{extension}", f"00001.{extension}"} <= shards(job / "export" / kind).keys()
 
     finish(job, [4])
     result = shell.run(*command)
-    assert f"5 pictures are in cats/export/{kind}, in 2 shards; 1 of them were there\n" == result.out
+    assert f"5 pictures are in cats/export/{kind}, in 2 shards (1 kept)\n" == result.out
     assert f"00001.{extension}: 2 pictures\n" == result.err
 
 

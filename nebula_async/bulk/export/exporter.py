@@ -13,13 +13,14 @@ from pathlib import Path
 from attrs import define, frozen
 
 from nebula_async.bulk.bucket import STORE, check_here
-from nebula_async.bulk.export.parquet import check_pyarrow, write_parquet
+from nebula_async.bulk.export.parquet import write_parquet
 from nebula_async.bulk.export.samples import Sample, read_samples
 from nebula_async.bulk.export.shard_folder import ShardFolder
 from nebula_async.bulk.export.shards import Limits, Plan, Shard, plan_shards
 from nebula_async.bulk.export.webdataset import card, write_tar
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
+from nebula_async.bulk.manifest.parquet import load_arrow
 from nebula_async.bulk.states import State
 from nebula_async.errors import JobError
 
@@ -30,13 +31,13 @@ class Format:
 
     extension: str
     write: Callable[[Path, Iterator[Sample], Sequence[str]], None]
-    check: Callable[[], None] | None = None
+    check: Callable[[], object] | None = None
     card: Callable[[Sequence[str], frozenset[str]], bytes] | None = None
 
 
 FORMATS: Mapping[str, Format] = {
     "webdataset": Format(".tar", write_tar, card=card),
-    "parquet": Format(".parquet", write_parquet, check=check_pyarrow),
+    "parquet": Format(".parquet", write_parquet, check=load_arrow),
 }
 
 

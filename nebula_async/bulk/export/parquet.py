@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from nebula_async.bulk.export.samples import Sample, column_type
-from nebula_async.errors import JobError
 
 GROUP_ROWS, GROUP_BYTES = 100, 2**26
 """A group of rows is read, and written, as a whole: it has as many at most, and is not begun anew above so many bytes
@@ -18,12 +16,6 @@ of pictures."""
 
 REPETITIVE = frozenset({"dialect", "model", "negative_prompt", "size", "quality", "style", "cost"})
 """Columns with few values: each is written once for a group."""
-
-
-def check_pyarrow() -> None:
-    """Raise `JobError` where the library that writes Parquet is not installed."""
-    if find_spec("pyarrow") is None:
-        raise JobError("Parquet is written by pyarrow, which is not installed: pip install 'nebula_async[parquet]'")
 
 
 def write_parquet(path: Path, samples: Iterable[Sample], columns: Sequence[str]) -> None:

@@ -71,12 +71,12 @@ class Census:
         raise JobError(f"{name} cannot be used, nothing was sent; lines to mend: {self.bad_count}\n  {lines}{more}")
 
 
-def _open(_key: str) -> None:
-    """Nothing is settled."""
+def _unsettled(_key: str) -> None:
+    """Say of every key that it is still to be sent."""
 
 
 def take_census(
-    source: Source, selection: Selection | None = None, *, settled_as: Callable[[str], str | None] = _open
+    source: Source, selection: Selection | None = None, *, settled_as: Callable[[str], str | None] = _unsettled
 ) -> Census:
     """Read the whole input and count it; it is read again only where keys may be there twice, or for a sample.
 
@@ -103,7 +103,7 @@ def rest_of(
     Only these are looked at, so most of a long job that goes on is passed over quickly. `settled` says how many of the
     others ended how. Raises `JobError` for a line that has become bad.
     """
-    rest = _Part(_open)
+    rest = _Part(_unsettled)
     for item in source.items(is_waiting):
         if selection.limit is not None and item.number >= selection.limit:
             break

@@ -103,6 +103,11 @@ def read_row(fields: Fields, *, base: Path, defaults: Mapping[str, Any]) -> Requ
     return request
 
 
+def is_path(value: object) -> bool:
+    """Whether a picture field names a file; else it holds the picture itself, as a data URL, or what is none."""
+    return isinstance(value, str) and value != "" and not value.startswith("data:") and "://" not in value
+
+
 def check_defaults(defaults: Fields) -> None:
     """Refuse what no API has, and what the one that has it does not take. Raises `InvalidRequestError`."""
     if not isinstance(defaults, Mapping):
@@ -140,12 +145,7 @@ def _is_missing(given: object) -> bool:
 
 def _own(fields: Fields, base: Path) -> Fields:
     """Return the fields with paths that start at `base`, and with an `id` that is a whole number as its text."""
-    own = {name: _path(fields[name], base) for name in PICTURE_FIELDS if name in fields}
+    own: dict[str, Any] = {name: str(base / fields[name]) for name in PICTURE_FIELDS if is_path(fields.get(name))}
     if type(fields.get("id")) is int:
         own["id"] = str(fields["id"])
     return {**fields, **own} if own else fields
-
-
-def _path(value: object, base: Path) -> object:
-    is_path = isinstance(value, str) and value and not value.startswith("data:") and "://" not in value
-    return str(base / str(value)) if is_path else value

@@ -16,7 +16,16 @@ from attrs import Attribute, evolve, field, frozen
 
 from nebula_async.bulk.manifest.columns import read_columns
 from nebula_async.bulk.manifest.entries import Entry, Fields, Lines, by_line, check_readable, read_prompt, read_text
-from nebula_async.bulk.manifest.items import BadLine, Item, check_defaults, copy_key, copy_of, read_row, row_key
+from nebula_async.bulk.manifest.items import (
+    BadLine,
+    Item,
+    check_defaults,
+    copy_key,
+    copy_of,
+    is_path,
+    read_row,
+    row_key,
+)
 from nebula_async.bulk.manifest.json_lines import read_json_lines
 from nebula_async.bulk.manifest.parquet import load_arrow, read_parquet
 from nebula_async.bulk.manifest.spooling import GIVEN_ITEMS, STANDARD_INPUT, GivenItems, spool_items, spool_stdin
@@ -118,7 +127,7 @@ class Source:
         """Return the digest of what an item asks for, the same wherever the manifest's folder lies."""
         fields = item.request.to_dict()
         for name in PICTURE_FIELDS:
-            if _is_path(fields.get(name)):
+            if is_path(fields.get(name)):
                 fields[name] = os.path.relpath(fields[name], self.base)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
@@ -228,7 +237,3 @@ def _expected() -> str:
 
 def _whatever(_key: str) -> bool:
     return True
-
-
-def _is_path(value: object) -> bool:
-    return isinstance(value, str) and not value.startswith("data:") and "://" not in value
