@@ -218,7 +218,7 @@ class BulkJob:
         job, report = self._open, await self.report()
         try:
             await self._run.writer.read(
-                lambda ledger: write_reports(job.folder, job.source, self.limit, ledger, report)
+                lambda ledger: write_reports(job.folder, job.source, job.census, self.limit, ledger, report)
             )
         except (OSError, JobError) as error:
             self._run.stop(JobError(f"the report could not be written: {error}"))

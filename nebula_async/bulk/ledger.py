@@ -104,6 +104,11 @@ class Ledger:
         marks = ", ".join("?" * len(states))
         return (_row(*values) for values in self._each(f"{ROW} WHERE state IN ({marks}) ORDER BY seq", *states))
 
+    def unfinished(self) -> Iterator[Row]:
+        """Yield the items that are asked for, were sent, and are not done."""
+        which = "listed AND state <> 'done' AND (state <> 'pending' OR error IS NOT NULL)"
+        return (_row(*values) for values in self._each(f"{ROW} WHERE {which} ORDER BY seq"))
+
     def unfetched(self) -> list[Row]:
         """Return the items whose pictures are still at URLs, those first whose URLs expire first."""
         first = "SELECT min(expires_at) FROM output WHERE output.seq = item.seq AND path IS NULL"

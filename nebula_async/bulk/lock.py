@@ -75,7 +75,10 @@ class JobLock:
             self._note()
 
     def release(self) -> None:
-        """Let go of it."""
+        """Let go of it, also for processes that were forked meanwhile and have it open too."""
+        import fcntl
+
+        fcntl.flock(self._file, fcntl.LOCK_UN)
         os.close(self._file)
 
     def _note(self) -> None:

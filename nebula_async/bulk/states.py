@@ -87,6 +87,11 @@ class Row:
     request: str = field(repr=False)
     error: str | None = None
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the item was sent and is not done, and nothing will change that without another run."""
+        return self.error is not None if self.state is State.PENDING else self.state is not State.DONE
+
 
 @frozen(kw_only=True)
 class Output:

@@ -12,10 +12,11 @@ from typing import Any
 
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
+from nebula_async.bulk.manifest.census import Census
 from nebula_async.bulk.manifest.items import is_path
 from nebula_async.bulk.manifest.source import Source
 from nebula_async.bulk.report import Report
-from nebula_async.bulk.states import Row, State
+from nebula_async.bulk.states import Row
 from nebula_async.errors import JobError
 from nebula_async.images.part_file import replace_lines
 from nebula_async.requests import PICTURE_FIELDS, Request
@@ -23,34 +24,34 @@ from nebula_async.requests import PICTURE_FIELDS, Request
 VERSION = 1
 """Of `report.json`; one that has more fields is not another version."""
 
-UNFINISHED = (State.REJECTED, State.BAD, State.EXPIRED, State.UNKNOWN, State.SENT, State.URLS)
-
 MOST_CAUSES = 100
 LONGEST_CAUSE = 300
 
 
-def write_reports(folder: JobFolder, source: Source, limit: int | None, ledger: Ledger, report: Report) -> None:
+def write_reports(
+    folder: JobFolder, source: Source, census: Census, limit: int | None, ledger: Ledger, report: Report
+) -> None:
     """Write both files; it blocks. Raises `OSError`, and `JobError` for input that cannot be read any more."""
     if not folder.ledger.exists():  # it is not made anew: on a disk that is gone it would be another one
         raise JobError(f"the output folder {folder.path} is gone")
-    replace_lines(folder.path / "failed.jsonl", _failed(folder, source, limit, ledger))
+    replace_lines(folder.path / "failed.jsonl", _failed(folder, source, census, limit, ledger))
     text = json.dumps(_values(ledger, report), indent=2, allow_nan=False)
     replace_lines(folder.path / "report.json", [text])
 
 
-def _failed(folder: JobFolder, source: Source, limit: int | None, ledger: Ledger) -> Iterator[str]:
+def _failed(folder: JobFolder, source: Source, census: Census, limit: int | None, ledger: Ledger) -> Iterator[str]:
     """Yield a line for each item that was sent and is not done: what it asks for, and under `failure` why."""
-    if not any(map(_is_unfinished, ledger.rows(State.PENDING, *UNFINISHED))):
+    if not any(True for _ in ledger.unfinished()):
         return
     for item in source.items(lambda key: _is_unfinished(ledger.find(key)), limit=limit):
         row = ledger.find(item.key)
-        if row is not None:
+        if row is not None and census.selects(item):
             fields = _from_here(item.request, folder.path)
             yield json.dumps({**fields, "failure": _failure(row)}, allow_nan=False)
 
 
 def _is_unfinished(row: Row | None) -> bool:
-    return row is not None and (row.state in UNFINISHED or (row.state is State.PENDING and row.error is not None))
+    return row is not None and row.is_unfinished
 
 
 def _failure(row: Row) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def _values(ledger: Ledger, report: Report) -> dict[str, Any]:
 def _causes(ledger: Ledger) -> list[dict[str, Any]]:
     """Return why items are not done, the most frequent first; what is seen once a hundred others are is not told."""
     counts: Counter[tuple[str, str]] = Counter()
-    for row in filter(_is_unfinished, ledger.rows(State.PENDING, *UNFINISHED)):
+    for row in ledger.unfinished():
         cause = (row.state.value, (row.error or "")[:LONGEST_CAUSE])
         if cause in counts or len(counts) < MOST_CAUSES:
             counts[cause] += 1
