@@ -38,7 +38,7 @@ def test_a_job_is_exported(shell, job, kind, extension):
     assert (0, f"4 pictures are in cats/export/{kind}, in 2 shards\n") == (result.code, result.out)
     assert [
         f"00000.{extension}: 3 pictures",
-        f"00001.{extension}: 1 pictures",
+        f"00001.{extension}: 1 picture",
         "not done yet: 1 item of the job; the same command adds what is done later",
     ] == result.err.splitlines()
     assert {f"00000.{extension}", f"00001.{extension}"} <= shards(job / "export" / kind).keys()
