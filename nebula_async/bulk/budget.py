@@ -125,6 +125,10 @@ class Purse:
             raise BudgetExceededError(f"the budget of {self.budget.max_requests} requests is used up; {_WAY_OUT}")
         self.spent += Spent(requests=1)
 
+    def take_back_request(self) -> None:
+        """Count a request no longer: it never left."""
+        self.spent -= Spent(requests=1)
+
     def _refuse(self, asked: Spent) -> None:
         limit = self._excess(asked)
         if limit is not None:

@@ -24,7 +24,7 @@ async def executed(run: Run) -> AsyncIterator[AsyncIterator[Result]]:
     What may have been paid for is waited for, also where the caller is cancelled; the block's own exceptions pass. A
     `JobError` of the run ends the results, and is in `stopped_by`.
     """
-    error: Exception | None = None
+    error: BaseException | None = None
     async with anyio.create_task_group() as group:
         group.start_soon(run.writer.run)
         group.start_soon(run.end_late, DRAIN_SECONDS)
@@ -34,7 +34,7 @@ async def executed(run: Run) -> AsyncIterator[AsyncIterator[Result]]:
                     yield results
                 finally:
                     run.end()
-        except Exception as caught:  # noqa: BLE001 - raised below: it would leave the group inside of another one
+        except (Exception, KeyboardInterrupt, SystemExit) as caught:  # noqa: BLE001 - raised below, outside of the group
             error = caught
         finally:
             run.has_ended()
@@ -43,12 +43,14 @@ async def executed(run: Run) -> AsyncIterator[AsyncIterator[Result]]:
 
 
 async def _stored(run: Run, found: AsyncIterator[Result | None]) -> AsyncGenerator[Result]:
+    run.is_interrupted = True  # until its results have come to their end
     try:
         async for result in found:
             if result is not None:
                 yield result
     except JobError as error:
         run.stop(error)
+    run.is_interrupted = run.is_draining
 
 
 async def finish_in_thread(

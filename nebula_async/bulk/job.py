@@ -174,7 +174,7 @@ class BulkJob:
         run = {
             "spending": self._run.spending,
             "seconds": 0.0 if self._started is None else anyio.current_time() - self._started,
-            "is_interrupted": self._run.is_draining,
+            "is_interrupted": self._run.is_interrupted or self._run.is_draining,
             "stopped_by": self._run.stopped_by,
         }
         return await self._run.writer.read(lambda ledger: report_of(ledger, self.total, **run))

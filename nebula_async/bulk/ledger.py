@@ -151,8 +151,8 @@ class Ledger:
         return self._read("SELECT price, sum(at_most + at_stake) FROM item GROUP BY price")
 
     def sends(self) -> int:
-        """Return how many requests were ever sent."""
-        return int(self._read("SELECT coalesce(sum(sends), 0) FROM item")[0][0])
+        """Return how many requests were ever sent: attempts that ended without a connection are none."""
+        return int(self._read("SELECT count(*) FROM attempt WHERE verdict IS NOT 'not sent'")[0][0])
 
     def paid_twice(self) -> int:
         """Return how many pictures may have been paid for beyond those that were asked for, at most."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -117,13 +118,20 @@ def explained(path: Path) -> Iterator[None]:
 
 def _explain(error: sqlite3.Error, path: Path) -> str:
     folder, name = path.parent.parent, getattr(error, "sqlite_errorname", "")
-    if name.startswith("SQLITE_FULL"):
+    if name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and _is_full(folder)):
         return f"the disk of {folder} is full; make room, then repeat the command"
     if name.startswith("SQLITE_BUSY"):
         return f"{folder} is in use by another process; wait for it, or use another output folder"
     if name.startswith("SQLITE_IOERR"):
         return f"the disk of {folder} fails ({error}); nothing more is sent; repeat the command once it works again"
     return damaged(path, str(error))
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free == 0
+    except OSError:
+        return False
 
 
 def damaged(path: Path, problem: str) -> str:

@@ -70,6 +70,7 @@ class Run:
     uploads: Uploads | None = None
     stopped_by: NebulaError | None = field(default=None, init=False)
     is_draining: bool = field(default=False, init=False)
+    is_interrupted: bool = field(default=False, init=False)
     was_abandoned: bool = field(default=False, init=False)
     streaming: Streaming = field(factory=Streaming, init=False)
     spending: Spending = field(factory=Spending, init=False)

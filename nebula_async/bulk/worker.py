@@ -23,7 +23,7 @@ from nebula_async.bulk.states import NewItem, Output, Row, State
 from nebula_async.bulk.writer import prepare_nothing
 from nebula_async.charges import Charges
 from nebula_async.engine.verdict import PERHAPS_PAID, Known, Verdict
-from nebula_async.errors import BudgetExceededError, NebulaError, NotSentError
+from nebula_async.errors import BudgetExceededError, NebulaError, NotSentError, SinkError
 from nebula_async.images.image import Image
 from nebula_async.offload import offload, on_disk
 from nebula_async.results import Failure, Generation, describe_request
@@ -121,10 +121,15 @@ class ItemCall:
         self._last = verdict
         if verdict is None:
             return
+        is_kept = verdict.known is Known.PAID_UNUSABLE  # as evidence; or the next run sees what can be made of it
+        if isinstance(verdict.error, SinkError):
+            verdict = Verdict(Known.PAID_LOST, verdict.error)
         self._told, self.is_out, is_free = charges, False, charges.at_most == 0
         self._unsettled = verdict.error if verdict.known in PERHAPS_PAID else self._unsettled
+        if verdict.known is Known.NOT_SENT:
+            self.run.purse.take_back_request()
         self.run.writer.note(self._failed(verdict, State.PENDING if is_free else None))
-        if self._receiving is not None and verdict.known is not Known.PAID_UNUSABLE:
+        if self._receiving is not None and not is_kept:
             await on_disk(self.run.spool.discard, self._seq, self.n)
         if is_free:
             self.is_at_stake = self.scope.shield = False
@@ -138,6 +143,7 @@ class ItemCall:
 
     def _take_back(self) -> None:
         """Note that the attempt that was noted does not leave."""
+        self.run.purse.take_back_request()
         verdict = Verdict(Known.NOT_SENT, NotSentError("the run ended before the request left"))
         self.run.writer.note(self._failed(verdict, None if self.is_at_stake else State.PENDING))
 
@@ -281,7 +287,7 @@ class ItemCall:
         return outputs
 
     def _note_failure(self, ledger: Ledger, error: NebulaError) -> list[Output]:
-        state = state_after(error)
+        state = State.SENT if self.n and isinstance(error, SinkError) else state_after(error)
         if self.n == 0:  # refused before anything was sent
             if state is State.PENDING:
                 return []

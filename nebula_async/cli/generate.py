@@ -9,9 +9,9 @@ from typing import Annotated
 import anyio
 from cyclopts import Parameter
 
+from nebula_async.cli.account import learn_prices
 from nebula_async.cli.connection import Connection, Switch, connected, run, say, tell
 from nebula_async.cli.parameters import PictureParameters
-from nebula_async.cli.prices import learn_prices
 from nebula_async.cli.saving import choose_target, save_pictures, with_provenance
 from nebula_async.client import AsyncNebula
 from nebula_async.errors import JobError

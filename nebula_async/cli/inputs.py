@@ -25,9 +25,9 @@ class Inputs:
     format: Annotated[Literal["txt", "csv", "tsv", "jsonl", "parquet"] | None, Input] = None
     "What the input is, where its name does not say so."
     limit: Annotated[Whole, Input] = None
-    "Only this many, from the beginning."
+    "Only the first so many, copies counted."
     sample: Annotated[Whole, Input] = None
-    "Only this many, picked at random, and the same ones each time."
+    "Only so many, copies counted, picked at random: the same ones each time."
 
     def given(self) -> dict[str, Any]:
         """Return what a job takes. Raises `InvalidRequestError` for a column without a field."""

@@ -70,7 +70,7 @@ def plan(
     concurrency
         Requests in flight; else as many as the tier can use.
     retry_failed
-        Count what was refused or came back unusable as still to be sent.
+        Count what was refused, came back unusable or is gone as still to be sent.
     resend_unknown
         Count what may have been paid for already as still to be sent.
     json

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from nebula_async.cli.connection import printable
+from nebula_async.cli.quantities import duration
 from nebula_async.errors import DownloadError
 from nebula_async.results import Failure, Generation
 
@@ -63,7 +64,7 @@ class RunProgress:
         seconds = max(time.monotonic() - self._started, 1)
         failed = f", {self.failed} failed" if self.failed else ""
         cost = f"${self.cost:.2f}" if self.cost >= 1 else f"${self.cost:.4f}"
-        left = _duration(seconds / self.done * (self.left - self.done))
+        left = duration(seconds / self.done * (self.left - self.done))
         return f"{self.done} of {self.left}{failed}, {60 * self.done / seconds:.0f} a minute, {cost}, {left} left"
 
     def _tell_failure(self, failure: Failure) -> None:
@@ -89,12 +90,6 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Go on without it."""
         self.quiet = True
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from nebula_async.cli.account import learn_prices
 from nebula_async.cli.connection import Connection, Switch, connected, run, say, tell
 from nebula_async.cli.generate import ended, make
 from nebula_async.cli.known import Known, read_known
-from nebula_async.cli.prices import learn_prices
 from nebula_async.cli.saving import choose_target
 from nebula_async.client import AsyncNebula
 from nebula_async.errors import JobError

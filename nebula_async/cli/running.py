@@ -13,6 +13,7 @@ from nebula_async.bulk.recovery import Recovery
 from nebula_async.bulk.report import Report
 from nebula_async.cli.connection import INTERRUPTED, say, tell
 from nebula_async.cli.progress import RunProgress, shown_progress
+from nebula_async.cli.quantities import counted
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The last is what a terminal sends that is closed."""
@@ -74,9 +75,9 @@ def _found(recovery: Recovery) -> list[str]:
 
 def _tell(report: Report, job: BulkJob) -> None:
     spent = report.spending
-    unpriced = f" and {spent.unpriced} pictures without a known price" if spent.unpriced else ""
+    unpriced = f" and {counted(spent.unpriced, 'picture')} without a known price" if spent.unpriced else ""
     tell(
-        f"{report.done} of {report.total} are in {job.pictures}; this run: {spent.pictures} pictures in"
+        f"{report.done} of {report.total} are in {job.pictures}; this run: {counted(spent.pictures, 'picture')} in"
         f" {report.seconds:.1f} s for {spent}{unpriced}"
     )
     for text in _left_over(report, job.folder):
@@ -86,12 +87,13 @@ def _tell(report: Report, job: BulkJob) -> None:
 def _left_over(report: Report, out: Path) -> list[str]:
     least, most = report.charges.at_least, report.charges.at_most
     failed = report.rejected + report.bad + report.unknown
+    goes_on = "; the same command goes on" if report.stopped_by is None else ""  # what stopped it says what to do
     lines = {
         f"refused: {report.rejected}; --retry-failed sends them again": report.rejected,
         f"paid for, and unusable, incomplete or gone: {report.bad}; --retry-failed pays for them again": report.bad,
         f"perhaps paid for, and not here: {report.unknown}; --resend-unknown sends them again": report.unknown,
         f"paid for, and still at their URLs: {report.unfetched}; the same command fetches them": report.unfetched,
-        f"still to be sent: {report.waiting}; the same command goes on": report.waiting,
+        f"still to be sent: {report.waiting}{goes_on}": report.waiting,
         f"pictures paid for, over all runs: {least if least == most else f'{least} to {most}'}": most > report.pictures,
         f"why, and what they asked for: {out / 'failed.jsonl'}": failed,
         f"stopped: {report.stopped_by}": report.stopped_by is not None,

@@ -421,7 +421,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(capsys, monkeypatch)
     first, second, third = capsys.readouterr().err.splitlines()
     assert "failed: item 1, 'a [cat]': no [cats]" == first
     assert "1 of 2000, 1 failed, 60 a minute, $0.0000, 33 min left" == second
-    assert "2 of 2000, 1 failed, 120 a minute, $1.24, 17 min left" == third
+    assert "2 of 2000, 1 failed, 120 a minute, $1.24, 16 min left" == third
 
 
 def test_a_run_that_ends_shows_how_much_is_left_of_it(capsys, monkeypatch):

@@ -22,7 +22,7 @@ from engine.wire import RawServer, answer, closed_url
 from PIL import Image
 from trio.testing import MockClock
 
-from nebula_async.cli.prices import learn_prices
+from nebula_async.cli.account import learn_prices
 from nebula_async.client import AsyncNebula
 from nebula_async.images.media import read_media
 
