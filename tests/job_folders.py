@@ -58,7 +58,6 @@ def add(ledger: Ledger, number: int) -> None:
             beyond=number + 1,
             body_sha=f"sha-{number}",
             asked=1,
-            price=None,
             name=lambda seq: f"images/00000/{seq:09}",
             request="{}",
         )

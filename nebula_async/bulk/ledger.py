@@ -18,6 +18,12 @@ from nebula_async.bulk.states import GOES_TO, Attempt, NewItem, Output, Row, Sta
 from nebula_async.charges import Charges
 from nebula_async.errors import JobError
 
+PICTURES_AT_PRICES = """
+    SELECT price, iif(is_replayed, max(at_most), sum(at_most)) AS pictures FROM attempt
+        GROUP BY seq, call_key, is_replayed, price
+    UNION ALL SELECT price, at_stake FROM item JOIN attempt USING (seq) WHERE at_stake > 0 AND n = sends"""
+"""What attempts may have been charged, those under one replayed key once, and what is at stake."""
+
 COMMITS = "commits"
 """Under this name is noted how often a ledger was written to by the runs of its job."""
 
@@ -148,7 +154,7 @@ class Ledger:
 
     def priced(self) -> list[tuple[str | None, int]]:
         """Return for each price of a picture (`None`: not known) how many may have been charged at it."""
-        return self._read("SELECT price, sum(at_most + at_stake) FROM item GROUP BY price")
+        return self._read(f"SELECT price, sum(pictures) FROM ({PICTURES_AT_PRICES}) GROUP BY price")  # noqa: S608
 
     def sends(self) -> int:
         """Return how many requests were ever sent: attempts that ended without a connection are none."""
@@ -179,19 +185,21 @@ class Ledger:
         last = "SELECT max(coalesce(max(seq) + 1, 0), ?) FROM item"
         seq = self._read(last, item.beyond)[0][0] if is_taken else item.number
         self._write(
-            "INSERT INTO item (seq, key, body_sha, state, asked, price, name, request) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            seq, item.key, item.body_sha, State.PENDING, item.asked, item.price, item.name(seq), item.request,
+            "INSERT INTO item (seq, key, body_sha, state, asked, name, request) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            seq, item.key, item.body_sha, State.PENDING, item.asked, item.name(seq), item.request,
         )  # fmt: skip
         return self._row(item.key)
 
-    def sending(self, seq: int, call_key: str, *, at: float, is_replayed: bool) -> int:
-        """Note, before anything leaves, that an attempt is about to; return its number, from 1 over all runs."""
+    def sending(self, seq: int, call_key: str, *, at: float, is_replayed: bool, price: str | None = None) -> int:
+        """Note, before anything leaves, that an attempt is about to, at USD for a picture; return its number, from 1
+        over all runs.
+        """
         change = "UPDATE item SET sends = sends + 1, at_stake = asked WHERE seq = ? RETURNING sends"
-        insert = "INSERT INTO attempt (seq, n, call_key, is_replayed, sent_at) VALUES (?, ?, ?, ?, ?)"
+        insert = "INSERT INTO attempt (seq, n, call_key, is_replayed, price, sent_at) VALUES (?, ?, ?, ?, ?, ?)"
         with self.together():
             self.move(seq, State.SENT)
             n = int(self._write(change, seq)[0][0])
-            self._write(insert, seq, n, call_key, is_replayed, at)
+            self._write(insert, seq, n, call_key, is_replayed, price, at)
         return n
 
     def resending(self, seq: int, duplicates: int) -> None:

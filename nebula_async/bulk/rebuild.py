@@ -29,6 +29,10 @@ NEW = "ledger.db.new"
 ENDINGS = ("", "-wal", "-shm")
 """Of the files that SQLite makes of one database."""
 
+NEEDED = {"key": str, "number": int, "file_name": str, "body_sha256": str}
+WELCOME = {"cost": str, "charges_at_least": int, "charges_at_most": int}
+"""What a row of the metadata has to say, and what may be missing from it."""
+
 
 @frozen(kw_only=True)
 class Rebuilt:
@@ -51,7 +55,10 @@ def rebuild(folder: JobFolder) -> Rebuilt:
     Raises `JobError` for a folder that is no job's, or in use. It may be killed anywhere, and be run again.
     """
     if not folder.state.is_dir():
-        raise JobError(f"{folder.path} is not the folder of a job: there is no {folder.state.name} in it")
+        raise JobError(
+            f"{folder.path} is not the folder of a job: there is no {folder.state.name} in it; give what bulk had as"
+            " --out, or as --job"
+        )
     lock = JobLock.take(folder.state / "job.lock")
     try:
         made = folder.state / NEW
@@ -83,6 +90,8 @@ def _put_in_place(folder: JobFolder, made: Path) -> None:
 
 @define(eq=False)
 class _Rebuilding:
+    """One transaction: the new ledger has all of it or nothing."""
+
     folder: JobFolder
     connection: sqlite3.Connection
 
@@ -128,20 +137,20 @@ class _Rebuilding:
         request = row["provenance"]["request"]
         taken = self.connection.execute("SELECT 1 FROM item WHERE seq = ?", (row["number"],)).fetchone()
         seq = self.connection.execute("SELECT max(seq) + 1 FROM item").fetchone()[0] if taken else row["number"]
-        asked = int(request.get("n") or (request.get("extra") or {}).get("num_images") or 1)
+        asked = _pictures_of(request)
         least, most = row["charges_at_least"] or 1, row["charges_at_most"] or asked
         self.connection.execute(
-            "INSERT INTO item (seq, key, body_sha, state, sends, asked, price, at_least, at_most, name, request)"
-            " VALUES (?, ?, ?, 'done', 1, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO item (seq, key, body_sha, state, sends, asked, at_least, at_most, name, request)"
+            " VALUES (?, ?, ?, 'done', 1, ?, ?, ?, ?, ?)",
             (
-                seq, row["key"], row["body_sha256"], asked, row["cost"], least, most,
+                seq, row["key"], row["body_sha256"], asked, least, most,
                 path.rpartition(".")[0], json.dumps(request),
             ),
         )  # fmt: skip
         self.connection.execute(
-            "INSERT INTO attempt (seq, n, call_key, is_replayed, sent_at, ended_at, verdict, at_least, at_most)"
-            " VALUES (?, 1, '', 0, ?, ?, ?, ?, ?)",
-            (seq, time.time(), time.time(), ANSWERED, least, most),
+            "INSERT INTO attempt (seq, n, call_key, is_replayed, price, sent_at, ended_at, verdict, at_least, at_most)"
+            " VALUES (?, 1, '', 0, ?, ?, ?, ?, ?, ?)",
+            (seq, row["cost"], time.time(), time.time(), ANSWERED, least, most),
         )
         return int(seq)
 
@@ -183,15 +192,23 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
         row["provenance"] = json.loads(row["provenance"])
-        wanted = {"key": str, "number": int, "file_name": str, "body_sha256": str}
-        is_whole = all(type(row[name]) is kind for name, kind in wanted.items())
+        row |= {name: None for name, kind in WELCOME.items() if type(row.get(name)) is not kind}
+        is_whole = all(type(row[name]) is kind for name, kind in NEEDED.items()) and 0 <= row["number"] < 2**63
         is_inside = not Path(row["file_name"]).is_absolute() and ".." not in Path(row["file_name"]).parts
         return row if is_whole and is_inside and isinstance(row["provenance"]["request"], dict) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
+def _pictures_of(request: Mapping[str, Any]) -> int:
+    """Return how many pictures a request of either API asked for."""
+    extra = request.get("extra")
+    count = request.get("n") or (extra.get("num_images") if isinstance(extra, dict) else None)
+    return count if type(count) is int and count > 0 else 1
+
+
 def _is_whole(path: Path) -> bool:
+    """Whether a file is there and is a complete picture."""
     try:
         read_media(path.read_bytes())
     except (OSError, ValueError):

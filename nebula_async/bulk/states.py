@@ -47,7 +47,7 @@ FAILED = (State.REJECTED, State.BAD, State.EXPIRED)
 @frozen(kw_only=True)
 class NewItem:
     """An item that is to be sent for the first time. `name` makes its name of its `seq`, which is its `number` or,
-    where that is taken, `beyond` all numbers; `price` is USD for a picture.
+    where that is taken, `beyond` all numbers.
     """
 
     key: str
@@ -55,7 +55,6 @@ class NewItem:
     beyond: int
     body_sha: str
     asked: int
-    price: str | None
     name: Callable[[int], str]
     request: str = field(repr=False)
 

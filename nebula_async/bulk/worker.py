@@ -199,7 +199,8 @@ class ItemCall:
         if duplicates is not None:
             ledger.resending(row.seq, duplicates)
             row = evolve(row, resends=row.resends + 1)
-        n = ledger.sending(row.seq, self.call_key, at=time.time(), is_replayed=self.run.is_replayed)
+        price, is_replayed = None if self.price is None else f"{self.price:f}", self.run.is_replayed
+        n = ledger.sending(row.seq, self.call_key, at=time.time(), is_replayed=is_replayed, price=price)
         return row, n, ledger.next_index(row.seq)
 
     def _new_item(self) -> NewItem:
@@ -210,7 +211,6 @@ class ItemCall:
             beyond=self.run.beyond,
             body_sha=self.body_sha,
             asked=request.pictures,
-            price=None if self.price is None else f"{self.price:f}",
             name=lambda seq: f"images/{relative_key(seq, request.prompt, request.id)}",
             request=json.dumps(describe_request(request)["request"]),
         )

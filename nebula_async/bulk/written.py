@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.manifest.census import Census
-from nebula_async.bulk.manifest.items import is_path
+from nebula_async.bulk.manifest.items import fields_from
 from nebula_async.bulk.manifest.source import Source
 from nebula_async.bulk.report import Report
 from nebula_async.bulk.states import Row
 from nebula_async.errors import JobError
 from nebula_async.images.part_file import replace_lines
-from nebula_async.requests import PICTURE_FIELDS, Request
 
 VERSION = 1
 """Of `report.json`; one that has more fields is not another version."""
@@ -46,7 +43,7 @@ def _failed(folder: JobFolder, source: Source, census: Census, limit: int | None
     for item in source.items(lambda key: _is_unfinished(ledger.find(key)), limit=limit):
         row = ledger.find(item.key)
         if row is not None and census.selects(item):
-            fields = _from_here(item.request, folder.path)
+            fields = {"dialect": item.request.dialect, **fields_from(folder.path, item.request)}  # whatever the default
             yield json.dumps({**fields, "failure": _failure(row)}, allow_nan=False)
 
 
@@ -63,15 +60,6 @@ def _failure(row: Row) -> dict[str, Any]:
         "charges_at_least": least,
         "charges_at_most": most,
     }
-
-
-def _from_here(request: Request, folder: Path) -> dict[str, Any]:
-    """Return the fields of a request with paths that begin at the folder of the file they are written into."""
-    fields = request.to_dict()
-    for name in PICTURE_FIELDS:
-        if is_path(fields.get(name)):
-            fields[name] = os.path.relpath(fields[name], folder)
-    return fields
 
 
 def _values(ledger: Ledger, report: Report) -> dict[str, Any]:
@@ -92,16 +80,21 @@ def _values(ledger: Ledger, report: Report) -> dict[str, Any]:
         "paid_twice_at_most": ledger.paid_twice(),
         "resent_unasked": ledger.duplicates(),
         "causes": _causes(ledger),
-        "this_run": {
-            "seconds": round(report.seconds, 3),
-            "pictures": report.spending.pictures,
-            "cost_at_least": f"{report.spending.at_least:f}",
-            "cost_at_most": f"{report.spending.at_most:f}",
-            "pictures_without_price": report.spending.unpriced,
-            "interrupted": report.is_interrupted,
-            "stopped_by": None if report.stopped_by is None else str(report.stopped_by),
-            "exit_code": report.exit_code,
-        },
+        "this_run": _this_run(report),
+    }
+
+
+def _this_run(report: Report) -> dict[str, Any]:
+    spending = report.spending
+    return {
+        "seconds": round(report.seconds, 3),
+        "pictures": spending.pictures,
+        "cost_at_least": f"{spending.at_least:f}",
+        "cost_at_most": f"{spending.at_most:f}",
+        "pictures_without_price": spending.unpriced,
+        "interrupted": report.is_interrupted,
+        "stopped_by": None if report.stopped_by is None else str(report.stopped_by),
+        "exit_code": report.exit_code,
     }
 
 

@@ -84,7 +84,7 @@ class Item:
     def new(self, number: int) -> NewItem:
         """Return it as it is given to a ledger."""
         return NewItem(
-            key=self.key, number=number, beyond=BEYOND, body_sha=f"sha-{self.key}", asked=self.asked, price=self.price,
+            key=self.key, number=number, beyond=BEYOND, body_sha=f"sha-{self.key}", asked=self.asked,
             name=name_of, request="{}",
         )  # fmt: skip
 
@@ -132,7 +132,8 @@ def assert_sums_agree(ledger: Ledger, by_seq: list[Item]) -> None:
     at_stake = Charges(0, sum(item.at_stake for item in by_seq))
     prices: Counter[str | None] = Counter()
     for item in by_seq:
-        prices[item.price] += item.charges.at_most + item.at_stake
+        if item.tries:
+            prices[item.price] += item.charges.at_most + item.at_stake
     assert Counter(item.state for item in listed) == ledger.counts()
     assert len(by_seq) - len(listed) == ledger.unlisted()
     assert sum((item.charges for item in by_seq), at_stake) == ledger.charges()

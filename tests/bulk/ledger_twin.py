@@ -96,7 +96,7 @@ class Twin:
     def send(self, item: Item, *, is_replayed: bool) -> None:
         """Begin an attempt."""
         n = len(item.tries) + 1
-        assert n == self.ledger.sending(item.seq, item.call_key, at=float(n), is_replayed=is_replayed)
+        assert n == self.ledger.sending(item.seq, item.call_key, at=float(n), is_replayed=is_replayed, price=item.price)
         item.tries.append(Try(item.call_key, is_replayed))
         item.state, item.error = State.SENT, None
 

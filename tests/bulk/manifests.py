@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,22 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+def lines(*rows: object) -> str:
+    """Return rows as JSON lines."""
+    return "".join(f"{json.dumps(row)}\n" for row in rows)
+
+
+def names(folder: Path) -> list[str]:
+    """Return what lies in a folder."""
+    return [path.name for path in folder.iterdir()]
+
+
+async def spooled(manifest: object, folder: Path, **given: object) -> Source:
+    """Open a manifest with a spool in a folder that is not there yet."""
+    given = {"defaults": MODEL, "columns": {}, "repeat": 1, **given}
+    return await open_source(manifest, spool=folder / "job" / "input", **given)
 
 
 def source_of(path: Path | str, *, defaults: Mapping[str, object] = MODEL, **given: object) -> Source:

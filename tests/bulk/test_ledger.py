@@ -34,7 +34,7 @@ def item(number: int, **values: object) -> NewItem:
     """Return an item of which two pictures are asked for."""
     known = {
         "key": f"#{number}", "number": number, "beyond": 100, "body_sha": f"sha-{number}", "asked": 2,
-        "price": "0.0019", "name": lambda seq: f"images/00000/{seq:09}", "request": "{}",
+        "name": lambda seq: f"images/00000/{seq:09}", "request": "{}",
     }  # fmt: skip
     return NewItem(**(known | values))
 
@@ -42,7 +42,7 @@ def item(number: int, **values: object) -> NewItem:
 def send(ledger: Ledger, number: int, *, key: str | None = None, is_replayed: bool = False) -> int:
     """Note that an item is about to be sent, and return the number of the attempt."""
     ledger.add(item(number))
-    return ledger.sending(number, key or f"key-{number}", at=1.0, is_replayed=is_replayed)
+    return ledger.sending(number, key or f"key-{number}", at=1.0, is_replayed=is_replayed, price="0.0019")
 
 
 def end(ledger: Ledger, number: int, state: State, charges: Charges, *, n: int = 1, error: str | None = None) -> None:

@@ -110,6 +110,22 @@ async def test_a_picture_that_nothing_describes_is_told(job, out):
     assert Rebuilt(read=0, found=3, unclear=0, undescribed=3, unowned=0) == rebuild(JobFolder(out))
 
 
+async def test_rows_that_others_changed_are_taken_as_far_as_they_tell(job, out, emulator):
+    """A row without its cost and charges still says whose a picture is; one with a wrong number says nothing."""
+    await run(job)
+    (out / ".nebula" / "ledger.db").unlink()
+    path = out / "images" / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for name in ("cost", "charges_at_least", "charges_at_most"):
+        del rows[0][name]
+    rows[1] |= {"cost": 5, "charges_at_most": "all"}
+    rows[2]["number"], rows[3]["number"] = -1, 2**63
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in [*rows, 7, None]))
+    assert Rebuilt(read=0, found=4, unclear=0, undescribed=2, unowned=0) == rebuild(JobFolder(out))
+    report = await run(job)
+    assert (6, 8) == (report.done, emulator.journal.charged)
+
+
 async def test_what_was_received_for_nobody_known_is_kept(job, out):
     """A whole picture in the spool whose item is not known any more is paid for: it is put aside, not removed."""
     await run(job)

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import os
-import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 
 import anyio
 import pytest
-from manifests import MODEL, item
+from manifests import item, names, spooled
 from PIL import Image as Pillow
 
 from nebula_async.bulk.manifest.entries import MAX_LINE
 from nebula_async.bulk.manifest.items import BadLine, Item
-from nebula_async.bulk.manifest.source import Source, open_source
 from nebula_async.bulk.manifest.spooling import BATCH
 from nebula_async.errors import InvalidRequestError, JobError
 from nebula_async.requests import ImageRequest, InferenceRequest
 
 pytestmark = pytest.mark.anyio
-
-
-async def opened(manifest: object, folder: Path, **given: object) -> Source:
-    """Open a manifest with a spool in a folder that is not there yet."""
-    given = {"defaults": MODEL, "columns": {}, "repeat": 1, **given}
-    return await open_source(manifest, spool=folder / "job" / "input", **given)
-
-
-def names(folder: Path) -> list[str]:
-    """Return what lies in a folder."""
-    return [path.name for path in folder.iterdir()]
 
 
 def generated(items: Iterable[object]) -> Iterator[object]:
@@ -70,7 +54,7 @@ EXPECTED = (
 @pytest.mark.parametrize("kind", [list, tuple, generated, async_items])
 async def test_any_iterable_is_a_manifest(tmp_path, kind):
     """Prompts, mappings and requests of both kinds come from any iterable, and can be read as often as wanted."""
-    source = await opened(kind(GIVEN), tmp_path)
+    source = await spooled(kind(GIVEN), tmp_path)
 
     assert [*EXPECTED] == list(source.entries()) == list(source.items())
     assert ["input.jsonl"] == names(tmp_path / "job")
@@ -80,7 +64,7 @@ async def test_a_request_keeps_its_dialect(tmp_path):
     """A request is for its own API, whatever the defaults say; what it leaves out they fill in."""
     requests = [ImageRequest("a", model="own"), InferenceRequest("b", model="own")]
 
-    source = await opened(requests, tmp_path, defaults={"dialect": "inference", "width": 64, "n": 2})
+    source = await spooled(requests, tmp_path, defaults={"dialect": "inference", "width": 64, "n": 2})
 
     expected = [ImageRequest("a", model="own", width=64), InferenceRequest("b", model="own", n=2)]
     assert expected == [entry.request for entry in source.entries()]
@@ -88,7 +72,7 @@ async def test_a_request_keeps_its_dialect(tmp_path):
 
 async def test_the_same_items_are_the_same_input(tmp_path):
     """A program that gives the same items again resumes."""
-    first, second = [await opened(iter(GIVEN), tmp_path / name) for name in "ab"]
+    first, second = [await spooled(iter(GIVEN), tmp_path / name) for name in "ab"]
 
     assert first.fingerprint() == second.fingerprint()
     assert [*map(first.body_sha, first.items())] == [*map(second.body_sha, second.items())]
@@ -96,7 +80,7 @@ async def test_the_same_items_are_the_same_input(tmp_path):
 
 async def test_an_item_that_is_wrong_is_a_bad_line(tmp_path):
     """What can be written down is checked with the others, and all that is wrong is listed."""
-    source = await opened(["", "a", {"prompt": "b", "width": 1}, {1: 2}], tmp_path)
+    source = await spooled(["", "a", {"prompt": "b", "width": 1}, {1: 2}], tmp_path)
 
     problems = [str(entry) for entry in source.entries() if isinstance(entry, BadLine)]
 
@@ -134,7 +118,7 @@ class Unread(Mapping[str, object]):
 async def test_an_item_that_cannot_be_written_down_is_named(tmp_path, wrong, problem, kind):
     """What JSON cannot hold is refused with the item's number, counted from 1, and leaves no file."""
     with pytest.raises(JobError) as caught:
-        await opened(kind(["a", wrong]), tmp_path)
+        await spooled(kind(["a", wrong]), tmp_path)
 
     assert str(caught.value).startswith(f"the given items:2: this item cannot be written down: {problem}")
     assert [] == names(tmp_path / "job")
@@ -146,31 +130,31 @@ async def test_an_item_nested_too_deeply_is_named(tmp_path):
     deep["prompt"] = deep
 
     with pytest.raises(JobError, match="the given items:1: this item cannot be written down: Circular reference"):
-        await opened([deep], tmp_path)
+        await spooled([deep], tmp_path)
 
 
 async def test_an_item_that_is_too_long_is_named(tmp_path):
     """A picture that is too large for a line is refused with what to do."""
     with pytest.raises(JobError, match=r"the given items:1: the item is longer than .*; give the path of a picture"):
-        await opened([{"prompt": "a", "image": bytes(MAX_LINE)}], tmp_path)
+        await spooled([{"prompt": "a", "image": bytes(MAX_LINE)}], tmp_path)
 
 
 @pytest.mark.parametrize("wrong", [b"prompts", {"prompt": "a"}, ImageRequest("a", model="m"), 3, None])
 async def test_what_is_not_many_is_refused(tmp_path, wrong):
     """One request is no manifest, nor is a number."""
     with pytest.raises(InvalidRequestError, match='manifest must be a path, "-" or an iterable of prompts, mappings'):
-        await opened(wrong, tmp_path)
+        await spooled(wrong, tmp_path)
 
 
 async def test_items_have_no_kind(tmp_path):
     """A kind is said of files alone."""
     with pytest.raises(InvalidRequestError, match="kind says what a file is, and these are items of a program"):
-        await opened(["a"], tmp_path, kind="csv")
+        await spooled(["a"], tmp_path, kind="csv")
 
 
 async def test_no_items_are_refused(tmp_path):
     """A program that gives nothing is told."""
-    source = await opened([], tmp_path)
+    source = await spooled([], tmp_path)
 
     with pytest.raises(JobError, match="there is no request in the given items; give at least one"):
         list(source.entries())
@@ -181,7 +165,7 @@ async def test_wrong_arguments_are_refused_before_anything_is_taken(tmp_path):
     items = iter(["a"])
 
     with pytest.raises(InvalidRequestError, match="repeat must be"):
-        await opened(items, tmp_path, repeat=0)
+        await spooled(items, tmp_path, repeat=0)
     assert ["a"] == list(items)
 
 
@@ -206,7 +190,7 @@ async def test_a_programs_own_error_passes(tmp_path, is_async):
             ended.append(True)
 
     with pytest.raises(OwnError, match="mine"):
-        await opened(async_failing() if is_async else failing(), tmp_path)
+        await spooled(async_failing() if is_async else failing(), tmp_path)
     assert [] == names(tmp_path / "job")
     assert [True] * is_async == ended
 
@@ -230,7 +214,7 @@ async def test_items_are_taken_in_the_loop_and_written_beside_it(tmp_path):
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
-        source = await opened(many(), tmp_path)
+        source = await spooled(many(), tmp_path)
         done.set()
 
     assert "watch" in turns[turns.index(0) : turns.index(4 * BATCH // 500 - 1)]
@@ -247,7 +231,7 @@ async def test_cancellation_leaves_no_file(tmp_path):
         await anyio.sleep_forever()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(opened, endless(), tmp_path)
+        group.start_soon(spooled, endless(), tmp_path)
         await waiting.wait()
         group.cancel_scope.cancel()
     assert [] == names(tmp_path / "job")
@@ -258,104 +242,4 @@ async def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "job").write_text("a file")
 
     with pytest.raises(JobError, match=r"input\.part cannot be written: .*; make room, or use another folder"):
-        await opened(["a"], tmp_path)
-
-
-@pytest.fixture
-def stdin(monkeypatch):
-    """Return the writing end of a pipe that is standard input."""
-    reading, writing = os.pipe()
-    with os.fdopen(reading) as source, os.fdopen(writing, "wb") as target:
-        monkeypatch.setattr(sys, "stdin", source)
-        yield target
-
-
-@pytest.mark.parametrize(
-    ("content", "kind", "prompts"),
-    [
-        ("a cat\na dog", "txt", ["a cat", "a dog"]),
-        ("\ufeff\n  \n[1", "txt", ["[1"]),
-        ('\ufeff\n  \n{"prompt": "a"}', "jsonl", ["a"]),
-        ('{"prompt": "a"}\n', "jsonl", ["a"]),
-        ('\n "a"\n', "jsonl", ["a"]),
-        ("[a]\n", "txt", ["[a]"]),
-        ("\n" * 200_000 + '"a"\n', "jsonl", ["a"]),
-    ],
-)
-@pytest.mark.parametrize("pack", [str.encode, lambda text: gzip.compress(text.encode())])
-async def test_standard_input_is_text_or_json_lines(tmp_path, stdin, content, kind, prompts, pack):
-    """What begins with a brace or a quote is JSON lines, anything else text; either may be compressed."""
-    async with anyio.create_task_group() as group:
-        group.start_soon(_send, stdin, pack(content))
-        source = await opened("-", tmp_path)
-
-    assert (kind, "standard input", Path()) == (source.kind, source.name, source.base)
-    assert [f"input.{kind}"] == names(tmp_path / "job")
-    assert prompts == [entry.request.prompt for entry in source.entries()]
-
-
-async def _send(target: io.BufferedWriter, data: bytes) -> None:
-    await anyio.to_thread.run_sync(target.write, data)
-    await anyio.to_thread.run_sync(target.close)
-
-
-@pytest.mark.parametrize(("kind", "content"), [("csv", b"prompt\na\n"), ("tsv", b"prompt\na\n"), ("txt", b'"a"\n')])
-async def test_the_kind_of_standard_input_may_be_said(tmp_path, stdin, kind, content):
-    """Tables come through a pipe too, and text may begin with a quote."""
-    await _send(stdin, content)
-
-    source = await opened("-", tmp_path, kind=kind)
-
-    assert ["a"] == [entry.request.prompt.strip('"') for entry in source.entries()]
-
-
-async def test_standard_input_may_be_a_file(tmp_path, monkeypatch):
-    """A file is sent in with <, and nothing waits for it."""
-    (tmp_path / "p").write_text("a\n")
-    with (tmp_path / "p").open() as file:
-        monkeypatch.setattr(sys, "stdin", file)
-        source = await opened("-", tmp_path)
-
-    assert [item(0, 1, "a")] == list(source.entries())
-
-
-async def test_nothing_from_standard_input_is_said(tmp_path, stdin):
-    """An empty pipe is refused."""
-    stdin.close()
-
-    source = await opened("-", tmp_path)
-
-    with pytest.raises(JobError, match="there is no request in standard input; give at least one"):
-        list(source.entries())
-
-
-async def test_a_closed_standard_input_is_said(tmp_path, monkeypatch):
-    """A shell can close standard input: that is one sentence."""
-    monkeypatch.setattr(sys, "stdin", None)
-
-    with pytest.raises(JobError, match="standard input is closed; give a file, or send the prompts through a pipe"):
-        await opened("-", tmp_path)
-
-
-async def test_a_folder_as_standard_input_is_said(tmp_path, monkeypatch):
-    """What cannot be read is said with the system's reason."""
-    folder = os.open(tmp_path, os.O_RDONLY)
-    try:
-        monkeypatch.setattr(sys, "stdin", SimpleNamespace(fileno=lambda: folder))
-        with pytest.raises(JobError, match="standard input cannot be read: Is a directory; give a file"):
-            await opened("-", tmp_path)
-    finally:
-        os.close(folder)
-
-
-async def test_a_silent_pipe_can_be_left(tmp_path, stdin):
-    """Cancellation ends the wait for a pipe that says nothing more, and leaves no file."""
-    stdin.write(b"a\n")
-    stdin.flush()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(opened, "-", tmp_path)
-        await anyio.wait_all_tasks_blocked()
-        group.cancel_scope.cancel()
-
-    assert [] == names(tmp_path / "job")
+        await spooled(["a"], tmp_path)

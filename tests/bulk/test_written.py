@@ -85,6 +85,15 @@ async def test_what_failed_is_input_again_for_either_api_and_with_pictures(tmp_p
     assert "both/of them" == lines[0]["id"]
 
 
+async def test_what_failed_goes_to_its_own_api_whatever_the_default_is(tmp_path, start, emulator):
+    """A line names its API: the same command may have another one for the lines that leave it out."""
+    manifest = write_rows(tmp_path, {"prompt": "a cat", "dialect": "serverless", **SMALL})
+    given = {"dialect": "inference", "model": "sdxl"}
+    assert 1 == (await run(manifest, start(faults=["400:1"]), defaults=given)).rejected
+    report = await run(tmp_path / "out/failed.jsonl", emulator, out=tmp_path / "again", defaults=given)
+    assert (1, [64]) == (report.done, [record.width for record in emulator.journal.generations])
+
+
 async def test_the_files_of_a_stopped_run_name_what_was_in_flight(manifest, start):
     """What had not ended may be paid for: it is listed, and the next run's files say what became of it."""
     emulator = start(faults=["delay=60:@1-2"])

@@ -82,7 +82,7 @@ def export_job(
         with closing(read()) as samples:
             plan = plan_shards(_name_of(ledger), samples, form.extension, limits)
         if not plan.shards:
-            raise JobError(f"there is nothing to export: no picture of {out} is stored yet")
+            raise JobError(f"there is nothing to export: no picture of {out} is stored yet; run the job first")
         place = ShardFolder.open(to or out / "export" / kind, plan)
         export = _Export(read, plan, place)
         export.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -103,9 +104,11 @@ def read_row(fields: Fields, *, base: Path, defaults: Mapping[str, Any]) -> Requ
     return request
 
 
-def is_path(value: object) -> bool:
-    """Whether a picture field names a file; else it holds the picture itself, as a data URL, or what is none."""
-    return isinstance(value, str) and value != "" and not value.startswith("data:") and "://" not in value
+def fields_from(folder: Path, request: Request) -> dict[str, Any]:
+    """Return the fields of a request as a manifest in that folder holds them: paths begin there."""
+    fields = request.to_dict()
+    paths = {name: os.path.relpath(fields[name], folder) for name in PICTURE_FIELDS if _is_path(fields.get(name))}
+    return {**fields, **paths}
 
 
 def check_defaults(defaults: Fields) -> None:
@@ -143,9 +146,14 @@ def _is_missing(given: object) -> bool:
     return isinstance(given, str | Path) and not str(given).startswith("data:") and not Path(given).is_file()
 
 
+def _is_path(value: object) -> bool:
+    """Whether a picture field names a file; else it holds the picture itself, as a data URL, or what is none."""
+    return isinstance(value, str) and value != "" and not value.startswith("data:") and "://" not in value
+
+
 def _own(fields: Fields, base: Path) -> Fields:
     """Return the fields with paths that start at `base`, and with an `id` that is a whole number as its text."""
-    own: dict[str, Any] = {name: str(base / fields[name]) for name in PICTURE_FIELDS if is_path(fields.get(name))}
+    own: dict[str, Any] = {name: str(base / fields[name]) for name in PICTURE_FIELDS if _is_path(fields.get(name))}
     if type(fields.get("id")) is int:
         own["id"] = str(fields["id"])
     return {**fields, **own} if own else fields

@@ -22,7 +22,7 @@ from nebula_async.bulk.manifest.items import (
     check_defaults,
     copy_key,
     copy_of,
-    is_path,
+    fields_from,
     read_row,
     row_key,
 )
@@ -125,10 +125,7 @@ class Source:
 
     def body_sha(self, item: Item) -> str:
         """Return the digest of what an item asks for, the same wherever the manifest's folder lies."""
-        fields = item.request.to_dict()
-        for name in PICTURE_FIELDS:
-            if is_path(fields.get(name)):
-                fields[name] = os.path.relpath(fields[name], self.base)
+        fields = fields_from(self.base, item.request)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     def _read(self, wanted: Callable[[str], bool], limit: int | None) -> Iterator[Item | BadLine]:
