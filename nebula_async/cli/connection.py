@@ -185,7 +185,7 @@ def ended(command: Callable[..., int], *arguments: Any) -> int:
         say(f"nebula-async: {error.strerror or error}{place}")
         return USAGE
     except KeyboardInterrupt:
-        say("nebula-async: interrupted; what was under way may have been paid for")
+        say("nebula-async: interrupted; a request that was under way may have been paid for")
         return INTERRUPTED
 
 

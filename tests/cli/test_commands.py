@@ -322,7 +322,8 @@ def test_a_picture_that_is_interrupted_may_have_been_paid_for(shell, start):
     until(lambda: server.journal.charged)
     process.send_signal(signal.SIGINT)
     result = shell.ended(process)
-    assert (130, "nebula-async: interrupted; what was under way may have been paid for\n") == (result.code, result.err)
+    told = "nebula-async: interrupted; a request that was under way may have been paid for\n"
+    assert (130, told) == (result.code, result.err)
 
 
 def test_the_emulator_announces_itself_serves_and_ends_at_a_signal(shell):

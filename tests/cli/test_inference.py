@@ -332,7 +332,8 @@ def test_an_interrupted_request_for_several_pictures_may_have_been_paid_for(shel
     until(lambda: server.journal.charged, process)
     process.send_signal(signal.SIGINT)
     result = shell.ended(process)
-    assert (130, "nebula-async: interrupted; what was under way may have been paid for\n") == (result.code, result.err)
+    told = "nebula-async: interrupted; a request that was under way may have been paid for\n"
+    assert (130, told) == (result.code, result.err)
 
 
 def test_a_mixed_job_resumes_without_sending(shell, emulator):
