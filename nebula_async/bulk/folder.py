@@ -51,6 +51,11 @@ class JobFolder:
         return self.state / "ledger.db"
 
     @property
+    def lock(self) -> Path:
+        """The file by which one process has the job."""
+        return self.state / "job.lock"
+
+    @property
     def spool(self) -> Path:
         """Where replies lie until they are stored."""
         return self.state / "spool"

@@ -282,7 +282,7 @@ class BulkJob:
             generator=nebula.generator,
             breaker=Breaker(Outage(SystemRandom(), nebula.config.retry.backoff)),
             secret=job.secret,
-            workers=min(workers_for(nebula.config, self.concurrency), most_under_way()),
+            workers=min(self._workers, most_under_way()),
             is_waiting_for_quota=self.when_exhausted == "wait",
             uploads=None if job.bucket is None else Uploads(job.storing.spool.folder),
         )

@@ -93,7 +93,10 @@ def open_file(path: Path, durability: Durability) -> sqlite3.Connection:
 def open_to_read(path: Path) -> sqlite3.Connection:
     """Open the file for a reader, also while a job writes it. Raises `JobError` where there is none, or no good one."""
     if not path.is_file():
-        raise JobError(f"{path.parent.parent} is not the folder of a job: there is no ledger {path}")
+        folder = path.parent.parent
+        raise JobError(
+            f"{folder} is not the folder of a job: there is no ledger {path}; give what bulk had as --out, or as --job"
+        )
     with explained(path):
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False

@@ -71,7 +71,7 @@ class OpenJob:
             if not self.folder.ledger.exists():  # nothing is made where the input is wrong
                 self.census = self._checked_census()
             self.folder.prepare(is_synced=self.durability == "power")
-            self.lock = JobLock.take(self.folder.state / "job.lock")
+            self.lock = JobLock.take(self.folder.lock)
             try:
                 self.folder.try_out()
                 self._keep_input()

@@ -59,7 +59,7 @@ def rebuild(folder: JobFolder) -> Rebuilt:
             f"{folder.path} is not the folder of a job: there is no {folder.state.name} in it; give what bulk had as"
             " --out, or as --job"
         )
-    lock = JobLock.take(folder.state / "job.lock")
+    lock = JobLock.take(folder.lock)
     try:
         made = folder.state / NEW
         _remove(made)

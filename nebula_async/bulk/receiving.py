@@ -114,8 +114,7 @@ class Receiving:
     def _received(self, image: Image) -> Received:
         picture = next((picture for picture in self._pictures if picture.place == image.stored), None)
         if picture is None:
-            until = None if image.expires_at is None else image.expires_at.timestamp()
-            return Received(url=image.url, expires_at=until)
+            return Received.at_url(image)
         return Received(
             part=picture.writer.path, sha256=picture.digest, bytes=picture.writer.size,
             media_type=image.media_type or "", extension=image.extension or "", width=image.width, height=image.height,

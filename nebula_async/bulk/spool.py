@@ -14,6 +14,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from nebula_async.images.image import Image
 from nebula_async.images.media import read_media
 
 NAME = re.compile(r"(?P<seq>[0-9]+)\.(?P<n>[0-9]+)\.(?:(?P<index>[0-9]+)\.part|[0-9]+\.part\.part|reply|reply\.part)")
@@ -34,6 +35,12 @@ class Received:
     height: int | None = None
     url: str | None = field(default=None, repr=False)
     expires_at: float | None = None
+
+    @classmethod
+    def at_url(cls, image: Image) -> Received:
+        """Return a picture that still lies at its URL."""
+        until = None if image.expires_at is None else image.expires_at.timestamp()
+        return cls(url=image.url, expires_at=until)
 
 
 @frozen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -16,19 +15,19 @@ from nebula_async.bulk.fetching import UrlFetch
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.manifest.items import Item
 from nebula_async.bulk.metadata import Making
+from nebula_async.bulk.notes import failed_attempt, new_item, rest_of
 from nebula_async.bulk.outcome import about_missing, state_after
 from nebula_async.bulk.receiving import Receiving
 from nebula_async.bulk.spool import Received
-from nebula_async.bulk.states import NewItem, Output, Row, State
+from nebula_async.bulk.states import Output, Row, State
 from nebula_async.bulk.writer import prepare_nothing
 from nebula_async.charges import Charges
 from nebula_async.engine.verdict import PERHAPS_PAID, Known, Verdict
 from nebula_async.errors import BudgetExceededError, NebulaError, NotSentError, SinkError
 from nebula_async.images.image import Image
 from nebula_async.offload import offload, on_disk
-from nebula_async.results import Failure, Generation, describe_request
+from nebula_async.results import Failure, Generation
 from nebula_async.sinks.keeping import Keeping
-from nebula_async.sinks.names import relative_key
 
 if TYPE_CHECKING:
     from nebula_async.bulk.run import Run
@@ -128,7 +127,9 @@ class ItemCall:
         self._unsettled = verdict.error if verdict.known in PERHAPS_PAID else self._unsettled
         if verdict.known is Known.NOT_SENT:
             self.run.purse.take_back_request()
-        self.run.writer.note(self._failed(verdict, State.PENDING if is_free else None))
+        self.run.writer.note(
+            failed_attempt(self._seq, self.n, self.pictures, verdict, State.PENDING if is_free else None)
+        )
         if self._receiving is not None and not is_kept:
             await on_disk(self.run.spool.discard, self._seq, self.n)
         if is_free:
@@ -145,7 +146,9 @@ class ItemCall:
         """Note that the attempt that was noted does not leave."""
         self.run.purse.take_back_request()
         verdict = Verdict(Known.NOT_SENT, NotSentError("the run ended before the request left"))
-        self.run.writer.note(self._failed(verdict, None if self.is_at_stake else State.PENDING))
+        self.run.writer.note(
+            failed_attempt(self._seq, self.n, self.pictures, verdict, None if self.is_at_stake else State.PENDING)
+        )
 
     async def _end_early(self) -> None:
         """Send nothing more. What may have been paid for ends as it stands."""
@@ -195,37 +198,13 @@ class ItemCall:
         return -1 if self.row is None else self.row.seq
 
     def _begin(self, ledger: Ledger, duplicates: int | None) -> tuple[Row, int, int]:
-        row = ledger.add(self._new_item())
+        row = ledger.add(new_item(self.item, self.body_sha, self.run.beyond))
         if duplicates is not None:
             ledger.resending(row.seq, duplicates)
             row = evolve(row, resends=row.resends + 1)
         price, is_replayed = None if self.price is None else f"{self.price:f}", self.run.is_replayed
         n = ledger.sending(row.seq, self.call_key, at=time.time(), is_replayed=is_replayed, price=price)
         return row, n, ledger.next_index(row.seq)
-
-    def _new_item(self) -> NewItem:
-        item, request = self.item, self.item.request
-        return NewItem(
-            key=item.key,
-            number=item.number,
-            beyond=self.run.beyond,
-            body_sha=self.body_sha,
-            asked=request.pictures,
-            name=lambda seq: f"images/{relative_key(seq, request.prompt, request.id)}",
-            request=json.dumps(describe_request(request)["request"]),
-        )
-
-    def _failed(self, verdict: Verdict, state: State | None) -> Callable[[Ledger], None]:
-        seq, n, asked, at, error = self._seq, self.n, self.pictures, time.time(), verdict.error
-
-        def note(ledger: Ledger) -> None:
-            charges = verdict.known.charges * asked
-            name, request_id = verdict.known.value, error.request_id
-            ledger.ended(seq, n, name, charges, at=at, request_id=request_id, error=str(error))
-            if state is not None:
-                ledger.move(seq, state, error=str(error))
-
-        return note
 
     async def _placing(self, result: Generation | Failure) -> Callable[[], list[Output]]:
         """Return what puts the pictures that came into their places. It may end here, and the next run does it."""
@@ -272,7 +251,7 @@ class ItemCall:
 
     def _received(self, images: Sequence[Image]) -> list[Received]:
         here = {} if self._receiving is None else self._receiving.received
-        return [here.get(image.stored or "") or _at_url(image) for image in images]
+        return [here.get(image.stored or "") or Received.at_url(image) for image in images]
 
     def _note_stored(
         self, ledger: Ledger, generation: Generation, received: Sequence[Received], outputs: list[Output]
@@ -291,23 +270,20 @@ class ItemCall:
         if self.n == 0:  # refused before anything was sent
             if state is State.PENDING:
                 return []
-            self.row = ledger.add(self._new_item())
+            self.row = ledger.add(new_item(self.item, self.body_sha, self.run.beyond))
         elif self.is_out:
-            ledger.ended(self._seq, self.n, type(error).__name__, self._rest(error), at=time.time(), error=str(error))
+            ledger.ended(
+                self._seq,
+                self.n,
+                type(error).__name__,
+                rest_of(error.charges, self._told),
+                at=time.time(),
+                error=str(error),
+            )
         ledger.move(self._seq, state, error=str(error))
         return []
-
-    def _rest(self, error: NebulaError) -> Charges:
-        """Return what the attempt may be charged of which only the end of the call tells."""
-        all_, told = error.charges, self._told
-        return Charges(max(all_.at_least - told.at_least, 0), max(all_.at_most - told.at_most, 0))
 
     def _charges(self, result: Generation | Failure | None) -> Charges:
         if result is None:
             return Charges(0, self._reserved if self.is_at_stake else 0)
         return result.charges if isinstance(result, Generation) else result.error.charges
-
-
-def _at_url(image: Image) -> Received:
-    until = None if image.expires_at is None else image.expires_at.timestamp()
-    return Received(url=image.url, expires_at=until)

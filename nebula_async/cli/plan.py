@@ -150,6 +150,8 @@ def _count(source: Source, asked: _Asked, folder: Path, stop: Event) -> _Found:
     """Count the items, and those that the job in the folder has settled."""
     selection = Selection(limit=asked.inputs.limit, sample=asked.inputs.sample)
     path = JobFolder(folder).ledger
+    if folder.exists() and not folder.is_dir():
+        raise JobError(f"{folder} is a file, and pictures need a folder; give another --out")
     if not path.is_file():
         return _Found(take_census(source, selection, settled_as=partial(_settled_as, None, asked.again, stop)))
     with closing(Ledger.read(path)) as ledger:
