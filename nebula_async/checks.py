@@ -69,6 +69,10 @@ class Checks:
         """Accept `True` or `False`."""
         return self._validator(lambda value: type(value) is bool, "True or False", optional=False)
 
+    def callable(self) -> Validator:
+        """Accept what can be called."""
+        return self._validator(callable, "callable", optional=False)
+
     def kind(self, *kinds: type, optional: bool = False) -> Validator:
         """Accept an instance of one of these classes."""
         names = " or ".join(kind.__name__ for kind in kinds)

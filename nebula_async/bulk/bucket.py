@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import os
 import re
 from collections.abc import Callable, Mapping
 from hashlib import file_digest
@@ -18,6 +19,7 @@ from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.metadata import Metadata
 from nebula_async.bulk.spool import Received
+from nebula_async.checks import shown
 from nebula_async.errors import ConfigurationError, JobError
 from nebula_async.sinks.object_shelf import ObjectShelf, open_shelf
 from nebula_async.sinks.object_urls import check_url
@@ -37,7 +39,10 @@ Value = TypeVar("Value")
 
 
 def as_place(out: Path | str) -> Path | str:
-    """Return the path of a folder, or a URL as it is."""
+    """Return the path of a folder, or a URL as it is. Raises `ConfigurationError` for what is neither."""
+    is_place: bool = isinstance(out, str | os.PathLike)  # whatever the type says: it is a user's
+    if not is_place or not str(out).strip() or "\0" in str(out):
+        raise ConfigurationError(f"out must be the path of a folder, or the URL of an object store; got {shown(out)}")
     return out if isinstance(out, str) and "://" in out else Path(out)
 
 

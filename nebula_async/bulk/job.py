@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import anyio
@@ -20,6 +20,7 @@ from nebula_async.bulk.budget import Budget, Purse, Spent
 from nebula_async.bulk.descriptors import most_under_way
 from nebula_async.bulk.execution import executed, finish_in_thread
 from nebula_async.bulk.folder import JobFolder
+from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.ledger_file import DURABILITIES, Durability
 from nebula_async.bulk.manifest.census import Census, Selection
 from nebula_async.bulk.manifest.source import open_source
@@ -42,6 +43,8 @@ from nebula_async.items import Result
 EXHAUSTED = ("wait", "stop")
 
 check = Checks(ConfigurationError)
+
+Value = TypeVar("Value")
 
 
 def _ignore(_result: Result) -> None:
@@ -81,14 +84,14 @@ class BulkJob:
 
     manifest: Any
     out: Path | str = field(converter=as_place)
-    nebula: AsyncNebula | None = None
+    nebula: AsyncNebula | None = field(default=None, validator=check.kind(AsyncNebula, optional=True))
     defaults: Mapping[str, Any] = field(factory=dict)
     concurrency: int | None = None
-    retry_failed: bool = False
-    resend_unknown: bool = False
-    on_result: Callable[[Result], None] = _ignore
+    retry_failed: bool = field(default=False, validator=check.flag())
+    resend_unknown: bool = field(default=False, validator=check.flag())
+    on_result: Callable[[Result], None] = field(default=_ignore, validator=check.callable())
     server: str | None = None
-    provenance: bool = False
+    provenance: bool = field(default=False, validator=check.flag())
     job: Path | str | None = field(default=None, kw_only=True)
     store_options: Mapping[str, Any] = field(factory=dict, kw_only=True, repr=False)
     columns: Mapping[str, str | None] = field(factory=dict, kw_only=True)
@@ -98,19 +101,25 @@ class BulkJob:
     sample: int | None = field(default=None, kw_only=True)
     durability: Durability = field(default="power", kw_only=True, validator=check.one_of(DURABILITIES))
     when_exhausted: str = field(default="wait", kw_only=True, validator=check.one_of(EXHAUSTED))
-    budget: Budget = field(factory=Budget, kw_only=True)
-    new_key: bool = field(default=False, kw_only=True)
+    budget: Budget = field(factory=Budget, kw_only=True, validator=check.kind(Budget))
+    new_key: bool = field(default=False, kw_only=True, validator=check.flag())
     _nebula: AsyncNebula = field(init=False)
     _stack: AsyncExitStack = field(init=False)
     _open: OpenJob = field(init=False)
     _run: Run = field(init=False)
     _workers: int = field(init=False)
     _limiter: anyio.CapacityLimiter = field(init=False)
+    _is_open: bool = field(default=False, init=False)
     _started: float | None = field(default=None, init=False)
+    _ended: anyio.Event = field(init=False)
+    _last: Report = field(init=False)
 
     async def __aenter__(self) -> BulkJob:
+        self._started, self._ended = None, anyio.Event()
         async with AsyncExitStack() as stack:
             self._nebula = await stack.enter_async_context(AsyncNebula()) if self.nebula is None else self.nebula
+            if self._nebula.generator.caller.transport.is_closed:
+                raise ConfigurationError("the client given to the job is closed; give it one that is open")
             self._workers = workers_for(self._nebula.config, self.concurrency)
             self._limiter = anyio.CapacityLimiter(1)
             self._open = await self._opened()
@@ -118,13 +127,23 @@ class BulkJob:
             await finish_in_thread(begin, stop=self._open.is_stopped.set, limiter=self._limiter)
             self._run = self._new_run()
             self._stack = stack.pop_all()
+        self._is_open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with anyio.CancelScope(shield=True):
+            if self._started is not None and not self._ended.is_set():  # it runs in another task
+                self.stop()
+                await self._ended.wait()
+            self._is_open = False
             await self._stack.aclose()
+
+    async def _read(self, read: Callable[[Ledger], Value]) -> Value:
+        if not self._is_open:
+            raise JobError("the job is closed, or was never entered: use it inside of async with BulkJob(…) as job")
+        return await self._run.writer.read(read)
 
     @property
     def folder(self) -> Path:
@@ -143,11 +162,11 @@ class BulkJob:
 
     async def left(self) -> int:
         """Return how many items a run would send."""
-        return await self._run.writer.read(lambda _: self._open.left())
+        return await self._read(lambda _: self._open.left())
 
     async def rest(self) -> tuple[Census, Spent]:
         """Return what is still to be sent, which takes a pass over the input, and what all runs may have spent."""
-        return await self._run.writer.read(lambda _: (self._open.rest(), self._open.spent()))
+        return await self._read(lambda _: (self._open.rest(), self._open.spent()))
 
     @property
     def recovery(self) -> Recovery:
@@ -177,7 +196,7 @@ class BulkJob:
             "is_interrupted": self._run.is_interrupted or self._run.is_draining,
             "stopped_by": self._run.stopped_by,
         }
-        return await self._run.writer.read(lambda ledger: report_of(ledger, self.total, **run))
+        return await self._read(lambda ledger: report_of(ledger, self.total, **run))
 
     async def run(self) -> Report:
         """Send what is not done, store what comes back, and return what became of all items.
@@ -188,7 +207,7 @@ class BulkJob:
         async with self.results() as results:
             async for result in results:
                 self.on_result(result)
-        return await self.report()
+        return self._last
 
     @asynccontextmanager
     async def results(self) -> AsyncIterator[AsyncIterator[Result]]:
@@ -198,14 +217,16 @@ class BulkJob:
         """
         if self._started is not None:
             raise JobError("a job runs once: enter it anew to go on")
+        await self._read(lambda _: self._open.put_back())
         self._started = anyio.current_time()
-        await self._run.writer.read(lambda _: self._open.put_back())
         try:
             async with executed(self._run) as results:
                 yield results
         finally:
             with anyio.CancelScope(shield=True):
                 await self._write_reports()
+                self._last = await self.report()
+            self._ended.set()  # from here on the files may be closed
 
     async def _write_reports(self) -> None:
         if (failure := self._run.writer.failure) is not None:
@@ -234,7 +255,7 @@ class BulkJob:
 
     async def _opened(self) -> OpenJob:
         path, bucket = open_places(self.out, self.job, self.store_options)
-        folder = JobFolder(path)
+        folder, selection = JobFolder(path), Selection(limit=self.limit, sample=self.sample)
         source = await open_source(
             self.manifest,
             spool=folder.state / f"{INPUT}-{uuid4().hex}",  # of this run alone, until it has the lock
@@ -247,7 +268,7 @@ class BulkJob:
             folder=folder,
             bucket=bucket,
             source=source,
-            selection=Selection(limit=self.limit, sample=self.sample),
+            selection=selection,
             durability=self.durability,
             is_told=self.provenance,
             config=self._nebula.config,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import define, frozen
 
@@ -28,6 +28,9 @@ from nebula_async.images.media import read_media
 NEW = "ledger.db.new"
 ENDINGS = ("", "-wal", "-shm")
 """Of the files that SQLite makes of one database."""
+
+MOST = 2**31
+"""No job has more items, nor an item more pictures; and the database takes larger numbers."""
 
 NEEDED = {"key": str, "number": int, "file_name": str, "body_sha256": str}
 WELCOME = {"cost": str, "charges_at_least": int, "charges_at_most": int}
@@ -190,21 +193,30 @@ class _Rebuilding:
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """Return a row of the metadata with all that an item is made of, `None` for any other line."""
     try:
-        row = json.loads(line)
-        row["provenance"] = json.loads(row["provenance"])
-        row |= {name: None for name, kind in WELCOME.items() if type(row.get(name)) is not kind}
-        is_whole = all(type(row[name]) is kind for name, kind in NEEDED.items()) and 0 <= row["number"] < 2**63
+        row = json.loads(line, parse_constant=_refuse)
+        row["provenance"] = json.loads(row["provenance"], parse_constant=_refuse)
+        row["key"].encode()  # a lone surrogate fits into no database
+        row |= {name: None for name, kind in WELCOME.items() if not _fits(kind, row.get(name))}
+        is_whole = all(_fits(kind, row[name]) for name, kind in NEEDED.items())
         is_inside = not Path(row["file_name"]).is_absolute() and ".." not in Path(row["file_name"]).parts
         return row if is_whole and is_inside and isinstance(row["provenance"]["request"], dict) else None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _fits(kind: type, value: object) -> bool:
+    return type(value) is kind and (not isinstance(value, int) or 0 <= value <= MOST)
 
 
 def _pictures_of(request: Mapping[str, Any]) -> int:
     """Return how many pictures a request of either API asked for."""
     extra = request.get("extra")
     count = request.get("n") or (extra.get("num_images") if isinstance(extra, dict) else None)
-    return count if type(count) is int and count > 0 else 1
+    return count if isinstance(count, int) and _fits(int, count) and count else 1
 
 
 def _is_whole(path: Path) -> bool:

@@ -29,7 +29,7 @@ from nebula_async.bulk.writer import LedgerWriter
 from nebula_async.charges import Charges
 from nebula_async.config import Config
 from nebula_async.engine.breaker import Breaker
-from nebula_async.errors import DownloadError, JobError, NebulaError, RateLimitError
+from nebula_async.errors import ConfigurationError, DownloadError, JobError, NebulaError, RateLimitError
 from nebula_async.events import QuotaReached
 from nebula_async.generation import Generator
 from nebula_async.items import Result
@@ -194,6 +194,11 @@ class Run:
         later = self.generator.caller.random.uniform(0, PARK_SECONDS * self.config.retry.backoff)
         with anyio.move_on_after(PARK_SECONDS if seconds > PARK_SECONDS else seconds + later):
             await self.ending.wait()
+
+    def check_client(self) -> None:
+        """Raise `ConfigurationError` where the client was closed: nothing could leave."""
+        if self.generator.caller.transport.is_closed:
+            raise ConfigurationError("the client of the job is closed; nothing more was sent: give it one that is open")
 
     async def reserve(self, call: ItemCall) -> bool:
         """Wait until the budget has room for a call; `False` where the run ends before."""

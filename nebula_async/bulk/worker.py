@@ -98,6 +98,7 @@ class ItemCall:
         """Note the attempt; give the call up where the job ends, or where it may not be paid for once more."""
         if self.run.is_ending:
             await self._end_early()
+        self.run.check_client()
         duplicates = self._allow_resend()
         self.run.purse.request()
         self.is_out = True  # what is being noted leaves, although the job may end

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
+from weakref import finalize
 
 from attrs import define, field
 
@@ -135,6 +136,7 @@ class HostStore:
             connection.close()
             raise
         self._connection = connection
+        finalize(self, connection.close)  # accounts live as long as anyone uses them, and nobody closes them
         return connection
 
     def _close(self) -> None:

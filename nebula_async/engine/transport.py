@@ -96,7 +96,7 @@ class Transport:
     make_stack: Callable[[], ConnectionStack] = ConnectionStack
     accept_gzip: bool = False
     _is_open: bool = field(default=False, init=False)
-    _is_closed: bool = field(default=False, init=False)
+    is_closed: bool = field(default=False, init=False)
     _stacks: PerLoop[ConnectionStack] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -137,7 +137,7 @@ class Transport:
 
         Those of a loop that has ended were closed with it.
         """
-        self._is_open, self._is_closed = False, True
+        self._is_open, self.is_closed = False, True
         stack = self._stacks.pop()
         if stack is not None:
             await stack.aclose()
@@ -172,7 +172,7 @@ class Transport:
         )
 
     def _http(self) -> httpx.AsyncBaseTransport:
-        if self._is_closed:
+        if self.is_closed:
             raise RuntimeError("this AsyncNebula is closed; make a new one")
         if self.custom is not None:
             return self.custom
