@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 
 from attrs import define, field, frozen
 
@@ -93,6 +94,15 @@ def list_items(source: Source, census: Census, selection: Selection, folder: Job
                 changed.append(item)
         if changed:
             raise JobError(_about_change(changed, source, folder))
+
+
+def check_items(source: Source, selection: Selection, folder: JobFolder, ledger: Ledger) -> None:
+    """Raise `JobError` for items that are not what the ledger knows under their key."""
+    known = source.items(lambda key: ledger.find(key) is not None, limit=selection.limit)
+    pairs = ((item, ledger.find(item.key)) for item in known)
+    changed = (item for item, row in pairs if row is not None and row.body_sha != source.body_sha(item))
+    if first := list(islice(changed, MOST_SHOWN)):
+        raise JobError(_about_change(first, source, folder))
 
 
 def _about_change(changed: Sequence[Item], source: Source, folder: JobFolder) -> str:

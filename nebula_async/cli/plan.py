@@ -24,6 +24,7 @@ from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.manifest.census import Census, Selection, take_census
 from nebula_async.bulk.manifest.source import Source, open_source
 from nebula_async.bulk.plan import Plan, make_plan
+from nebula_async.bulk.recovery import check_items
 from nebula_async.bulk.states import FAILED, State
 from nebula_async.cli.budget_options import BudgetOptions
 from nebula_async.cli.connection import USAGE, Connection, Switch, configured, connected, run, tell
@@ -156,6 +157,8 @@ def _count(source: Source, asked: _Asked, folder: Path, stop: Event) -> _Found:
         return _Found(take_census(source, selection, settled_as=partial(_settled_as, None, asked.again, stop)))
     with closing(Ledger.read(path)) as ledger:
         census = take_census(source, selection, settled_as=partial(_settled_as, ledger, asked.again, stop))
+        if not census.bad_count:
+            check_items(source, selection, JobFolder(folder), ledger)
         return _Found(census, Spent.of(ledger.priced(), ledger.sends()))
 
 

@@ -81,3 +81,23 @@ def test_what_failed_is_bought_again_only_by_the_run_that_says_so(shell, start):
     assert 2 == shell.run(*unknown, key=KEY).code
     assert 1 == shell.run(*given, key=KEY).code
     assert 1 == len(server.journal.generations)
+
+
+def test_a_plan_refuses_lines_that_changed(shell, start):
+    """What `bulk` would refuse as changed since the job was begun is no line that costs nothing."""
+    server = start()
+    given = ("--base-url", server.base_url, *SMALL)
+    assert 0 == shell.run("bulk", shell.write("prompts.txt", "a cat\na dog"), *given, key=KEY).code
+    result = shell.run("plan", shell.write("prompts.txt", "a cat\nan eel"), *given, key=KEY)
+    assert 2 == result.code
+    assert "was begun with other input: line 2 of prompts.txt" in result.err
+
+
+def test_an_export_stays_out_of_the_job_itself(shell, start):
+    """Shards do not land among the pictures, nor where the job keeps its ledger."""
+    server = start()
+    prompts = shell.write("prompts.txt", "a cat")
+    assert 0 == shell.run("bulk", prompts, "--base-url", server.base_url, *SMALL, key=KEY).code
+    for place in ("prompts", "prompts/images", "prompts/.nebula/x"):
+        result = shell.run("export", "prompts", "--format", "webdataset", "--to", place)
+        assert (2, True) == (result.code, "the job's own files" in result.err)

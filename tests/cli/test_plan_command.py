@@ -147,9 +147,10 @@ def test_standard_input_and_a_part_of_it_can_be_planned(shell):
 def test_what_a_job_has_already_is_not_planned_again(shell):
     """Beside the folder of a job, only what is still to be sent costs something."""
     prompts = shell.write("prompts.txt", "a cat", "two cats")
-    assert 0 == shell.run("bulk", prompts, "--width", 64, "--height", 64, "--emulator").code
+    small = ("--width", 64, "--height", 64)
+    assert 0 == shell.run("bulk", prompts, *small, "--emulator").code
     shell.write("prompts.txt", "a cat", "two cats", "three cats")
-    assert "not sent again: 2 done\nto be sent: 1 request for 1 picture\n" in shell.run("plan", prompts).out
+    assert "not sent again: 2 done\nto be sent: 1 request for 1 picture\n" in shell.run("plan", prompts, *small).out
 
 
 QUESTION = """

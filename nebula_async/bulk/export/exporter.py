@@ -55,6 +55,10 @@ class Exported:
     unfinished: int
 
 
+def _is_of_the_job(out: Path, to: Path) -> bool:
+    return to == out or any(to.is_relative_to(out / name) for name in ("images", ".nebula"))
+
+
 def export_job(
     out: Path,
     kind: str,
@@ -74,6 +78,8 @@ def export_job(
     then. Raises `OSError` where `to` cannot be written to.
     """
     form = FORMATS[kind]
+    if to is not None and _is_of_the_job(out.resolve(), to.resolve()):
+        raise JobError(f"{to} is for the job's own files; give another --to, such as {out / 'export' / kind}")
     if form.check is not None:
         form.check()
     with closing(Ledger.read(JobFolder(out).ledger)) as ledger, ledger.together():  # one state, also while it runs
