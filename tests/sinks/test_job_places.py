@@ -108,7 +108,8 @@ def test_a_shell_needs_no_folder_and_is_told_which(manifest, emulator, moto_serv
     assert out.startswith(f"4 of 4 are in {url}/images; this run: 4 pictures in ")
     assert "what the job knows of its pictures is kept in prompts (--job names another folder); do not lose it" in err
     assert_stored(manifest.parent / "prompts", open_shelf(url, moto_server.options))
-    plan = [COMMAND, "plan", manifest.name, "--model", SMALL["model"], "--out", url]
+    small = [f"--{name}={SMALL[name]}" for name in ("model", "width", "height")]
+    plan = [COMMAND, "plan", manifest.name, *small, "--out", url]
     told = subprocess.run(plan, cwd=manifest.parent, capture_output=True, text=True)
     assert "not sent again: 4 done\n" in told.stdout
     wrong = subprocess.run([*plan[:-1], "memory://"], cwd=manifest.parent, capture_output=True, text=True)
