@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import define, field
 
-from nebula_async.bulk.ledger_file import Durability, explained, open_file, open_to_read
+from nebula_async.bulk.ledger_file import Durability, Explained, open_file, open_to_read
 from nebula_async.bulk.states import GOES_TO, Attempt, NewItem, Output, Row, State
 from nebula_async.charges import Charges
 from nebula_async.errors import JobError
@@ -87,9 +87,6 @@ class Ledger:
     def tell(self, at: float, kind: str, detail: str | None = None) -> None:
         """Append to what happened, at a Unix time."""
         self._write("INSERT INTO event VALUES (?, ?, ?)", at, kind, _storable(detail))
-
-    def _row(self, key: str) -> Row:
-        return _row(*self._read(f"{ROW} WHERE key = ?", key)[0])
 
     def find(self, key: str) -> Row | None:
         """Return the row of an item."""
@@ -184,11 +181,12 @@ class Ledger:
         is_taken = self._read("SELECT 1 FROM item WHERE seq = ?", item.number)
         last = "SELECT max(coalesce(max(seq) + 1, 0), ?) FROM item"
         seq = self._read(last, item.beyond)[0][0] if is_taken else item.number
+        name, sha = item.name(seq), item.body_sha
         self._write(
             "INSERT INTO item (seq, key, body_sha, state, asked, name, request) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            seq, item.key, item.body_sha, State.PENDING, item.asked, item.name(seq), item.request,
+            seq, item.key, sha, State.PENDING, item.asked, name, item.request,
         )  # fmt: skip
-        return self._row(item.key)
+        return Row(seq, item.key, sha, State.PENDING, 0, 0, 0, 0, item.asked, Charges(), 0, name, item.request)
 
     def sending(self, seq: int, call_key: str, *, at: float, is_replayed: bool, price: str | None = None) -> int:
         """Note, before anything leaves, that an attempt is about to, at USD for a picture; return its number, from 1
@@ -271,13 +269,13 @@ class Ledger:
         return sum((Charges(*found) for found in self._read(sums, seq)), Charges())
 
     def _read(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        with explained(self.path):
+        with Explained(self.path):
             return self._connection.execute(statement, values).fetchall()  # type: ignore[arg-type, unused-ignore]
 
     _write = _read
 
     def _each(self, statement: str, *values: object) -> Iterator[tuple[Any, ...]]:
-        with explained(self.path):
+        with Explained(self.path):
             yield from self._connection.execute(statement, values)  # type: ignore[arg-type, unused-ignore]
 
 

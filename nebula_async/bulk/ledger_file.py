@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal, TypeAlias
+
+from attrs import frozen
 
 from nebula_async.errors import JobError
 
@@ -73,12 +75,12 @@ LOCK_SECONDS = 0.2
 
 def open_file(path: Path, durability: Durability) -> sqlite3.Connection:
     """Open the file for its one writer, or make it, for its owner alone: it may hold URLs. Raises `JobError`."""
-    with explained(path):
+    with Explained(path):
         with suppress(OSError):  # SQLite says it better
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS)
     try:
-        with explained(path):
+        with Explained(path):
             connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'OFF'}")
             connection.execute("BEGIN EXCLUSIVE")  # nothing of a file that is not ours is changed
             _check(connection, path)
@@ -97,12 +99,12 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         raise JobError(
             f"{folder} is not the folder of a job: there is no ledger {path}; give what bulk had as --out, or as --job"
         )
-    with explained(path):
+    with Explained(path):
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
         )
     try:
-        with explained(path):
+        with Explained(path):
             _check_kind(connection, path)
     except BaseException:
         connection.close()
@@ -110,13 +112,23 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     return connection
 
 
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Raise what SQLite raises as a `JobError` that says what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise JobError(_explain(error, path)) from error
+@frozen
+class Explained:
+    """A block in which what SQLite raises becomes a `JobError` that says what to do about the file at `path`.
+
+    There is one around each statement, so it is no generator: that would take as long as a statement does.
+    """
+
+    path: Path
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise JobError(_explain(error, self.path)) from error
 
 
 def _explain(error: sqlite3.Error, path: Path) -> str:

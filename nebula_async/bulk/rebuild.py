@@ -17,7 +17,7 @@ from attrs import define, frozen
 from nebula_async.bulk.bucket import STORE, check_here
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger_copy import copy_readable
-from nebula_async.bulk.ledger_file import explained, open_file
+from nebula_async.bulk.ledger_file import Explained, open_file
 from nebula_async.bulk.lock import JobLock
 from nebula_async.bulk.metadata import LONGEST_LINE, Metadata
 from nebula_async.bulk.spool import NAME, sync_folder
@@ -66,7 +66,7 @@ def rebuild(folder: JobFolder) -> Rebuilt:
     try:
         made = folder.state / NEW
         _remove(made)
-        with closing(open_file(made, "power")) as connection, explained(made):
+        with closing(open_file(made, "power")) as connection, Explained(made):
             rebuilt = _Rebuilding(folder, connection).run()
         lock.committed(0)  # the new one has not been written to by a run
         _put_in_place(folder, made)

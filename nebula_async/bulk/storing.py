@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -37,6 +38,7 @@ class Storing:
     is_untold: bool = field(default=False, init=False)
     """Whether the metadata lack what the ledger says, because they could not be written."""
 
+    _embedded: dict[tuple[int, int], list[Path]] = field(factory=dict, init=False)
     _stored: list[tuple[int, int, Sequence[Received], Sequence[Output]]] = field(factory=list, init=False)
 
     def place(
@@ -74,8 +76,8 @@ class Storing:
             self.is_untold = True
             self.metadata.add(rows)
             self.is_untold = False
-        for seq, n, pictures, outputs in stored:
-            told = (self.spool.part(seq, n, EMBEDDED + output.index) for output in outputs)
+        for seq, n, pictures, _ in stored:
+            told = self._embedded.pop((seq, n), ())
             self.spool.forget(seq, n, (*(picture.part for picture in pictures if picture.part), *told))
 
     def _at_url(self, seq: int, index: int, draft: Mapping[str, Any], picture: Received) -> Output:
@@ -99,6 +101,7 @@ class Storing:
         part = self.spool.part(seq, n, EMBEDDED + index)
         if (told := _told_before(part, picture)) is not None:
             self.spool.keep(part)
+            self._embedded.setdefault((seq, n), []).append(part)
             return told
         if not self.is_told or picture.part is None or picture.part.stat().st_nlink > 1:
             return picture
@@ -108,6 +111,7 @@ class Storing:
             writer = PartWriter(part, self.spool.is_synced)
             part.unlink(missing_ok=True)  # of a run that was killed here
             writer.write([data])
+            self._embedded.setdefault((seq, n), []).append(part)
             return evolve(picture, part=part, sha256=writer.finish(), bytes=len(data))
         return picture
 
@@ -116,6 +120,8 @@ def _told_before(part: Path, picture: Received) -> Received | None:
     """Return the part that a run made which was killed. It may be stored already, and it knew more of the reply: made
     anew it would be another picture.
     """
+    if not os.path.lexists(part):  # as for nearly all
+        return None
     with suppress(OSError, ValueError):
         data = part.read_bytes()
         made = read_provenance(data)

@@ -205,7 +205,7 @@ class ItemCall:
             row = evolve(row, resends=row.resends + 1)
         price, is_replayed = None if self.price is None else f"{self.price:f}", self.run.is_replayed
         n = ledger.sending(row.seq, self.call_key, at=time.time(), is_replayed=is_replayed, price=price)
-        return row, n, ledger.next_index(row.seq)
+        return row, n, ledger.next_index(row.seq) if row.epoch else 0
 
     async def _placing(self, result: Generation | Failure) -> Callable[[], list[Output]]:
         """Return what puts the pictures that came into their places. It may end here, and the next run does it."""
