@@ -26,6 +26,7 @@ from nebula_async.engine.pending import PendingCall
 from nebula_async.engine.phase import Progress
 from nebula_async.engine.reading import ReplyReader
 from nebula_async.engine.retry import RetryBudget, delay_before_next
+from nebula_async.engine.telling import Telling
 from nebula_async.engine.transport import ExchangeError, Transport
 from nebula_async.engine.verdict import (
     PASSED_THE_LIMIT,
@@ -44,17 +45,7 @@ from nebula_async.errors import (
     UnusableReplyError,
     without_frames,
 )
-from nebula_async.events import (
-    Abandoned,
-    Held,
-    LimitChanged,
-    Observer,
-    OutageBegan,
-    OutageEnded,
-    Resumed,
-    Retrying,
-    Sent,
-)
+from nebula_async.events import Abandoned, Observer, Retrying, Sent
 
 if TYPE_CHECKING:
     from nebula_async.engine.breaker import Breaker  # jobs alone have one
@@ -70,10 +61,6 @@ REMEMBERED = 64
 
 FREE_AT_ONCE = 8
 """Lists and balances are asked for beside the pictures: no limit is known of for what is free."""
-
-WORTH_TELLING = 0.1
-LOOKED_AT_EVERY = 1.0
-"""A limit that is believed to have changed by less is not told, nor one that grows more often than so many seconds."""
 
 NO_JOURNAL = NoJournal()
 
@@ -103,12 +90,10 @@ class Caller:
     _free_slots: PerLoop[anyio.Semaphore] = field(
         factory=lambda: PerLoop(lambda: anyio.Semaphore(FREE_AT_ONCE)), init=False
     )
-    _held_since: float | None = field(default=None, init=False)
-    _told_per_minute: float | None = field(init=False)
-    _looked_at: float = field(default=-math.inf, init=False)
+    _telling: Telling = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._told_per_minute = self.gate.limits.per_minute
+        self._telling = Telling(self.gate, self.notify)
 
     async def call(
         self,
@@ -155,7 +140,7 @@ class Caller:
         call.stop_clock()
         async with self._slot(call) as is_probe:
             call.start_clock()
-            self._tell_resumed(call)
+            self._telling.leaving(call)
             await journal.sending()
             self.notify(Sent(call=call.key, attempt=call.begin()))
             outcome = await self._exchange(call, open_reader())
@@ -184,7 +169,7 @@ class Caller:
             )
         except ExchangeError as error:
             if reader.is_full:  # it was not the server that was waited for
-                return judge_unusable(SinkError("the picture was paid for, and the sink did not take it in time"))
+                return judge_unusable(SinkError("the sink did not take the picture in time"))
             return await self._salvaged(call, reader) or judge_failure(call.progress, error)
         except (UnusableReplyError, SinkError) as error:
             return judge_unusable(error)
@@ -238,14 +223,13 @@ class Caller:
         if verdict is None:
             self.budget.earn()
         if call.breaker is not None and call.breaker.learn(verdict, is_probe=is_probe):
-            self._tell_outage(call, call.breaker, outcome)
+            self._telling.outage(call, call.breaker, outcome)
         if verdict is not None:
             call.learn(verdict)
             await self._hold_everyone(call, verdict)
         if call.request.pictures and (verdict is None or verdict.known in PASSED_THE_LIMIT):
             await self.gate.accepted()
-            if anyio.current_time() - self._looked_at >= LOOKED_AT_EVERY:
-                self._tell_limit()
+            self._telling.accepted()
 
     def _delay(self, call: PendingCall, verdict: Verdict) -> float:
         """Return the seconds before the next attempt, or raise what the call ends with."""
@@ -279,7 +263,7 @@ class Caller:
         if breaker is None:
             return None
         if breaker.open():
-            self._tell_outage(call, breaker, verdict)
+            self._telling.outage(call, breaker, verdict)
         return 0.0
 
     async def _hold_everyone(self, call: PendingCall, verdict: Verdict) -> None:
@@ -291,31 +275,10 @@ class Caller:
         hold = await self.gate.throttled(sent_at=call.sent_at, delay=_asked(verdict) or None, is_limit=is_limit)
         if isinstance(error, RateLimitError) and hold.is_daily:
             error.scope = "day"
-            error.message = f"the daily quota is used up; it is renewed at 00:00 UTC ({error.message})"
+            error.message = f"the daily quota is used up ({error.message})"
         if hold.seconds > 0:
-            self._held_since = self._held_since or anyio.current_time()
-            self.notify(Held(call=call.key, seconds=hold.seconds))
-        self._tell_limit()
-
-    def _tell_resumed(self, call: PendingCall) -> None:
-        if self._held_since is not None and call.request.pictures:
-            seconds = anyio.current_time() - self._held_since
-            self._held_since = None
-            self.notify(Resumed(call=call.key, seconds=seconds))
-
-    def _tell_limit(self) -> None:
-        self._looked_at = anyio.current_time()
-        now, told = self.gate.limits.per_minute, self._told_per_minute
-        if now is not None and (told is None or abs(now - told) > WORTH_TELLING * told):
-            self._told_per_minute = now
-            self.notify(LimitChanged(per_minute=now))
-
-    def _tell_outage(self, call: PendingCall, breaker: Breaker, outcome: object) -> None:
-        if breaker.outage.is_open and isinstance(outcome, Verdict):
-            is_ours = outcome.known is Known.NOT_SENT  # what the API says may repeat the prompt
-            self.notify(OutageBegan(call=call.key, reason=str(outcome.error) if is_ours else outcome.known.value))
-        else:
-            self.notify(OutageEnded(call=call.key))
+            self._telling.held(call, hold.seconds)
+        self._telling.look_at_limit()
 
 
 def _asked(verdict: Verdict) -> float:
