@@ -13,10 +13,11 @@ INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-
 BENCHES := pace limit charges calls cancellations hostile extract loop_lag inputs scale hostgate kills budget ledger resume job_memory
 PEERS := $(VENV)/.peers
 DATASETS := $(VENV)/.datasets
+DOCS := $(VENV)/.docs
 TIME ?= 60
 EXAMPLES ?= 10000
 
-.PHONY: demo test test-httpx2 test-datasets lint fuzz kill-points ledger-machine wheel bench bench-imports bench-peers $(BENCHES:%=bench-%) clean
+.PHONY: demo test test-httpx2 test-datasets lint fuzz kill-points ledger-machine wheel docs bench bench-imports bench-peers $(BENCHES:%=bench-%) clean
 
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
@@ -47,6 +48,9 @@ ledger-machine: $(VENV)/.dev ## a search for orders of events, kills among them,
 
 wheel: $(VENV)/.dev ## dist/*.whl
 	$(PYTHON) -m pip --python $(BIN)/python wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+docs: $(DOCS)/.installed ## the pages of docs/ and the reference, into dist/docs; fails where a link leads nowhere
+	$(DOCS)/bin/python docs/build.py
 
 bench: $(BENCHES:%=bench-%) bench-imports bench-peers ## all of them, for about an hour
 
@@ -87,6 +91,12 @@ $(DATASETS)/.installed: pyproject.toml tests/heavy/requirements.txt | $(BIN)/pyt
 	$(PYTHON) -m venv --without-pip $(DATASETS)
 	$(PYTHON) -m pip --python $(DATASETS)/bin/python install --quiet --disable-pip-version-check \
 		-r tests/heavy/requirements.txt -e '.[cli,emulator]'
+	@touch $@
+
+# Without the constraints, which know nothing of these libraries.
+$(DOCS)/.installed: docs/requirements.txt | $(BIN)/python
+	$(PYTHON) -m venv --without-pip $(DOCS)
+	$(PYTHON) -m pip --python $(DOCS)/bin/python install --quiet --disable-pip-version-check -r docs/requirements.txt
 	@touch $@
 
 # Atheris has wheels for Linux only, so it is no part of the development extra.

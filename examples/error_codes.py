@@ -1,4 +1,7 @@
-"""The inference API's documented error codes, and what each of them is here: an emulator says one after the other."""
+"""The inference API's documented error codes, and what each of them is here: an emulator says one after the other.
+
+python examples/error_codes.py
+"""
 
 import asyncio
 

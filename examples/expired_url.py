@@ -1,4 +1,7 @@
-"""The inference API's URLs are valid for an hour: an emulator whose clock is moved shows what comes after."""
+"""The inference API's URLs are valid for an hour: an emulator whose clock is moved shows what comes after.
+
+python examples/expired_url.py
+"""
 
 import asyncio
 import time

@@ -1,4 +1,7 @@
-"""The serverless API as its page was until February 2025: the model goes by `model_name`."""
+"""The serverless API as its page was until February 2025: the model goes by `model_name`.
+
+python examples/legacy_model_name.py
+"""
 
 import asyncio
 

@@ -1,4 +1,7 @@
-"""The inference API's two ways of delivery: a URL that is valid for an hour, and base64."""
+"""The inference API's two ways of delivery: a URL that is valid for an hour, and base64.
+
+python examples/pictures_by_url.py
+"""
 
 import asyncio
 

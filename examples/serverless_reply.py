@@ -1,4 +1,7 @@
-"""What a reply of the serverless API says, field by field of its page, and where each is found here."""
+"""What a reply of the serverless API says, field by field of its page, and where each is found here.
+
+python examples/serverless_reply.py
+"""
 
 import asyncio
 

@@ -3,46 +3,45 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nebula_async.charges import Charges
-from nebula_async.client import AsyncNebula
-from nebula_async.config import VERSION, Config, RetryPolicy, Tier, Timeouts
-from nebula_async.engine.gate import Gate, Limits
-from nebula_async.errors import (
-    APIStatusError,
-    AuthenticationError,
-    BadRequestError,
-    BudgetExceededError,
-    ConfigurationError,
-    ContentPolicyError,
-    DeadlineError,
-    DownloadError,
-    InvalidRequestError,
-    JobError,
-    NebulaError,
-    NotFoundError,
-    NotSentError,
-    OutcomeUnknownError,
-    PermissionDeniedError,
-    QuotaExhaustedError,
-    RateLimitError,
-    ServerError,
-    SinkError,
-    UnusableReplyError,
-)
-from nebula_async.events import Observer
-from nebula_async.images.image import Image
-from nebula_async.images.provenance import Provenance, read_provenance
-from nebula_async.requests import ImageRequest, InferenceRequest
-from nebula_async.results import Failure, Generation, RateLimit
-from nebula_async.sinks.sink import Sink, Writer
-
 if TYPE_CHECKING:
     from nebula_async.bulk.job import BulkJob
+    from nebula_async.charges import Charges
+    from nebula_async.client import AsyncNebula
+    from nebula_async.config import Config, RetryPolicy, Tier, Timeouts
+    from nebula_async.engine.gate import Gate, Limits
+    from nebula_async.errors import (
+        APIStatusError,
+        AuthenticationError,
+        BadRequestError,
+        BudgetExceededError,
+        ConfigurationError,
+        ContentPolicyError,
+        DeadlineError,
+        DownloadError,
+        InvalidRequestError,
+        JobError,
+        NebulaError,
+        NotFoundError,
+        NotSentError,
+        OutcomeUnknownError,
+        PermissionDeniedError,
+        QuotaExhaustedError,
+        RateLimitError,
+        ServerError,
+        SinkError,
+        UnusableReplyError,
+    )
+    from nebula_async.events import Observer
+    from nebula_async.images.image import Image
+    from nebula_async.images.provenance import Provenance, read_provenance
+    from nebula_async.requests import ImageRequest, InferenceRequest
+    from nebula_async.results import Failure, Generation, RateLimit
     from nebula_async.sinks.directory import DirectorySink
     from nebula_async.sinks.memory import MemorySink
     from nebula_async.sinks.objectstore import ObjectStoreSink
+    from nebula_async.sinks.sink import Sink, Writer
 
-__version__ = VERSION
+    __version__: str
 
 __all__ = [
     "APIStatusError",
@@ -90,17 +89,62 @@ __all__ = [
     "read_provenance",
 ]
 
-_FOR_SOME = {
+_PLACES = {
+    "APIStatusError": "errors",
+    "AsyncNebula": "client",
+    "AuthenticationError": "errors",
+    "BadRequestError": "errors",
+    "BudgetExceededError": "errors",
     "BulkJob": "bulk.job",
+    "Charges": "charges",
+    "Config": "config",
+    "ConfigurationError": "errors",
+    "ContentPolicyError": "errors",
+    "DeadlineError": "errors",
     "DirectorySink": "sinks.directory",
+    "DownloadError": "errors",
+    "Failure": "results",
+    "Gate": "engine.gate",
+    "Generation": "results",
+    "Image": "images.image",
+    "ImageRequest": "requests",
+    "InferenceRequest": "requests",
+    "InvalidRequestError": "errors",
+    "JobError": "errors",
+    "Limits": "engine.gate",
     "MemorySink": "sinks.memory",
+    "NebulaError": "errors",
+    "NotFoundError": "errors",
+    "NotSentError": "errors",
     "ObjectStoreSink": "sinks.objectstore",
+    "Observer": "events",
+    "OutcomeUnknownError": "errors",
+    "PermissionDeniedError": "errors",
+    "Provenance": "images.provenance",
+    "QuotaExhaustedError": "errors",
+    "RateLimit": "results",
+    "RateLimitError": "errors",
+    "RetryPolicy": "config",
+    "ServerError": "errors",
+    "Sink": "sinks.sink",
+    "SinkError": "errors",
+    "Tier": "config",
+    "Timeouts": "config",
+    "UnusableReplyError": "errors",
+    "Writer": "sinks.sink",
+    "read_provenance": "images.provenance",
 }
-"""What only those need who run jobs or stream into a sink, and where it is."""
+"""The module that each name is in."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import what only some need when they first name it."""
-    if name not in _FOR_SOME:
+    """Import a name when it is first asked for: a command that is interrupted while it loads is still at its start."""
+    place, attribute = ("config", "VERSION") if name == "__version__" else (_PLACES.get(name), name)
+    if place is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_FOR_SOME[name]}"), name)
+    value = globals()[name] = getattr(import_module(f"{__name__}.{place}"), attribute)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -22,7 +22,7 @@ from nebula_async.images.sources import PictureSource
 from nebula_async.items import Item, Result, check_shared, fill_in, likeness, listed, refuse_one
 from nebula_async.keys import KeySource, hide
 from nebula_async.requests import ImageRequest, InferenceRequest, Request
-from nebula_async.results import Failure, Generation
+from nebula_async.results import Failure, Generation, ResultList
 from nebula_async.sinks.sink import check_sink
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class AsyncNebula:
         """Generate many pictures and return all results in the order of the items, however they end.
 
         Items and results are all held in memory; the items are read to their end before anything is sent. Once the
-        daily quota is used up, what is left of them fails with that error.
+        daily quota is used up, what is left of them fails with that error. A notebook shows the list as its pictures.
         """
         items = await listed(prompts_or_requests)
         found: dict[int, Result] = {}
@@ -248,7 +248,7 @@ class AsyncNebula:
                     for index in range(len(items))
                     if index not in found
                 }
-        return [found[index] for index in range(len(items))]
+        return ResultList(found[index] for index in range(len(items)))
 
     async def download(self, image: Image, *, sink: Sink | None = None) -> Image:
         """Fetch a picture that was left at its URL and return it with its bytes, or streamed into a sink; one that is

@@ -230,7 +230,7 @@ class Config:
         """
         environ = os.environ if environ is None else environ  # as a default it would be shown by help(), keys and all
         config = cls()
-        for variable, read in _VARIABLES.items():
+        for variable, read in VARIABLES.items():
             text = environ.get(variable)
             if text is not None:
                 config = _changed(config, variable, read, text)
@@ -280,7 +280,7 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-_VARIABLES: Mapping[str, Callable[[str], dict[str, Any]]] = {
+VARIABLES: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "NEBULA_BASE_URL": lambda text: {"base_url": text},
     "NEBULA_INFERENCE_URL": lambda text: {"inference_url": text},
     "NEBULA_TIER": lambda text: {"tier": text},
@@ -289,3 +289,4 @@ _VARIABLES: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "NEBULA_ALLOWED_IMAGE_HOSTS": lambda text: {"allowed_image_hosts": _words(text)},
     "NEBULA_PROXY": lambda text: {"proxy": text},
 }
+"""The environment variables that are settings, and how each is read."""

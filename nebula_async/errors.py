@@ -26,10 +26,11 @@ All carry plain data in positional fields, so they survive pickling; none holds 
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from attrs import define, field
 
+from nebula_async.advice import ASK, FETCH_LATER, NEXT_DAY, after, cost_of, in_sentences, prospect_of, step_for
 from nebula_async.charges import Charges
 
 Exc = TypeVar("Exc", bound=BaseException)
@@ -39,8 +40,10 @@ Exc = TypeVar("Exc", bound=BaseException)
 class NebulaError(Exception):
     """The base of all errors: `except NebulaError` catches what this library raises on purpose.
 
-    `attempts` were started and `charges` says what they may have cost, over the whole call. `retryable` says whether
-    the same request may succeed later; with `charges` that decides whether trying again can pay twice.
+    `str(error)` says on one line what happened, what it may have cost, whether trying again can help, and the next
+    step; each alone is `message`, `paid`, `prospect` and `next_step`. `attempts` were started and `charges` says what
+    they may have cost, over the whole call. `retryable` says whether the same request may succeed later; with `charges`
+    that decides whether trying again can pay twice.
     """
 
     message: str
@@ -51,20 +54,57 @@ class NebulaError(Exception):
     idempotency_key: str | None = None
     details: Any = None
 
+    says_what_to_do: ClassVar[bool] = False
+    """Whether the messages of this class say what to do by themselves; they need no more words than what was paid."""
+
     def __str__(self) -> str:
-        return self.message
+        if self.says_what_to_do:
+            return in_sentences(self.message, self.paid) if self.charges.at_most else self.message
+        return in_sentences(self.message, self.paid, self.prospect, self.next_step, self._reference)
+
+    @property
+    def paid(self) -> str:
+        """What may have been paid for, and in how many attempts, in words."""
+        return cost_of(self.charges) + (f", in {self.attempts} attempts" if self.attempts > 1 else "")
+
+    @property
+    def prospect(self) -> str:
+        """Whether trying again can help, and whether that may be paid for once more, in words; "" where the message
+        says what to do first.
+        """
+        return "" if self.says_what_to_do else prospect_of(self.charges, retryable=self.retryable)
+
+    @property
+    def next_step(self) -> str:
+        """What to do now, in words; "" where the message says it already."""
+        return step_for(type(self).__name__)
+
+    @property
+    def _reference(self) -> str:
+        """What the API's makers want to know, where they are to be asked."""
+        is_asked = self.request_id is not None and ASK in self.next_step
+        return f"the request_id is {self.request_id}" if is_asked else ""
 
 
 class ConfigurationError(NebulaError):
     """A setting is missing or wrong: key, URL, timeout, tier. Nothing was sent."""
 
+    says_what_to_do = True
+
 
 class InvalidRequestError(NebulaError, ValueError):
     """The request was refused before sending: it cost nothing."""
 
+    says_what_to_do = True
+
 
 class NotSentError(NebulaError):
     """No connection could be made; the request never left and cost nothing."""
+
+    @property
+    def next_step(self) -> str:
+        """What to do now; "" where the message says it, because the connection is refused and will be again."""
+        return step_for("NotSentError") if self.retryable else ""
 
 
 class OutcomeUnknownError(NebulaError):
@@ -95,6 +135,27 @@ class DownloadError(NebulaError):
     images: tuple[Any, ...] = ()
     is_forbidden: bool = False
 
+    @property
+    def paid(self) -> str:
+        """What was paid for: by the call that made the picture, where this one only fetched it."""
+        return super().paid if self.charges.at_most else "it was paid for when it was made"
+
+    @property
+    def prospect(self) -> str:
+        """Whether fetching it again can help, which is free, or another one is to be paid for."""
+        if self.retryable:
+            return "fetching it again can help, and costs nothing"
+        if self.is_forbidden:
+            return "fetching it later costs nothing"
+        return "fetching it again does not help, and another picture is paid for anew"
+
+    @property
+    def next_step(self) -> str:
+        """What to do now: the picture may still be fetched, or not; "" where the message says what forbids it."""
+        if self.is_forbidden:
+            return ""
+        return FETCH_LATER if self.retryable else super().next_step
+
 
 class DeadlineError(NebulaError, TimeoutError):
     """The total time allowed for the call is over; `charges` counts the attempt it interrupted."""
@@ -107,6 +168,16 @@ class APIStatusError(NebulaError):
     status: int = 0
     code: str | None = None
     retry_after: float | None = None
+
+    @property
+    def prospect(self) -> str:
+        """Whether trying again can help, and when; and whether that may be paid for once more."""
+        return prospect_of(self.charges, retryable=self.retryable, when=after(self.retry_after))
+
+    @property
+    def next_step(self) -> str:
+        """What to do now, by what the API said: its code, else the status."""
+        return step_for(type(self).__name__, code=self.code, status=self.status)
 
 
 class AuthenticationError(APIStatusError):
@@ -132,6 +203,17 @@ class RateLimitError(APIStatusError):
         """Whether nothing will be accepted before 00:00 UTC."""
         return self.scope == "day"
 
+    @property
+    def prospect(self) -> str:
+        """Whether trying again can help, and when: after a delay, or on the next day."""
+        when = after(self.retry_after, is_daily=self.is_daily)
+        return prospect_of(self.charges, retryable=self.retryable, when=when)
+
+    @property
+    def next_step(self) -> str:
+        """What to do now: the day's limit is another thing than the minute's."""
+        return NEXT_DAY if self.is_daily else super().next_step
+
 
 class QuotaExhaustedError(APIStatusError):
     """The account has no credit or quota left; waiting does not help."""
@@ -152,9 +234,31 @@ class ServerError(APIStatusError):
 class JobError(NebulaError):
     """A bulk job cannot start or go on: its folder, its ledger or its manifest."""
 
+    says_what_to_do = True
+
 
 class BudgetExceededError(JobError):
     """The job's budget does not allow what would come next; nothing of that was sent."""
+
+
+def cause_of(error: NebulaError) -> str:
+    """Return what errors are grouped by: the class's name, with the API's code where it gave one, else the status."""
+    name = type(error).__name__
+    if not isinstance(error, APIStatusError) or not error.status:
+        return name
+    return f"{name} {error.code}" if error.code else f"{name} HTTP {error.status}"
+
+
+def next_step_of(cause: str) -> str:
+    """Return the next step after a cause as `cause_of` gives it, or after the name of a class.
+
+    "" where the message of such an error says it already, and for what is no cause.
+    """
+    name, _, detail = cause.partition(" ")
+    status = detail.removeprefix("HTTP ")
+    if detail.startswith("HTTP ") and status.isdecimal():
+        return step_for(name, status=int(status))
+    return step_for(name, code=detail or None)
 
 
 def without_frames(error: Exc) -> Exc:

@@ -172,7 +172,7 @@ class Generator:
         total = self.caller.config.timeouts.total
         with anyio.move_on_after(total):  # the thread of a source that never ends is left to itself
             return await read_sources(request.image, request.mask)
-        raise DeadlineError(f"the given pictures could not be read within {total:g} s; nothing was sent")
+        raise DeadlineError(f"the given pictures could not be read within {total:g} s")
 
     def _into(self, sink: Sink, key: str, number: int = 0) -> Keeping:
         return IntoSink(sink, f"{key}-{number}" if number else key, self.streaming)

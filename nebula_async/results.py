@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
@@ -14,6 +14,9 @@ from nebula_async.errors import NebulaError
 from nebula_async.images.image import Image
 from nebula_async.images.provenance import Provenance
 from nebula_async.requests import InferenceRequest, Request
+
+if TYPE_CHECKING:
+    from nebula_async.images.display import MimeBundle
 
 
 @frozen(kw_only=True)
@@ -55,8 +58,10 @@ class Generation:
         """The first picture."""
         return self.images[0]
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, bytes | str]:
-        return self.image._repr_mimebundle_(**options)
+    def _repr_mimebundle_(self, **_options: Any) -> MimeBundle:
+        from nebula_async.notebook import show_generation  # only notebooks need it
+
+        return show_generation(self)
 
 
 @frozen(kw_only=True)
@@ -66,6 +71,26 @@ class Failure:
     request: Request
     error: NebulaError
     index: int = 0
+
+    def _repr_mimebundle_(self, **_options: Any) -> MimeBundle:
+        from nebula_async.notebook import show_failure
+
+        return show_failure(self)
+
+
+class ResultList(list[Generation | Failure]):
+    """A list of results, and nothing more: a notebook shows it as its pictures, IPython as a line for each.
+
+    `generate_all` returns one; `ResultList(results)` makes one of any results.
+    """
+
+    def _repr_mimebundle_(self, **_options: Any) -> MimeBundle:
+        from nebula_async.notebook import show_results
+
+        return show_results(self)
+
+    def _repr_pretty_(self, printer: Any, _is_cyclic: bool) -> None:
+        printer.text(self._repr_mimebundle_()[0]["text/plain"])
 
 
 def provenance_of(request: Request, *, cost: Decimal | None, **said: Any) -> Provenance:

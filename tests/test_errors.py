@@ -91,13 +91,6 @@ def test_errors_are_copied_whole(kind, duplicate):
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_the_message_is_the_text(kind):
-    """Printing an error shows its message and nothing else, however many fields it has."""
-    assert str(kind("what was wrong")) == "what was wrong"
-    assert str(filled(kind)) == "what was wrong"
-
-
-@pytest.mark.parametrize("kind", CLASSES)
 def test_an_error_says_nothing_that_is_not_known(kind):
     """With only a message, an error claims no attempt, no charge and no second chance."""
     error = kind("what was wrong")

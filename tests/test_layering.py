@@ -13,6 +13,7 @@ import nebula_async
 PACKAGE = Path(nebula_async.__file__).parent
 
 FLOORS = {
+    "advice": 0,
     "charges": 0,
     "checks": 0,
     "config": 0,
@@ -24,6 +25,7 @@ FLOORS = {
     "urls": 0,
     "images": 1,
     "items": 2,
+    "notebook": 2,
     "requests": 2,
     "results": 2,
     "api": 3,
@@ -50,6 +52,7 @@ THIRD_PARTY = {
 }
 LAZY = {
     "images/image.py": {"PIL", "numpy"},
+    "images/preview.py": {"PIL"},
     "engine/tls.py": {"certifi"},
     "bulk/manifest/parquet.py": {"pyarrow"},
     "bulk/export/parquet.py": {"pyarrow"},

@@ -167,7 +167,7 @@ async def test_a_key_that_is_not_known(start, dialect, kind):
     error = await refused(start(), dialect, key="sk-unknown")
 
     assert kind is type(error)
-    assert "check NEBULA_API_KEY" in str(error)
+    assert "Check the key in NEBULA_API_KEY" in str(error)
 
 
 async def test_no_credit_and_too_many_requests(start):

@@ -366,17 +366,3 @@ def test_a_picture_elsewhere_does_not_open():
     """Without bytes there is nothing to decode."""
     with pytest.raises(ValueError, match="only a URL: fetch it with"):
         Image(url="https://a.example/1.png").to_pil()
-
-
-def test_notebooks_show_the_picture():
-    """The last value of a notebook cell is shown as a picture: an image, and a result by its first one."""
-    assert PNG.data == PNG._repr_mimebundle_()["image/png"]
-    assert PNG.data == generation()._repr_mimebundle_(include=None, exclude=None)["image/png"]
-    assert repr(PNG) == PNG._repr_mimebundle_()["text/plain"]
-
-
-def test_notebooks_show_text_where_there_are_no_bytes():
-    """A picture that is only a URL is shown as text, without it."""
-    empty = Image(url="https://a.example/secret.png")
-    assert {"text/plain": repr(empty)} == empty._repr_mimebundle_()
-    assert {"text/plain": repr(empty)} == evolve(generation(), images=(empty,))._repr_mimebundle_()

@@ -60,19 +60,6 @@ BY_STATUS: Mapping[int, type[APIStatusError]] = {
     429: RateLimitError,
 }
 
-NEXT_STEP: Mapping[type[APIStatusError], str] = {
-    AuthenticationError: "check NEBULA_API_KEY",
-    PermissionDeniedError: "this key may not do that",
-    QuotaExhaustedError: "add credit; waiting does not help",
-    ContentPolicyError: "change the prompt",
-    RateLimitError: "send more slowly, or set the account's tier",
-}
-
-UNKNOWN_KEY = (
-    "without a code this API has only been seen to mean a key it does not know: check NEBULA_API_KEY, then the URL"
-    " (base_url ends in /api/v1, inference_url in /v1)"
-)
-
 
 @frozen(kw_only=True)
 class ErrorBody:
@@ -94,7 +81,7 @@ def error_of(body: ErrorBody, reply: Reply, *, now: float) -> APIStatusError:
     kind = kind_of(body.code, reply.status)
     delay = read_delay(reply.headers, now=now)
     return kind(
-        _sentence(kind, reply.status, body),
+        _fact(reply.status, body),
         request_id=read_request_id(reply.headers),
         details=body.details,
         status=reply.status,
@@ -176,12 +163,11 @@ def _one_line(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
-def _sentence(kind: type[APIStatusError], status: int, body: ErrorBody) -> str:
+def _fact(status: int, body: ErrorBody) -> str:
     said = body.message or _phrase(status)
     short = said if len(said) <= MAX_MESSAGE else f"{said[:MAX_MESSAGE]}…"
     code = f", {body.code}" if body.code else ""
-    step = UNKNOWN_KEY if kind is NotFoundError and body.code is None else NEXT_STEP.get(kind)
-    return f"the API answered {short} (HTTP {status}{code})" + (f"; {step}" if step else "")
+    return f"the API answered {short} (HTTP {status}{code})"
 
 
 def _phrase(status: int) -> str:

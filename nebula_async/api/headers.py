@@ -87,6 +87,11 @@ def read_request_id(headers: Headers) -> str | None:
     return next((value.decode("ascii") for value in given if re.fullmatch(rb"[ -~]+", value)), None)
 
 
+def read_date(headers: Headers) -> float | None:
+    """Return the server's own clock, in seconds since 1970, as `Date` tells it; `None` where it says nothing usable."""
+    return next((date for value in _values(headers).get(b"date", ()) if (date := _date(value)) is not None), None)
+
+
 def _values(headers: Headers) -> _Values:
     values: dict[bytes, list[bytes]] = {}
     for name, value in headers:

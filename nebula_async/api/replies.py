@@ -164,7 +164,7 @@ def _failure(reply: Reply, body: Mapping[str, Any], now: float) -> NebulaError:
     error = error_of(read_envelope(body), reply, now=now)
     if is_known(error.code):
         return error
-    return unusable(reply, f"success in the status, failure in the body: {error}", error.details)
+    return unusable(reply, f"success in the status, failure in the body: {error.message}", error.details)
 
 
 def unusable(reply: Reply, problem: str, details: object = None) -> UnusableReplyError:

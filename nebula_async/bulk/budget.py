@@ -114,6 +114,12 @@ class Purse:
         self.spent += _priced(charges.at_most, price)
 
     @property
+    def affordable(self) -> Decimal | None:
+        """USD that may be spent beyond what is spent already, `None` for no limit."""
+        most = self.budget.max_cost
+        return None if most is None else max(most - self.spent.cost, Decimal(0))
+
+    @property
     def may_request(self) -> bool:
         """Whether one more request may be sent."""
         most = self.budget.max_requests

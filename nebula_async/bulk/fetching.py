@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import anyio
 from attrs import define, evolve, field
 
+from nebula_async.bulk.causes import MISSING
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.outcome import about_missing
 from nebula_async.bulk.receiving import Receiving
 from nebula_async.bulk.spool import Received
 from nebula_async.bulk.states import Output, Row, State
 from nebula_async.charges import Charges
-from nebula_async.errors import DownloadError, SinkError
+from nebula_async.errors import DownloadError, SinkError, cause_of
 from nebula_async.images.image import Image
 from nebula_async.requests import read_request
 from nebula_async.results import Failure, Generation
@@ -105,14 +106,19 @@ class UrlFetch:
         by_index = {output.index: output for output in left}
         stored = [evolve(output, url=by_index[output.index].url) for output in placed]
         ledger.store(stored)
-        ledger.move(seq, _state(lost, error, missing), error=self._about(lost, error, missing))
+        about, cause = self._about(lost, error, missing)
+        ledger.move(seq, _state(lost, error, missing), error=about, cause=cause)
         self.run.storing.is_stored(seq, self.row.sends, tuple(here.values()), stored)
         return stored
 
-    def _about(self, lost: Sequence[Output], error: DownloadError | SinkError | None, missing: int) -> str | None:
+    def _about(
+        self, lost: Sequence[Output], error: DownloadError | SinkError | None, missing: int
+    ) -> tuple[str | None, str | None]:
+        """Return why an item is not done, and the cause of that; `None` twice where it is."""
         if lost and error is not None:
-            return str(error)
-        return about_missing(missing + len(lost), self.row.asked)
+            return error.message, cause_of(error)
+        about = about_missing(missing + len(lost), self.row.asked)
+        return about, MISSING if about else None
 
     def _result(
         self, generation: Generation, outputs: dict[int, Output], error: DownloadError | SinkError | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
@@ -13,22 +14,27 @@ from uuid import uuid4
 
 import anyio
 import anyio.to_thread
-from attrs import define, field
+from attrs import define, evolve, field
 
 from nebula_async.bulk.bucket import Uploads, as_place, open_places
 from nebula_async.bulk.budget import Budget, Purse, Spent
+from nebula_async.bulk.command import Command
 from nebula_async.bulk.descriptors import most_under_way
 from nebula_async.bulk.execution import executed, finish_in_thread
 from nebula_async.bulk.folder import JobFolder
+from nebula_async.bulk.gallery import ending
+from nebula_async.bulk.gallery.gallery import Gallery
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.ledger_file import DURABILITIES, Durability
 from nebula_async.bulk.manifest.census import Census, Selection
 from nebula_async.bulk.manifest.source import open_source
 from nebula_async.bulk.opening import INPUT, OpenJob
 from nebula_async.bulk.recovery import Recovery
-from nebula_async.bulk.report import Report, report_of
+from nebula_async.bulk.report import Report, Spending, report_of
+from nebula_async.bulk.report_values import values_of
 from nebula_async.bulk.run import Run
 from nebula_async.bulk.states import FAILED, State
+from nebula_async.bulk.summary import Summary, summarize
 from nebula_async.bulk.writer import LedgerWriter
 from nebula_async.bulk.written import write_reports
 from nebula_async.checks import Checks
@@ -75,6 +81,9 @@ class BulkJob:
       the run, once what is in flight is stored. `results()` yields the same
     - `server` names where the pictures come from; else the URLs of the two APIs do. `new_key` says that the API key
       changed and the account did not
+    - `command` is the command line that goes on with the job, where one began it: reports tell it
+    - `gallery`: a page to look at the run is written at its end, `gallery/index.html`, with thumbnails where Pillow is
+      installed; no run fails by it: `gallery_notes` says what is missing
     - `images/metadata.jsonl` tells how each picture was made; with `provenance`, so does the picture itself
 
     Entering raises `JobError` for input with bad lines, for lines that changed since the folder was begun, and for a
@@ -103,6 +112,8 @@ class BulkJob:
     when_exhausted: str = field(default="wait", kw_only=True, validator=check.one_of(EXHAUSTED))
     budget: Budget = field(factory=Budget, kw_only=True, validator=check.kind(Budget))
     new_key: bool = field(default=False, kw_only=True, validator=check.flag())
+    command: Command | None = field(default=None, kw_only=True)
+    gallery: bool = field(default=True, kw_only=True, validator=check.flag())
     _nebula: AsyncNebula = field(init=False)
     _stack: AsyncExitStack = field(init=False)
     _open: OpenJob = field(init=False)
@@ -113,9 +124,11 @@ class BulkJob:
     _started: float | None = field(default=None, init=False)
     _ended: anyio.Event = field(init=False)
     _last: Report = field(init=False)
+    _summary: Summary | None = field(default=None, init=False)
+    _gallery: Gallery | None = field(default=None, init=False)
 
     async def __aenter__(self) -> BulkJob:
-        self._started, self._ended = None, anyio.Event()
+        self._started, self._ended, self._summary, self._gallery = None, anyio.Event(), None, None
         async with AsyncExitStack() as stack:
             self._nebula = await stack.enter_async_context(AsyncNebula()) if self.nebula is None else self.nebula
             if self._nebula.generator.caller.transport.is_closed:
@@ -188,6 +201,36 @@ class BulkJob:
         """How many items are under way and may be paid for."""
         return self._run.in_flight
 
+    @property
+    def spending(self) -> Spending:
+        """What this run made and may have been charged so far."""
+        return self._run.spending
+
+    @property
+    def affordable(self) -> Decimal | None:
+        """USD that the budget allows beyond what is spent, `None` where money is not limited."""
+        return self._run.purse.affordable
+
+    @property
+    def refusals(self) -> int:
+        """How many attempts of this run were refused as too many, and sent again later."""
+        return self._run.refusals
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the API answers nobody now, and is asked now and then until it does."""
+        return self._run.breaker.outage.is_open
+
+    @property
+    def gallery_page(self) -> Path | None:
+        """The page to look at the run, `None` where there is none."""
+        return self._gallery.page if self._gallery is not None and self._gallery.page.is_file() else None
+
+    @property
+    def gallery_notes(self) -> tuple[str, ...]:
+        """What is to be said of that page once the run has ended: what it lacks, and how that is made."""
+        return () if self._gallery is None else tuple(self._gallery.notes)
+
     async def report(self) -> Report:
         """Return how the job stands, over all its runs."""
         run = {
@@ -197,6 +240,16 @@ class BulkJob:
             "stopped_by": self._run.stopped_by,
         }
         return await self._read(lambda ledger: report_of(ledger, self.total, **run))
+
+    async def summary(self) -> Summary:
+        """Return how the job stands, and what that is made of: by model, by cause of failure, over time.
+
+        After a run it is that of its end. Before, it is read anew, which takes a second for 100,000 items.
+        """
+        if self._summary is not None:
+            return evolve(self._summary, report=self._last)
+        report = await self.report()
+        return await self._read(lambda ledger: summarize(ledger, report))
 
     async def run(self) -> Report:
         """Send what is not done, store what comes back, and return what became of all items.
@@ -220,12 +273,17 @@ class BulkJob:
         await self._read(lambda _: self._open.put_back())
         self._started = anyio.current_time()
         try:
-            async with executed(self._run) as results:
-                yield results
+            try:
+                async with executed(self._run) as results:
+                    yield results
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._write_reports()
+                    self._last = await self.report()
+            await self._fill_gallery()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._write_reports()
-                self._last = await self.report()
+                await self._write_gallery()
             self._ended.set()  # from here on the files may be closed
 
     async def _write_reports(self) -> None:
@@ -236,17 +294,30 @@ class BulkJob:
                 await self._run.writer.read(lambda _: self._open.tell_store())
         except JobError as error:
             self._run.stop(error)
-        job, report = self._open, await self.report()
+        report = await self.report()
         try:
-            await self._run.writer.read(
-                lambda ledger: write_reports(job.folder, job.source, job.census, self.limit, ledger, report)
-            )
+            self._summary = await self._run.writer.read(lambda ledger: summarize(ledger, report))
+            await self._run.writer.read(partial(self._write, self._summary))
         except (OSError, JobError) as error:
             self._run.stop(JobError(f"the report could not be written: {error}"))
+
+    def _write(self, summary: Summary, ledger: Ledger) -> None:
+        job = self._open
+        write_reports(job.folder, job.source, job.census, self.limit, ledger, summary)
+
+    async def _fill_gallery(self) -> None:
+        if self._gallery is not None and self._summary is not None and not self._run.is_interrupted:
+            await ending.fill(self._gallery, self._open.ledger, self._limiter)
+
+    async def _write_gallery(self) -> None:
+        if self._gallery is not None and (summary := self._summary) is not None:
+            await ending.finish(self._gallery, self._open.ledger, lambda: values_of(summary), self._limiter)
 
     def drain(self) -> None:
         """Send nothing more; `run` returns when what is in flight is stored. What waits for the limit is put back."""
         self._run.drain()
+        if self._gallery is not None:
+            self._gallery.hurry()
 
     def stop(self) -> None:
         """End now: what is in flight may have been paid for, and the next run settles it."""
@@ -273,6 +344,7 @@ class BulkJob:
             is_told=self.provenance,
             config=self._nebula.config,
             again=(FAILED if self.retry_failed else ()) + ((State.UNKNOWN,) if self.resend_unknown else ()),
+            command=self.command,
         )
 
     def _begin(self, stack: AsyncExitStack) -> None:
@@ -284,6 +356,10 @@ class BulkJob:
             is_new_key=self.new_key,
         )
         stack.callback(self._open.close)
+        if self.gallery:
+            self._gallery = Gallery.of(self._open.ledger, self._open.folder, store_options=self.store_options)
+            self._open.storing.on_stored = self._gallery.offer
+            stack.callback(self._gallery.close)
 
     def _new_run(self) -> Run:
         job, nebula = self._open, self._nebula

@@ -14,6 +14,7 @@ from typing import Any
 from attrs import define, field
 
 from nebula_async.bulk.ledger_file import Durability, Explained, open_file, open_to_read
+from nebula_async.bulk.ledger_rows import ATTEMPT, OUTPUT, ROW, UNFINISHED, as_attempt, as_output, as_row, storable
 from nebula_async.bulk.states import GOES_TO, Attempt, NewItem, Output, Row, State
 from nebula_async.charges import Charges
 from nebula_async.errors import JobError
@@ -26,13 +27,6 @@ PICTURES_AT_PRICES = """
 
 COMMITS = "commits"
 """Under this name is noted how often a ledger was written to by the runs of its job."""
-
-ROW = (
-    "SELECT seq, key, body_sha, state, epoch, sends, resends, duplicates, asked, at_least, at_most, at_stake, name,"
-    " request, error FROM item"
-)
-OUTPUT = "SELECT seq, idx, path, sha256, bytes, media_type, row, url, expires_at FROM output"
-ATTEMPT = "SELECT seq, n, call_key, sent_at, ended_at, verdict, at_least, at_most, error FROM attempt"
 
 
 @define(eq=False)
@@ -86,12 +80,12 @@ class Ledger:
 
     def tell(self, at: float, kind: str, detail: str | None = None) -> None:
         """Append to what happened, at a Unix time."""
-        self._write("INSERT INTO event VALUES (?, ?, ?)", at, kind, _storable(detail))
+        self._write("INSERT INTO event VALUES (?, ?, ?)", at, kind, storable(detail))
 
     def find(self, key: str) -> Row | None:
         """Return the row of an item."""
         found = self._read(f"{ROW} WHERE key = ?", key)
-        return _row(*found[0]) if found else None
+        return as_row(*found[0]) if found else None
 
     def state(self, key: str) -> State:
         """Return where an item stands."""
@@ -100,32 +94,31 @@ class Ledger:
 
     def places(self) -> Iterator[tuple[int, str, int]]:
         """Yield `seq`, path and size of all pictures that are stored."""
-        yield from self._each("SELECT seq, path, bytes FROM output WHERE path IS NOT NULL")
+        yield from self.select("SELECT seq, path, bytes FROM output WHERE path IS NOT NULL")
 
     def rows(self, *states: State) -> Iterator[Row]:
         """Yield the items in these states, also those that are asked for no more, in the order of `seq`."""
         marks = ", ".join("?" * len(states))
-        return (_row(*values) for values in self._each(f"{ROW} WHERE state IN ({marks}) ORDER BY seq", *states))
+        return (as_row(*values) for values in self.select(f"{ROW} WHERE state IN ({marks}) ORDER BY seq", *states))
 
     def unfinished(self) -> Iterator[Row]:
         """Yield the items that are asked for, were sent, and are not done."""
-        which = "listed AND state <> 'done' AND (state <> 'pending' OR error IS NOT NULL)"
-        return (_row(*values) for values in self._each(f"{ROW} WHERE {which} ORDER BY seq"))
+        return (as_row(*values) for values in self.select(f"{ROW} WHERE {UNFINISHED} ORDER BY seq"))
 
     def unfetched(self) -> list[Row]:
         """Return the items whose pictures are still at URLs, those first whose URLs expire first."""
         first = "SELECT min(expires_at) FROM output WHERE output.seq = item.seq AND path IS NULL"
-        return [_row(*values) for values in self._read(f"{ROW} WHERE state = 'urls' ORDER BY ({first}), seq")]
+        return [as_row(*values) for values in self._read(f"{ROW} WHERE state = 'urls' ORDER BY ({first}), seq")]
 
     def outputs(self, seq: int | None = None) -> Iterator[Output]:
         """Yield the pictures of one item, or all that are stored, in the order of `seq` and index."""
         which = "WHERE path IS NOT NULL" if seq is None else "WHERE seq = ?"
         given = () if seq is None else (seq,)
-        return (_output(*values) for values in self._each(f"{OUTPUT} {which} ORDER BY seq, idx", *given))
+        return (as_output(*values) for values in self.select(f"{OUTPUT} {which} ORDER BY seq, idx", *given))
 
     def attempts(self, seq: int) -> list[Attempt]:
         """Return all attempts that were made for an item."""
-        return [_attempt(*values) for values in self._read(f"{ATTEMPT} WHERE seq = ? ORDER BY n", seq)]
+        return [as_attempt(*values) for values in self._read(f"{ATTEMPT} WHERE seq = ? ORDER BY n", seq)]
 
     def is_empty(self) -> bool:
         """Whether nothing was ever sent."""
@@ -156,6 +149,10 @@ class Ledger:
     def sends(self) -> int:
         """Return how many requests were ever sent: attempts that ended without a connection are none."""
         return int(self._read("SELECT count(*) FROM attempt WHERE verdict IS NOT 'not sent'")[0][0])
+
+    def refusals(self) -> int:
+        """Return how many requests were refused as one too many."""
+        return int(self._read("SELECT count(*) FROM attempt WHERE verdict = 'throttled'")[0][0])
 
     def paid_twice(self) -> int:
         """Return how many pictures may have been paid for beyond those that were asked for, at most."""
@@ -208,25 +205,31 @@ class Ledger:
 
     def ended(
         self, seq: int, n: int, verdict: str, charges: Charges, *, at: float,
-        request_id: str | None = None, error: str | None = None,
+        request_id: str | None = None, error: str | None = None, cause: str | None = None, seconds: float | None = None,
     ) -> None:  # fmt: skip
-        """Note what became of an attempt, and what it may have been charged."""
+        """Note what became of an attempt, what it may have been charged, and the seconds from its leaving to its end,
+        where these are known.
+        """
         with self.together():
             self._write(
-                "UPDATE attempt SET ended_at = ?, verdict = ?, at_least = ?, at_most = ?, request_id = ?, error = ?"
-                " WHERE seq = ? AND n = ?",
-                at, verdict, charges.at_least, charges.at_most, _storable(request_id), _storable(error), seq, n,
+                "UPDATE attempt SET ended_at = ?, verdict = ?, at_least = ?, at_most = ?, request_id = ?, error = ?,"
+                " cause = ?, seconds = ? WHERE seq = ? AND n = ?",
+                at, verdict, charges.at_least, charges.at_most, storable(request_id), storable(error),
+                storable(cause), seconds, seq, n,
             )  # fmt: skip
             sums = self._charges_of(seq)
             change = "UPDATE item SET at_least = ?, at_most = ?, at_stake = 0 WHERE seq = ?"
             self._write(change, sums.at_least, sums.at_most, seq)
 
-    def move(self, seq: int, state: State, *, error: str | None = None) -> None:
-        """Let an item go to another state. Raises `JobError` where it cannot come there from the one it is in."""
+    def move(self, seq: int, state: State, *, error: str | None = None, cause: str | None = None) -> None:
+        """Let an item go to another state, because of an error if one says why; errors are grouped by their cause.
+
+        Raises `JobError` where it cannot come there from the one it is in.
+        """
         before = self._read("SELECT state FROM item WHERE seq = ?", seq)
         can_go = bool(before) and (state == before[0][0] or state in GOES_TO[State(before[0][0])])
-        change = "UPDATE item SET state = ?, error = ? WHERE seq = ? AND state = ? RETURNING 1"
-        if not (can_go and self._write(change, state, _storable(error), seq, before[0][0])):
+        change = "UPDATE item SET state = ?, error = ?, cause = ? WHERE seq = ? AND state = ? RETURNING 1"
+        if not (can_go and self._write(change, state, storable(error), storable(cause), seq, before[0][0])):
             raise JobError(f"item {seq} cannot become {state} from where it stands; was {self.path} changed by hand?")
 
     def store(self, outputs: Iterable[Output]) -> None:
@@ -236,7 +239,7 @@ class Ledger:
                 self._write(
                     "INSERT OR REPLACE INTO output VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     output.seq, output.index, output.path, output.sha256, output.bytes, output.media_type,
-                    _storable(output.row), _storable(output.url), output.expires_at,
+                    storable(output.row), storable(output.url), output.expires_at,
                 )  # fmt: skip
 
     def next_index(self, seq: int) -> int:
@@ -253,7 +256,8 @@ class Ledger:
         """
         lost = "DELETE FROM output WHERE path IS NULL AND seq IN (SELECT seq FROM item WHERE state = ? AND listed)"
         change = (
-            "UPDATE item SET state = 'pending', resends = 0, epoch = epoch + ?, error = NULL WHERE state = ? AND listed"
+            "UPDATE item SET state = 'pending', resends = 0, epoch = epoch + ?, error = NULL, cause = NULL"
+            " WHERE state = ? AND listed"
         )
         for state in states:
             if is_anew:
@@ -274,30 +278,7 @@ class Ledger:
 
     _write = _read
 
-    def _each(self, statement: str, *values: object) -> Iterator[tuple[Any, ...]]:
+    def select(self, statement: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        """Yield what a query finds, for those who look at many rows in their own way."""
         with Explained(self.path):
             yield from self._connection.execute(statement, values)  # type: ignore[arg-type, unused-ignore]
-
-
-def _row(seq: int, key: str, body_sha: str, state: str, *rest: Any) -> Row:
-    epoch, sends, resends, duplicates, asked, at_least, at_most, at_stake, name, request, error = rest
-    counts = (epoch, sends, resends, duplicates, asked)
-    return Row(seq, key, body_sha, State(state), *counts, Charges(at_least, at_most), at_stake, name, request, error)
-
-
-def _output(seq: int, idx: int, *rest: Any) -> Output:
-    names = ("path", "sha256", "bytes", "media_type", "row", "url", "expires_at")
-    return Output(seq=seq, index=idx, **dict(zip(names, rest, strict=True)))
-
-
-def _attempt(seq: int, n: int, call_key: str, sent_at: float, ended_at: float | None, *rest: Any) -> Attempt:
-    verdict, at_least, at_most, error = rest
-    return Attempt(
-        seq=seq, n=n, call_key=call_key, sent_at=sent_at, ended_at=ended_at, verdict=verdict,
-        charges=Charges(at_least, at_most), error=error,
-    )  # fmt: skip
-
-
-def _storable(text: str | None) -> str | None:
-    """Return text without the lone surrogates that a server's JSON may hold and no database."""
-    return None if text is None else text.encode(errors="backslashreplace").decode()

@@ -36,7 +36,8 @@ CREATE TABLE item (
     listed INTEGER NOT NULL DEFAULT 1,
     name TEXT NOT NULL,
     request TEXT NOT NULL,
-    error TEXT
+    error TEXT,
+    cause TEXT
 ) STRICT;
 CREATE TABLE attempt (
     seq INTEGER NOT NULL,
@@ -51,6 +52,8 @@ CREATE TABLE attempt (
     at_most INTEGER NOT NULL DEFAULT 0,
     request_id TEXT,
     error TEXT,
+    cause TEXT,
+    seconds REAL,
     PRIMARY KEY (seq, n)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE output (
@@ -67,7 +70,7 @@ CREATE TABLE output (
 ) STRICT;
 CREATE TABLE event (at REAL NOT NULL, kind TEXT NOT NULL, detail TEXT) STRICT;
 """
-VERSION = 3
+VERSION = 4
 APPLICATION = 0x6E6562  # "neb": tells this ledger from any other SQLite file
 
 LOCK_SECONDS = 0.2
@@ -100,9 +103,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             f"{folder} is not the folder of a job: there is no ledger {path}; give what bulk had as --out, or as --job"
         )
     with Explained(path):
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-        )
+        connection = _reading(path)
     try:
         with Explained(path):
             _check_kind(connection, path)
@@ -110,6 +111,30 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    """Connect for reading, also where nothing may be written: not even the index of a log that SQLite makes for it."""
+    connection = _connected(path, "mode=ro")
+    try:
+        _pragma(connection, "user_version")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if not error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")) or _log_bytes(path):
+            raise
+        return _connected(path, "mode=ro&immutable=1")
+    return connection
+
+
+def _connected(path: Path, options: str) -> sqlite3.Connection:
+    url = f"{path.absolute().as_uri()}?{options}"
+    return sqlite3.connect(url, uri=True, isolation_level=None, check_same_thread=False)
+
+
+def _log_bytes(path: Path) -> int:
+    """Return how large the log beside the file is, in which there may be more than in the file itself."""
+    log = path.with_name(f"{path.name}-wal")
+    return log.stat().st_size if log.exists() else 0
 
 
 @frozen
@@ -139,6 +164,8 @@ def _explain(error: sqlite3.Error, path: Path) -> str:
         return f"{folder} is in use by another process; wait for it, or use another output folder"
     if name.startswith("SQLITE_IOERR"):
         return f"the disk of {folder} fails ({error}); nothing more is sent; repeat the command once it works again"
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+        return f"the ledger {path} cannot be opened ({error}); see who owns {path.parent}, and who may write there"
     return damaged(path, str(error))
 
 

@@ -6,12 +6,14 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import define
+from attrs import define, frozen
 
 from nebula_async.errors import JobError
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
+
+LOCKS = Path("/proc/locks")
 
 RECORD_BYTES = 128
 """The file is written in place and never grows: that succeeds on a full disk too."""
@@ -84,6 +86,37 @@ class JobLock:
     def _note(self) -> None:
         record = f"{self._holder}\n{self.commits}\n"
         os.pwrite(self._file, record.ljust(RECORD_BYTES).encode(), 0)
+
+
+@frozen
+class Holder:
+    """The process that a lock's file names: it has the lock now, or `was_killed` while it had it."""
+
+    process: int
+    was_killed: bool
+
+
+def holder_of(path: Path) -> Holder | None:
+    """Return who has a lock, or had it last and did not close its files. It is not taken, so that nobody is refused."""
+    try:
+        with path.open("rb") as file:
+            noted, _ = _read(file.fileno())
+            inode = os.fstat(file.fileno()).st_ino
+    except OSError:
+        return None
+    number = noted.removeprefix("process ")
+    if noted == number or not (number.isdecimal() and number.isascii()):
+        return None
+    return Holder(int(number), was_killed=not _is_locked(inode))
+
+
+def _is_locked(inode: int) -> bool:
+    """Whether the system lists a lock of a file: a process that was killed is still noted in the file, and has none."""
+    try:
+        locks = LOCKS.read_text().splitlines()
+    except OSError:  # not on this system: the note is believed
+        return True
+    return any(line.split()[5].rpartition(":")[2] == str(inode) for line in locks if len(line.split()) > 5)
 
 
 def _read(file: int) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from nebula_async.bulk.manifest.items import Item
 from nebula_async.bulk.states import NewItem, State
 from nebula_async.charges import Charges
 from nebula_async.engine.verdict import Verdict
+from nebula_async.errors import cause_of
 from nebula_async.results import describe_request
 from nebula_async.sinks.names import relative_key
 
@@ -31,17 +32,20 @@ def new_item(item: Item, body_sha: str, beyond: int) -> NewItem:
     )
 
 
-def failed_attempt(seq: int, n: int, asked: int, verdict: Verdict, state: State | None) -> Note:
-    """Return the note that an attempt for so many pictures failed just now, and where that leaves its item, if that is
-    known already.
+def failed_attempt(
+    seq: int, n: int, asked: int, verdict: Verdict, state: State | None, seconds: float | None = None
+) -> Note:
+    """Return the note that an attempt for so many pictures failed just now, after so many seconds, and where that
+    leaves its item, if that is known already.
     """
-    at, error = time.time(), verdict.error
+    at, error, cause = time.time(), verdict.error.message, cause_of(verdict.error)
+    request_id = verdict.error.request_id
 
     def note(ledger: Ledger) -> None:
         charges, known = verdict.known.charges * asked, verdict.known.value
-        ledger.ended(seq, n, known, charges, at=at, request_id=error.request_id, error=str(error))
+        ledger.ended(seq, n, known, charges, at=at, request_id=request_id, error=error, cause=cause, seconds=seconds)
         if state is not None:
-            ledger.move(seq, state, error=str(error))
+            ledger.move(seq, state, error=error, cause=cause)
 
     return note
 

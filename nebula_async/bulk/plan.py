@@ -220,9 +220,9 @@ def _duration(requests: int, config: Config, workers: int, now: float, used_toda
     possible = 60 * workers / EXPECTED_SECONDS
     allowed = math.inf if config.per_minute is None else HEADROOM * config.per_minute
     per_minute, per_day = min(possible, allowed), config.per_day
-    seconds, days = _lasting(requests, per_minute / 60, math.inf if per_day is None else per_day, now, used_today)
+    seconds, days = lasting(requests, per_minute / 60, math.inf if per_day is None else per_day, now, used_today)
     return Duration(
-        seconds=seconds,
+        seconds=seconds + EXPECTED_SECONDS * (requests > 0),
         sending_seconds=60 * requests / per_minute + EXPECTED_SECONDS * (requests > 0),
         days=days,
         per_minute=per_minute,
@@ -231,18 +231,17 @@ def _duration(requests: int, config: Config, workers: int, now: float, used_toda
     )
 
 
-def _lasting(requests: int, per_second: float, per_day: float, now: float, used_today: int) -> tuple[float, int]:
-    """Return the seconds and the days that requests take, where each day of UTC allows so many."""
+def lasting(requests: int, per_second: float, per_day: float, now: float, used_today: int) -> tuple[float, int]:
+    """Return the seconds and the days over which requests leave, where each day of UTC allows so many."""
     to_midnight = DAY_SECONDS - now % DAY_SECONDS
     today = math.floor(min(max(0, per_day - used_today), to_midnight * per_second))
     if not requests:
         return 0.0, 0
     if requests <= today:
-        return requests / per_second + EXPECTED_SECONDS, 1
+        return requests / per_second, 1
     a_day = max(1, math.floor(min(per_day, DAY_SECONDS * per_second)))
     full, rest = divmod(requests - today - 1, a_day)
-    seconds = to_midnight + full * DAY_SECONDS + (rest + 1) / per_second + EXPECTED_SECONDS
-    return seconds, int(today > 0) + full + 1
+    return to_midnight + full * DAY_SECONDS + (rest + 1) / per_second, int(today > 0) + full + 1
 
 
 def _budget_problem(models: Sequence[ModelPlan], budget: Budget) -> str | None:

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,11 +16,13 @@ from typing import Any, NoReturn
 from attrs import define, frozen
 
 from nebula_async.bulk.bucket import STORE, check_here
+from nebula_async.bulk.causes import UNTRACED
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger_copy import copy_readable
 from nebula_async.bulk.ledger_file import Explained, open_file
 from nebula_async.bulk.lock import JobLock
 from nebula_async.bulk.metadata import LONGEST_LINE, Metadata
+from nebula_async.bulk.shares import amount
 from nebula_async.bulk.spool import NAME, sync_folder
 from nebula_async.bulk.worker import ANSWERED
 from nebula_async.errors import JobError
@@ -105,8 +108,9 @@ class _Rebuilding:
         check_here(store and store[0], self.folder)
         found = sum(self._add(row) for row in self._rows())
         self.connection.execute(
-            "UPDATE item SET state = 'bad', error = 'the picture was stored, and nothing tells where'"
-            " WHERE state = 'done' AND seq NOT IN (SELECT seq FROM output)"
+            "UPDATE item SET state = 'bad', error = 'the picture was stored, and nothing tells where', cause = ?"
+            " WHERE state = 'done' AND seq NOT IN (SELECT seq FROM output)",
+            (UNTRACED,),
         )
         self.connection.execute("COMMIT")
         return Rebuilt(
@@ -153,7 +157,7 @@ class _Rebuilding:
         self.connection.execute(
             "INSERT INTO attempt (seq, n, call_key, is_replayed, price, sent_at, ended_at, verdict, at_least, at_most)"
             " VALUES (?, 1, '', 0, ?, ?, ?, ?, ?, ?)",
-            (seq, row["cost"], time.time(), time.time(), ANSWERED, least, most),
+            (seq, row["cost"], _made_at(row), time.time(), ANSWERED, least, most),
         )
         return int(seq)
 
@@ -197,6 +201,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         row["provenance"] = json.loads(row["provenance"], parse_constant=_refuse)
         row["key"].encode()  # a lone surrogate fits into no database
         row |= {name: None for name, kind in WELCOME.items() if not _fits(kind, row.get(name))}
+        row["cost"] = row["cost"] if amount(row["cost"]) is not None else None
         is_whole = all(_fits(kind, row[name]) for name, kind in NEEDED.items())
         is_inside = not Path(row["file_name"]).is_absolute() and ".." not in Path(row["file_name"]).parts
         return row if is_whole and is_inside and isinstance(row["provenance"]["request"], dict) else None
@@ -210,6 +215,14 @@ def _refuse(name: str) -> NoReturn:
 
 def _fits(kind: type, value: object) -> bool:
     return type(value) is kind and (not isinstance(value, int) or 0 <= value <= MOST)
+
+
+def _made_at(row: Mapping[str, Any]) -> float:
+    """Return when a picture was made (Unix time), which is now where its row does not tell."""
+    try:
+        return datetime.fromisoformat(row["created"]).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return time.time()
 
 
 def _pictures_of(request: Mapping[str, Any]) -> int:

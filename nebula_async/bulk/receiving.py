@@ -89,7 +89,7 @@ class Receiving:
                 except OSError as error:
                     if error.errno not in NO_ROOM | NO_DESCRIPTOR:
                         reason = f"{error.strerror or error} ({error.filename or self.spool.folder})"
-                        text = f"the picture was paid for, and the disk did not keep it: {reason}"
+                        text = f"the disk did not keep the picture: {reason}"
                         raise SinkError(text) from error
                     if error.errno in NO_ROOM:
                         self.on_full()
@@ -122,7 +122,7 @@ class Receiving:
 
 
 def _too_late() -> SinkError:
-    return SinkError(f"the picture was paid for, and the disk had no room for it within {MOST_SECONDS:g} s")
+    return SinkError(f"the disk had no room for the picture within {MOST_SECONDS:g} s")
 
 
 @define(eq=False)

@@ -13,6 +13,7 @@ from itertools import islice
 from attrs import define, field, frozen
 
 from nebula_async.bulk.budget import DuplicateBudget
+from nebula_async.bulk.causes import GONE, MISSING, STOPPED
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.manifest.census import Census, Selection
@@ -32,7 +33,7 @@ from nebula_async.images.provenance import Provenance
 
 MOST_SHOWN = 20
 
-STOPPED = "the run was stopped while the request was under way"
+ABOUT_STOPPED = "the run was stopped while the request was under way"
 
 
 @frozen(kw_only=True)
@@ -150,7 +151,7 @@ class Recoverer:
         with self.ledger.together():
             for seq, path in lost:
                 if seq in done:  # what is under way, or still at a URL, is settled by itself
-                    self.ledger.move(seq, State.BAD, error="the picture was stored, and is gone or empty")
+                    self.ledger.move(seq, State.BAD, error="the picture was stored, and is gone or empty", cause=GONE)
                 self.ledger.forget(path)
         return len({seq for seq, _ in lost})
 
@@ -178,7 +179,8 @@ class Recoverer:
             charges = Charges(len(received), max(row.asked, len(received)))
             self.ledger.ended(row.seq, row.sends, ANSWERED, charges, at=time.time())
             self.ledger.store(outputs)
-            self.ledger.move(row.seq, state, error=about_missing(missing, row.asked))
+            error = about_missing(missing, row.asked)
+            self.ledger.move(row.seq, state, error=error, cause=MISSING if error else None)
         self.storing.spool.discard(row.seq, row.sends)
         return state
 
@@ -186,7 +188,7 @@ class Recoverer:
         """Let an item be sent again, or not, by what is known of its last attempt."""
         last = self.ledger.attempts(row.seq)[-1]
         if last.verdict == Known.PAID_UNUSABLE.value:  # killed before the item was said to be bad
-            self.ledger.move(row.seq, State.BAD, error=last.error)
+            self.ledger.move(row.seq, State.BAD, error=last.error, cause=last.cause)
             return State.BAD
         has_begun = self.storing.spool.has_begun(row.seq, row.sends)
         verdict = last.verdict or (Known.PAID_LOST if has_begun else Known.UNKNOWN).value
@@ -195,10 +197,12 @@ class Recoverer:
         with self.ledger.together():
             if last.verdict is None:
                 charges = Known(verdict).charges * row.asked
-                self.ledger.ended(row.seq, row.sends, verdict, charges, at=time.time(), error=STOPPED)
+                self.ledger.ended(
+                    row.seq, row.sends, verdict, charges, at=time.time(), error=ABOUT_STOPPED, cause=STOPPED
+                )
             if is_resent and self.config.idempotency != "replay":
                 self.ledger.resending(row.seq, duplicates)
-            self.ledger.move(row.seq, state, error=last.error or STOPPED)
+            self.ledger.move(row.seq, state, error=last.error or ABOUT_STOPPED, cause=last.cause or STOPPED)
         self.storing.spool.discard(row.seq, row.sends)
         return state
 

@@ -72,6 +72,7 @@ class Run:
     is_draining: bool = field(default=False, init=False)
     is_interrupted: bool = field(default=False, init=False)
     was_abandoned: bool = field(default=False, init=False)
+    refusals: int = field(default=0, init=False)
     streaming: Streaming = field(factory=Streaming, init=False)
     spending: Spending = field(factory=Spending, init=False)
     under_way: set[Work] = field(factory=set, init=False)

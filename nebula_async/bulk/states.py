@@ -68,7 +68,8 @@ class Row:
     `resends` those that may have paid twice, `duplicates` the pictures that they asked for out of the duplicate-spend
     budget.
     `name` is where its first picture belongs, without extension; `request` is what was asked for, as JSON without the
-    pictures that were handed in.
+    pictures that were handed in. `error` says why it is not done, and `cause` in a word or two what errors are grouped
+    by.
     """
 
     seq: int
@@ -85,6 +86,7 @@ class Row:
     name: str
     request: str = field(repr=False)
     error: str | None = None
+    cause: str | None = None
 
     @property
     def is_unfinished(self) -> bool:
@@ -112,7 +114,10 @@ class Output:
 
 @frozen(kw_only=True)
 class Attempt:
-    """A request that was sent for an item: when (Unix time), under which key, what became of it, what it may cost."""
+    """A request that was sent for an item: when (Unix time), under which key, what became of it, what it may cost.
+
+    `seconds` is how long it took from its leaving until it had ended, where the run that sent it saw that.
+    """
 
     seq: int
     n: int
@@ -122,3 +127,6 @@ class Attempt:
     verdict: str | None
     charges: Charges
     error: str | None
+    cause: str | None = None
+    seconds: float | None = None
+    request_id: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +23,10 @@ EMBEDDED = 1000
 """Parts from this index on hold the pictures of those before, with how they were made written into them."""
 
 
+def _ignore(_path: str) -> None:
+    """Nobody listens."""
+
+
 @define(eq=False)
 class Storing:
     """Puts pictures where they belong; with `is_told` how they were made is written into them first.
@@ -34,6 +38,9 @@ class Storing:
     shelf: Shelf | Bucket
     metadata: Metadata
     is_told: bool
+    on_stored: Callable[[str], None] = field(default=_ignore, init=False)
+    """Told of the path of each picture once the ledger says where it is."""
+
     largest: int = field(default=0, init=False)
     is_untold: bool = field(default=False, init=False)
     """Whether the metadata lack what the ledger says, because they could not be written."""
@@ -76,6 +83,8 @@ class Storing:
             self.is_untold = True
             self.metadata.add(rows)
             self.is_untold = False
+        for path in [output.path for *_, outputs in stored for output in outputs if output.path]:
+            self.on_stored(path)
         for seq, n, pictures, _ in stored:
             told = self._embedded.pop((seq, n), ())
             self.spool.forget(seq, n, (*(picture.part for picture in pictures if picture.part), *told))

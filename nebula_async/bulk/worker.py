@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 from attrs import define, evolve, field
 
+from nebula_async.bulk.causes import MISSING
 from nebula_async.bulk.fetching import UrlFetch
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.manifest.items import Item
@@ -23,7 +24,7 @@ from nebula_async.bulk.states import Output, Row, State
 from nebula_async.bulk.writer import prepare_nothing
 from nebula_async.charges import Charges
 from nebula_async.engine.verdict import PERHAPS_PAID, Known, Verdict
-from nebula_async.errors import BudgetExceededError, NebulaError, NotSentError, SinkError
+from nebula_async.errors import BudgetExceededError, NebulaError, NotSentError, SinkError, cause_of
 from nebula_async.images.image import Image
 from nebula_async.offload import offload, on_disk
 from nebula_async.results import Failure, Generation
@@ -58,6 +59,10 @@ class ItemCall:
     _last: Verdict | None = field(default=None, init=False)
     _told: Charges = field(factory=Charges, init=False)
     _unsettled: NebulaError | None = field(default=None, init=False)
+    _left: float = field(default=0.0, init=False)
+    """When the last attempt left; its seconds are counted from here, whatever is done to the clock."""
+
+    _seconds: float | None = field(default=None, init=False)
     _first: int = field(default=0, init=False)
     """The index of the first picture: those of an earlier purchase keep theirs."""
 
@@ -115,12 +120,14 @@ class ItemCall:
             self._take_back()
             await self._end_early()
         self.is_at_stake = self.scope.shield = True
+        self._left, self._seconds = anyio.current_time(), None
 
     async def ended(self, verdict: Verdict | None, charges: Charges) -> None:
         """Note how the attempt ended; a call that cannot have been charged may be given up again."""
-        self._last = verdict
+        self._last, self._seconds = verdict, anyio.current_time() - self._left
         if verdict is None:
             return
+        self.run.refusals += verdict.known is Known.THROTTLED
         is_kept = verdict.known is Known.PAID_UNUSABLE  # as evidence; or the next run sees what can be made of it
         if isinstance(verdict.error, SinkError):
             verdict = Verdict(Known.PAID_LOST, verdict.error)
@@ -129,7 +136,7 @@ class ItemCall:
         if verdict.known is Known.NOT_SENT:
             self.run.purse.take_back_request()
         self.run.writer.note(
-            failed_attempt(self._seq, self.n, self.pictures, verdict, State.PENDING if is_free else None)
+            failed_attempt(self._seq, self.n, self.pictures, verdict, State.PENDING if is_free else None, self._seconds)
         )
         if self._receiving is not None and not is_kept:
             await on_disk(self.run.spool.discard, self._seq, self.n)
@@ -258,11 +265,13 @@ class ItemCall:
         self, ledger: Ledger, generation: Generation, received: Sequence[Received], outputs: list[Output]
     ) -> list[Output]:
         each = Charges(max(generation.charges.at_least - self._told.at_least, 0), self.pictures)
-        ledger.ended(self._seq, self.n, ANSWERED, each, at=time.time(), request_id=generation.request_id)
+        request_id, seconds = generation.request_id, self._seconds
+        ledger.ended(self._seq, self.n, ANSWERED, each, at=time.time(), request_id=request_id, seconds=seconds)
         ledger.store(outputs)
         error = about_missing(generation.missing, self.pictures)
         is_here = all(output.path for output in outputs)
-        ledger.move(self._seq, (State.BAD if error else State.DONE) if is_here else State.URLS, error=error)
+        state = (State.BAD if error else State.DONE) if is_here else State.URLS
+        ledger.move(self._seq, state, error=error, cause=MISSING if error else None)
         self.run.storing.is_stored(self._seq, self.n, received, outputs)
         return outputs
 
@@ -279,9 +288,11 @@ class ItemCall:
                 type(error).__name__,
                 rest_of(error.charges, self._told),
                 at=time.time(),
-                error=str(error),
+                error=error.message,
+                cause=cause_of(error),
+                seconds=self._seconds,
             )
-        ledger.move(self._seq, state, error=str(error))
+        ledger.move(self._seq, state, error=error.message, cause=cause_of(error))
         return []
 
     def _charges(self, result: Generation | Failure | None) -> Charges:

@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
+from nebula_async.bulk.causes import next_step, told
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.manifest.census import Census
 from nebula_async.bulk.manifest.items import fields_from
 from nebula_async.bulk.manifest.source import Source
-from nebula_async.bulk.report import Report
+from nebula_async.bulk.report_values import run_values, values_of
 from nebula_async.bulk.states import Row
+from nebula_async.bulk.summary import Summary
 from nebula_async.errors import JobError
 from nebula_async.images.part_file import replace_lines
 
-VERSION = 1
-"""Of `report.json`; one that has more fields is not another version."""
-
-MOST_CAUSES = 100
-LONGEST_CAUSE = 300
+ENDED = "ended"
+"""The ledger's event at the end of a run, with what the run did; one that was killed has none."""
 
 
 def write_reports(
-    folder: JobFolder, source: Source, census: Census, limit: int | None, ledger: Ledger, report: Report
+    folder: JobFolder, source: Source, census: Census, limit: int | None, ledger: Ledger, summary: Summary
 ) -> None:
     """Write both files; it blocks. Raises `OSError`, and `JobError` for input that cannot be read any more."""
     if not folder.ledger.exists():  # it is not made anew: on a disk that is gone it would be another one
         raise JobError(f"the output folder {folder.path} is gone")
+    ledger.tell(time.time(), ENDED, json.dumps(run_values(summary.report)))
     replace_lines(folder.path / "failed.jsonl", _failed(folder, source, census, limit, ledger))
-    text = json.dumps(_values(ledger, report), indent=2, allow_nan=False)
+    text = json.dumps(values_of(summary), indent=2, allow_nan=False)
     replace_lines(folder.path / "report.json", [text])
 
 
@@ -52,57 +51,13 @@ def _is_unfinished(row: Row | None) -> bool:
 
 
 def _failure(row: Row) -> dict[str, Any]:
-    least, most = row.charges.at_least, row.charges.at_most + row.at_stake
+    cause, error = told(row.state, row.cause, row.error)
     return {
         "state": row.state.value,
-        "error": row.error or "its call had not ended when the run did; the next run settles it",
+        "cause": cause,
+        "error": error,
+        "next_step": next_step(row.state, cause),
         "requests": row.sends,
-        "charges_at_least": least,
-        "charges_at_most": most,
+        "charges_at_least": row.charges.at_least,
+        "charges_at_most": row.charges.at_most + row.at_stake,
     }
-
-
-def _values(ledger: Ledger, report: Report) -> dict[str, Any]:
-    return {
-        "version": VERSION,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "items": report.total,
-        "done": report.done,
-        "rejected": report.rejected,
-        "bad": report.bad,
-        "unknown": report.unknown,
-        "unfetched": report.unfetched,
-        "waiting": report.waiting,
-        "pictures": report.pictures,
-        "charges_at_least": report.charges.at_least,
-        "charges_at_most": report.charges.at_most,
-        "requests": ledger.sends(),
-        "paid_twice_at_most": ledger.paid_twice(),
-        "resent_unasked": ledger.duplicates(),
-        "causes": _causes(ledger),
-        "this_run": _this_run(report),
-    }
-
-
-def _this_run(report: Report) -> dict[str, Any]:
-    spending = report.spending
-    return {
-        "seconds": round(report.seconds, 3),
-        "pictures": spending.pictures,
-        "cost_at_least": f"{spending.at_least:f}",
-        "cost_at_most": f"{spending.at_most:f}",
-        "pictures_without_price": spending.unpriced,
-        "interrupted": report.is_interrupted,
-        "stopped_by": None if report.stopped_by is None else str(report.stopped_by),
-        "exit_code": report.exit_code,
-    }
-
-
-def _causes(ledger: Ledger) -> list[dict[str, Any]]:
-    """Return why items are not done, the most frequent first; what is seen once a hundred others are is not told."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for row in ledger.unfinished():
-        cause = (row.state.value, (row.error or "")[:LONGEST_CAUSE])
-        if cause in counts or len(counts) < MOST_CAUSES:
-            counts[cause] += 1
-    return [{"state": state, "error": error, "items": number} for (state, error), number in counts.most_common()]

@@ -24,7 +24,7 @@ async def ask_account(nebula: AsyncNebula) -> Account:
         account = Account(prices=prices, offered=frozenset(model.id for model in listed))
         return evolve(account, balance=await asking.credits())
     except NebulaError as error:
-        return evolve(account, problem=str(error))
+        return evolve(account, problem="; ".join(filter(None, (error.message, error.next_step))))
 
 
 async def learn_prices(nebula: AsyncNebula) -> None:

@@ -9,14 +9,19 @@ from attrs import frozen
 from cyclopts import Group, Parameter
 
 from nebula_async.bulk.job import BulkJob
+from nebula_async.bulk.plan import Plan
 from nebula_async.cli.budget_options import BudgetOptions
-from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, run, say
+from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, exit_code, run, say
 from nebula_async.cli.inputs import Inputs
+from nebula_async.cli.json_events import JsonView
+from nebula_async.cli.notices import Notice
 from nebula_async.cli.parameters import PictureParameters, Whole
-from nebula_async.cli.planning import Manifest, find_places, lay_plan, may_go_on, tell_plan
+from nebula_async.cli.planning import Manifest, find_places, lay_plan, may_go_on
+from nebula_async.cli.resume import given_command
 from nebula_async.cli.running import run_job
+from nebula_async.cli.views import PeopleView, QuietView, RunView
 from nebula_async.client import AsyncNebula
-from nebula_async.errors import JobError
+from nebula_async.errors import ConfigurationError, JobError, NebulaError
 
 EMULATOR = "the command's own emulator"
 
@@ -39,6 +44,29 @@ class RunOptions:
     "What to do once the day's quota is used up."
     new_key: Annotated[bool, Switch, Running] = False
     "The API key is another one than when the job was begun, and the account is the same."
+    gallery: Annotated[bool, Parameter(negative="--no-gallery"), Running] = True
+    "Write a page to look at the pictures, gallery/index.html, at the end."
+
+
+Telling = Parameter(group=Group("Output", sort_key=5))
+
+
+@frozen(kw_only=True)
+class TellOptions:
+    """What is told of a run."""
+
+    as_json: Annotated[bool, Switch, Telling, Parameter(name="--json")] = False
+    "Tell it as JSON, one event a line on stdout, for programs; stderr has errors alone."
+    quiet: Annotated[bool, Switch, Telling] = False
+    "Tell failures and errors alone: no plan, no progress, no summary."
+
+    def view(self) -> RunView:
+        """Return who is told. Raises `ConfigurationError` for both."""
+        if self.as_json and self.quiet:
+            raise ConfigurationError("--json and --quiet are two ways to be told; give one (--json is quiet on stderr)")
+        if self.as_json:
+            return JsonView()
+        return QuietView() if self.quiet else PeopleView()
 
 
 def bulk(
@@ -50,6 +78,7 @@ def bulk(
     concurrency: Whole = None,
     yes: Annotated[bool, Switch] = False,
     running: Annotated[RunOptions, Parameter(name="*")] = RunOptions(),
+    telling: Annotated[TellOptions, Parameter(name="*")] = TellOptions(),
     inputs: Annotated[Inputs, Parameter(name="*")] = Inputs(),  # noqa: B008 - frozen
     parameters: Annotated[PictureParameters, Parameter(name="*")] = PictureParameters(),  # noqa: B008 - frozen
     budget: Annotated[BudgetOptions, Parameter(name="*")] = BudgetOptions(),  # noqa: B008 - frozen
@@ -78,10 +107,9 @@ def bulk(
         Do not ask whether to go on; without a terminal nothing is asked anyway.
     """
     places = find_places(manifest, out, job)
-    if job is None and places[1] is not None:
-        say(f"what the job knows of its pictures is kept in {places[1]} (--job names another folder); do not lose it")
     asked = _Asked(manifest, *places, concurrency, running, inputs, parameters, budget, connection)
-    return run(_bulk, asked, yes)
+    is_elsewhere = job is None and places[1] is not None
+    return run(_told, asked, telling, yes, is_elsewhere)
 
 
 @frozen
@@ -109,29 +137,46 @@ class _Asked:
             defaults=self.parameters.given(),
             server=EMULATOR if self.connection.emulator else None,
             budget=self.budget.budget(),
+            command=given_command(),
             **given,
             **self.inputs.given(),
         )
 
 
-async def _bulk(asked: _Asked, yes: bool) -> int:
-    async with connected(asked.connection, concurrency=asked.concurrency) as nebula, asked.job(nebula) as job:
-        if await job.left() and not await _is_agreed(asked, nebula, job, yes=yes or asked.connection.emulator):
+async def _told(asked: _Asked, telling: TellOptions, yes: bool, is_elsewhere: bool) -> int:
+    view = telling.view()
+    if is_elsewhere:
+        text = f"what the job knows of its pictures is kept in {asked.folder} (--job names another folder)"
+        view.notice(Notice("job_folder", f"{text}; do not lose it"))
+    try:
+        return await _bulk(asked, view, yes)
+    except NebulaError as error:
+        view.failed(error, exit_code(error))
+        raise
+    finally:
+        view.close()
+
+
+async def _bulk(asked: _Asked, view: RunView, yes: bool) -> int:
+    async with (
+        connected(asked.connection, concurrency=asked.concurrency, notify=view.notice) as nebula,
+        asked.job(nebula) as job,
+    ):
+        plan = await _plan(asked, nebula, job, view) if await job.left() else None
+        if plan is not None and not await may_go_on(plan, yes=yes or asked.connection.emulator):
             say("nothing was sent; the same command begins")
             return INTERRUPTED
-        return await run_job(job)
+        return await run_job(job, nebula, view, plan)
 
 
-async def _is_agreed(asked: _Asked, nebula: AsyncNebula, job: BulkJob, *, yes: bool) -> bool:
-    """Tell the plan of what is still to be sent; return whether to go on. Raises `JobError` for a budget that cannot be
-    kept.
-    """
+async def _plan(asked: _Asked, nebula: AsyncNebula, job: BulkJob, view: RunView) -> Plan:
+    """Return the plan of what is still to be sent, which is told. Raises `JobError` for a budget too vague."""
     census, spent = await job.rest()
     name = "standard input" if asked.manifest == "-" else Path(asked.manifest).name
     plan = await lay_plan(
         nebula, census, name=name, out=asked.out, concurrency=asked.concurrency, budget=job.budget, spent=spent
     )
-    tell_plan(plan)
+    view.plan(plan)
     if plan.budget_problem is not None:
         raise JobError(plan.budget_problem)
-    return await may_go_on(plan, yes=yes)
+    return plan

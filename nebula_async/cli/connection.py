@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
@@ -13,6 +13,7 @@ import anyio
 from attrs import evolve, frozen
 from cyclopts import Group, Parameter
 
+from nebula_async.cli.notices import Notice, is_worth_a_line, notice_of
 from nebula_async.client import AsyncNebula
 from nebula_async.config import Config, SharedBy, Tier
 from nebula_async.engine.verdict import is_fatal
@@ -25,17 +26,7 @@ from nebula_async.errors import (
     NebulaError,
     RateLimitError,
 )
-from nebula_async.events import (
-    Event,
-    Held,
-    OutageBegan,
-    OutageEnded,
-    ParameterIgnored,
-    QuotaReached,
-    SharingLost,
-    SharingRegained,
-    log_event,
-)
+from nebula_async.events import Event, log_event
 from nebula_async.urls import is_loopback, read_url
 
 if TYPE_CHECKING:
@@ -45,9 +36,6 @@ USAGE, STOPPED, INTERRUPTED = 2, 3, 130
 
 LATENCY, CREDIT = 0.1, "1000000"
 """A tenth of the usual times, and more credit than any tour spends."""
-
-LONG_HOLD = 5.0
-"""A wait of so many seconds is worth a word."""
 
 Switch = Parameter(negative="")
 
@@ -74,23 +62,51 @@ class Connection:
     "Run against a Nebula Block of this command's own: no key, no money."
 
 
+def say_notice(notice: Notice) -> None:
+    """Say what happened, if it is worth a line."""
+    if is_worth_a_line(notice):
+        say(notice.text)
+
+
 @asynccontextmanager
-async def connected(connection: Connection, *, concurrency: int | None = None) -> AsyncIterator[AsyncNebula]:
-    """Give a client of the API, or of an emulator that lives as long and whose account is told at the end."""
-    config = configured(connection, concurrency)
-    with _emulated(config.tier) if connection.emulator else nullcontext() as emulator:
-        if emulator is not None:
-            config = _emulator_config(config, emulator)
-        async with AsyncNebula(emulator.key if emulator else None, config=config, observer=_observe) as nebula:
+async def connected(
+    connection: Connection, *, concurrency: int | None = None, notify: Callable[[Notice], None] = say_notice
+) -> AsyncIterator[AsyncNebula]:
+    """Give a client of the API, or of an emulator that lives as long and whose account is told at the end.
+
+    `notify` is told what happens meanwhile, on the event loop.
+    """
+
+    def observe(event: Event) -> None:
+        log_event(event)
+        if (notice := notice_of(event)) is not None:
+            notify(notice)
+
+    with placed(connection, configured(connection, concurrency), notify) as (config, key):
+        async with AsyncNebula(key, config=config, observer=observe) as nebula:
             yield nebula
 
 
-def configured(connection: Connection, concurrency: int | None = None) -> Config:
+@contextmanager
+def placed(
+    connection: Connection, config: Config, notify: Callable[[Notice], None] = say_notice
+) -> Iterator[tuple[Config, str | None]]:
+    """Give where a command goes, and with which key if it is not the user's: those of an emulator that lives as long."""
+    if not connection.emulator:
+        yield config, None
+        return
+    with _emulated(config.tier, notify) as emulator:
+        yield _emulator_config(config, emulator), emulator.key
+
+
+def configured(
+    connection: Connection, concurrency: int | None = None, environ: Mapping[str, str] | None = None
+) -> Config:
     """Return the configuration that the options and the environment ask for. Raises `ConfigurationError`."""
     urls = {"--base-url": connection.base_url, "--inference-url": connection.inference_url}
     if connection.emulator and (given := [option for option, url in urls.items() if url is not None]):
         raise ConfigurationError(f"--emulator and {given[0]} name two servers; give one of them")
-    config = Config.from_env()
+    config = Config.from_env(environ)
     options = {
         "base_url": connection.base_url,
         "inference_url": connection.inference_url,
@@ -124,35 +140,8 @@ def _emulator_config(config: Config, emulator: Emulator) -> Config:
     )
 
 
-def _observe(event: Event) -> None:
-    log_event(event)
-    if isinstance(event, ParameterIgnored):
-        say(f"note: {event.problem}")
-    elif isinstance(event, Held) and event.seconds >= LONG_HOLD:
-        say(f"too many requests: everything waits for {event.seconds:.0f} s")
-    elif isinstance(event, QuotaReached):
-        hours, minutes = divmod(round(event.seconds / 60), 60)
-        say(f"the day's quota is used up: waiting for the next day, which begins in {hours} h {minutes:02} min")
-    elif isinstance(event, OutageBegan):
-        say(f"the API does not answer ({event.reason}); asking now and then until it does")
-    elif isinstance(event, OutageEnded):
-        say("the API answers again")
-    elif isinstance(event, SharingLost):
-        say(f"note: the rate limit cannot be shared with other commands now ({event.reason}); {_meanwhile(event)}")
-    elif isinstance(event, SharingRegained):
-        say("the rate limit is shared with other commands again")
-
-
-def _meanwhile(event: SharingLost) -> str:
-    return (
-        "waiting until it can; if nothing of yours uses that file, delete it"
-        if event.is_waiting
-        else "going on by itself"
-    )
-
-
 @contextmanager
-def _emulated(tier: Tier | None) -> Iterator[Emulator]:
+def _emulated(tier: Tier | None, notify: Callable[[Notice], None]) -> Iterator[Emulator]:
     from nebula_async.emulator import Emulator
 
     with Emulator(tier=tier.name if tier else None, latency=LATENCY, credit=CREDIT) as emulator:
@@ -160,10 +149,11 @@ def _emulated(tier: Tier | None) -> Iterator[Emulator]:
             yield emulator
         finally:
             journal = emulator.journal
-            say(
+            text = (
                 f"the emulator's journal: generation requests {len(journal.generations)},"
                 f" pictures charged {journal.charged}, USD {journal.spent}"
             )
+            notify(Notice("emulator", text))
 
 
 def run(command: Callable[..., Awaitable[int]], *arguments: Any) -> int:
@@ -176,7 +166,7 @@ def ended(command: Callable[..., int], *arguments: Any) -> int:
     try:
         return command(*arguments)
     except NebulaError as error:
-        say(f"nebula-async: {error}{_about_money(error)}")
+        say(f"nebula-async: {error}")
         for url in _urls(error):
             say(f"a picture that was not fetched: {url}")
         return exit_code(error)
@@ -216,7 +206,9 @@ def say(text: str) -> None:
     _write(text, sys.stderr)
 
 
-def _write(text: str, stream: TextIO) -> None:
+def _write(text: str, stream: TextIO | None) -> None:
+    if stream is None:  # it was closed when the command began, and print would take stdout instead
+        return
     try:
         print(printable(text), file=stream, flush=True)
     except OSError:
@@ -227,9 +219,3 @@ def _write(text: str, stream: TextIO) -> None:
 def printable(text: str) -> str:
     """Return text that a terminal shows and does not obey."""
     return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
-
-
-def _about_money(error: NebulaError) -> str:
-    if error.charges.settled:
-        return f" (pictures paid for: {error.charges.at_most})" if error.charges.at_most else ""
-    return f" (pictures that may have been paid for: {error.charges})"

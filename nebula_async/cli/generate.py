@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,9 @@ from cyclopts import Parameter
 from nebula_async.cli.account import learn_prices
 from nebula_async.cli.connection import Connection, Switch, connected, run, say, tell
 from nebula_async.cli.parameters import PictureParameters
+from nebula_async.cli.quantities import dollars, size
 from nebula_async.cli.saving import choose_target, save_pictures, with_provenance
+from nebula_async.cli.waiting import Waiting
 from nebula_async.client import AsyncNebula
 from nebula_async.errors import JobError
 from nebula_async.images.image import Image
@@ -61,19 +64,23 @@ async def _generate(
 ) -> int:
     request = read_request({"prompt": prompt, **parameters.given()})
     target = choose_target(prompt, output, overwrite=overwrite)
-    async with connected(connection) as nebula:
+    waiting = Waiting()
+    async with connected(connection, notify=waiting.notice) as nebula:
         await learn_prices(nebula)
-        generation, places = await make(nebula, request, target, overwrite=overwrite, provenance=provenance)
+        generation, places = await make(
+            nebula, request, target, waiting=waiting, overwrite=overwrite, provenance=provenance
+        )
     if preview:
         _show([place for place in places if place is not None])
     return ended(generation, places)
 
 
 async def make(
-    nebula: AsyncNebula, request: Request, target: Path, *, overwrite: bool, provenance: bool
+    nebula: AsyncNebula, request: Request, target: Path, *, waiting: Waiting, overwrite: bool, provenance: bool
 ) -> tuple[Generation, list[Path | None]]:
     """Generate the pictures of a request, save and tell each; return the result, and where those are that came."""
-    generation = await _generated(nebula, request)
+    what = "the picture" if request.pictures == 1 else f"{request.pictures} pictures"
+    generation = await waiting.around(partial(_generated, nebula, request, waiting), nebula, what)
     here = [image for image in generation.images if image.data is not None]
     if provenance:
         here = await with_provenance(here)
@@ -83,7 +90,7 @@ async def make(
     return generation, places
 
 
-async def _generated(nebula: AsyncNebula, request: Request) -> Generation:
+async def _generated(nebula: AsyncNebula, request: Request, waiting: Waiting) -> Generation:
     """Generate, and fetch what is at URLs; these are told if that is interrupted, for it is paid for."""
     deadline = anyio.current_time() + nebula.config.timeouts.total
     generation = await nebula.generate(request, download=False)
@@ -91,16 +98,16 @@ async def _generated(nebula: AsyncNebula, request: Request) -> Generation:
         return await nebula.generator.deliver(generation, seconds=deadline - anyio.current_time())
     except anyio.get_cancelled_exc_class():
         for image in generation.images:
-            say(f"a picture that was not fetched: {image.url}")
+            waiting.say(f"a picture that was not fetched: {image.url}")
         raise
 
 
 def _tell(place: Path | None, image: Image, generation: Generation) -> None:
-    if place is None:
+    if place is None or image.data is None:
         return
     seed = "" if generation.request.seed is None else f", seed {generation.request.seed}"
-    cost = "price not known" if generation.cost is None else f"${generation.cost / len(generation.images):f}"
-    tell(f"{place} ({image.width}x{image.height}{seed}, {cost})")
+    cost = "price not known" if generation.cost is None else dollars(generation.cost / len(generation.images))
+    tell(f"{place} ({image.width}x{image.height}, {size(len(image.data))}{seed}, {cost})")
 
 
 def _show(paths: Sequence[Path]) -> None:
@@ -119,7 +126,7 @@ def ended(generation: Generation, places: Sequence[Path | None]) -> int:
         if image.data is None:
             say(f"a picture that was not fetched: {image.url}")
     if None in places:
-        raise JobError("the picture was paid for, and could not be saved", charges=generation.charges)
+        raise JobError("the picture could not be saved", charges=generation.charges)
     if generation.missing:
         say(f"pictures asked for and not here: {generation.missing} of {generation.request.pictures}")
     return 1 if generation.missing else 0

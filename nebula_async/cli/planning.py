@@ -20,6 +20,7 @@ from nebula_async.bulk.plan import Account, Plan, make_plan
 from nebula_async.cli.account import ask_account
 from nebula_async.cli.connection import say
 from nebula_async.cli.plan_text import plan_lines
+from nebula_async.cli.quantities import counted, dollars
 from nebula_async.client import AsyncNebula
 
 Manifest = Annotated[str, Parameter(allow_leading_hyphen=True)]
@@ -98,9 +99,15 @@ async def may_go_on(plan: Plan, *, yes: bool) -> bool:
     is_trial = plan.pictures <= UNASKED_PICTURES and plan.cost <= UNASKED_COST
     if yes or is_trial or not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
         return True
-    say("go on? [y/N] ")
+    say(f"send {counted(plan.items, 'request')} for {_about_cost(plan)}: go on? [y/N] ")
     await anyio.wait_readable(sys.stdin)  # a plain read would keep Ctrl-C waiting for the end of the line
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _about_cost(plan: Plan) -> str:
+    unpriced = f"{counted(plan.unpriced, 'picture')} at a price that is not known" if plan.unpriced else ""
+    known = f"about {dollars(plan.cost)}" if plan.cost or not unpriced else ""
+    return " and ".join(filter(None, (known, unpriced)))
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -1,110 +1,154 @@
-"""How a run is going, on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+"""How a run is going, on stderr: one line that changes on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
+import math
+import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from decimal import Decimal
+from functools import partial
+from typing import Protocol, TextIO
 
 from attrs import define, field
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from nebula_async.cli.connection import printable
-from nebula_async.cli.quantities import duration
-from nebula_async.errors import DownloadError
-from nebula_async.results import Failure, Generation
+from nebula_async.cli.live_line import Look, last_line, live_line, log_line
+from nebula_async.cli.outlet import Outlet
+from nebula_async.cli.tally import Course, Standing
+from nebula_async.items import Result
+from nebula_async.results import Failure
+
+LIVE_SECONDS = 0.25
+LOOKING_SECONDS = 1.0
+"""How often a line that changes is drawn, at most, and how often a log looks whether a line is due."""
 
 SECONDS_BETWEEN_LINES = 5.0
+IDLE_SECONDS = 60.0
+"""Seconds between lines of a log, and between those where nothing happens, as while the next day is waited for."""
+
+LAST_WORD_SECONDS = 2.0
+"""How long a reader that is slow is waited for at the end."""
+
 MOST_FAILURES_TOLD = 20
 MOST_OF_PROMPT = 40
 
+NO_TERMINALS = ("dumb", "unknown")
+
+
+class Progress(Protocol):
+    """What shows how a run is going. `seconds` is how often it wants to know."""
+
+    outlet: Outlet
+
+    @property
+    def seconds(self) -> float:
+        """How often it wants to know, in seconds."""
+        ...
+
+    def show(self, standing: Standing) -> None:
+        """Show how it is going."""
+        ...
+
+    def end(self, standing: Standing) -> None:
+        """Show the last of it, and nothing more."""
+        ...
+
+
+def progress_on(stream: TextIO | None) -> Progress:
+    """Return what shows progress on a stream: one line that changes on a terminal that can do so, else lines."""
+    outlet = Outlet(stream)
+    return LiveProgress(outlet, look_of(stream)) if shows_a_line(stream) else LogProgress(outlet)
+
+
+def shows_a_line(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal on which a line can be changed."""
+    is_terminal = stream is not None and not stream.closed and stream.isatty()
+    return is_terminal and os.environ.get("TERM", "").lower() not in NO_TERMINALS
+
+
+def look_of(stream: TextIO | None) -> Look:
+    """Return what a terminal can show, by its encoding and the environment."""
+    return Look(is_unicode=_shows(stream, "━─·"), has_colour=not os.environ.get("NO_COLOR"))
+
+
+def _shows(stream: TextIO | None, text: str) -> bool:
+    try:
+        text.encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
 
 @define(eq=False)
-class RunProgress:
-    """Counts the results of a run and shows them."""
+class LiveProgress:
+    """One line that changes, below whatever else is told; it is gone at the end."""
 
-    console: Console
-    bar: Progress
-    left: int
-    done: int = field(default=0, init=False)
-    failed: int = field(default=0, init=False)
-    cost: Decimal = field(default=Decimal(0), init=False)
-    _started: float = field(factory=time.monotonic, init=False)
-    _told: float = field(factory=time.monotonic, init=False)
+    outlet: Outlet
+    look: Look
+    seconds: float = LIVE_SECONDS
 
-    def add(self, result: Generation | Failure) -> None:
-        """Count a result; a failure is told at once."""
-        self.done += 1
-        self.cost += (result.cost or 0) if isinstance(result, Generation) else 0
-        self.failed += isinstance(result, Failure)
-        with suppress(OSError):  # what shows how it goes must not end it
-            if isinstance(result, Failure):
-                self._tell_failure(result)
-            elif result.missing:
-                self._tell_missing(result)
-            self._show()
+    def show(self, standing: Standing) -> None:
+        """Draw it at the terminal's width of that moment."""
+        self.outlet.show(partial(self._draw, standing))
 
-    def end_after(self, in_flight: int) -> None:
-        """Show the end of a run that takes up nothing more."""
-        self.left = self.done + in_flight
-        for task in self.bar.task_ids:
-            self.bar.update(task, total=self.left)
+    def end(self, _standing: Standing) -> None:
+        """Remove it."""
+        self.outlet.close(seconds=LAST_WORD_SECONDS)
 
-    def _show(self) -> None:
-        for task in self.bar.task_ids:
-            self.bar.update(task, completed=self.done, description=self._line())
-        now = time.monotonic()
-        if self.bar.disable and now - self._told >= SECONDS_BETWEEN_LINES:
-            self._told = now
-            self.console.print(self._line(), markup=False, highlight=False)
-
-    def _line(self) -> str:
-        seconds = max(time.monotonic() - self._started, 1)
-        failed = f", {self.failed} failed" if self.failed else ""
-        cost = f"${self.cost:.2f}" if self.cost >= 1 else f"${self.cost:.4f}"
-        left = duration(seconds / self.done * (self.left - self.done))
-        return f"{self.done} of {self.left}{failed}, {60 * self.done / seconds:.0f} a minute, {cost}, {left} left"
-
-    def _tell_failure(self, failure: Failure) -> None:
-        if self.failed <= MOST_FAILURES_TOLD:
-            prompt = failure.request.prompt
-            short = prompt if len(prompt) <= MOST_OF_PROMPT else f"{prompt[:MOST_OF_PROMPT]}…"
-            noted = "; where it lies is noted in the job's ledger" if isinstance(failure.error, DownloadError) else ""
-            text = printable(f"failed: item {failure.index + 1}, {short!r}: {failure.error}{noted}")
-            self.console.print(text, markup=False, highlight=False)
-        elif self.failed == MOST_FAILURES_TOLD + 1:
-            self.console.print("more failures are noted in the job's ledger, and not told one by one")
-
-    def _tell_missing(self, generation: Generation) -> None:
-        text = (
-            f"item {generation.index + 1}: {generation.missing} of {generation.request.pictures} pictures are missing"
-        )
-        self.console.print(text, markup=False, highlight=False)
+    def _draw(self, standing: Standing, width: int) -> str:
+        return live_line(standing, width, self.look)
 
 
-class _Console(Console):
-    """A console whose reader may go: rich would end the program."""
+@define(eq=False)
+class LogProgress:
+    """A line after a second, one every few seconds, and a last one; none while the one before is not read."""
 
-    def on_broken_pipe(self) -> None:
-        """Go on without it."""
-        self.quiet = True
+    outlet: Outlet
+    seconds: float = LOOKING_SECONDS
+    between: float = SECONDS_BETWEEN_LINES
+    _began: float = field(factory=time.monotonic, init=False)
+    _told: float = field(default=-math.inf, init=False)
+    _last: tuple[int, Course] | None = field(default=None, init=False)
+
+    def show(self, standing: Standing) -> None:
+        """Write a line, if one is due."""
+        now, news = time.monotonic(), (standing.left, standing.course)
+        between = self.between if news != self._last else IDLE_SECONDS
+        if now - self._began < self.seconds or now - self._told < between or not self.outlet.is_idle:
+            return
+        self._told, self._last = now, news
+        self.outlet.line(log_line(standing))
+
+    def end(self, standing: Standing) -> None:
+        """Write what the run came to."""
+        self.outlet.line(last_line(standing))
+        self.outlet.close(seconds=LAST_WORD_SECONDS)
 
 
-@contextmanager
-def shown_progress(left: int) -> Iterator[RunProgress]:
-    """Show the progress of a run with so many items left."""
-    console = _Console(stderr=True, soft_wrap=True)
-    is_plain = not console.is_terminal or console.is_dumb_terminal or left == 0
-    bar = Progress(
-        BarColumn(bar_width=20, style="dim", complete_style="default", finished_style="default"),
-        TextColumn("{task.description}"),
-        console=console,
-        disable=is_plain,
-        transient=True,
-        refresh_per_second=4,
-    )
-    with bar:
-        bar.add_task(f"0 of {left}", total=left)
-        yield RunProgress(console, bar, left)
+@define(eq=False)
+class Failures:
+    """Tells failures one by one, up to a number."""
+
+    told: int = field(default=0, init=False)
+
+    def line_about(self, result: Result) -> str | None:
+        """Return what is to be told of a result, `None` where that is nothing."""
+        if not isinstance(result, Failure) and not result.missing:
+            return None
+        self.told += 1
+        if self.told > MOST_FAILURES_TOLD:
+            is_first = self.told == MOST_FAILURES_TOLD + 1
+            return "more failures are noted in the job's ledger, and not told one by one" if is_first else None
+        return _about(result)
+
+
+def _about(result: Result) -> str:
+    if isinstance(result, Failure):
+        prompt = result.request.prompt
+        short = prompt if len(prompt) <= MOST_OF_PROMPT else f"{prompt[:MOST_OF_PROMPT]}…"
+        return on_one_line(f"failed: item {result.index + 1}, {short!r}: {result.error}")
+    return f"item {result.index + 1}: {result.missing} of {result.request.pictures} pictures are missing"
+
+
+def on_one_line(text: str) -> str:
+    """Return text that a terminal shows in one line, and does not obey."""
+    return printable(text).replace("\n", r"\n")

@@ -36,6 +36,13 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def precise_seconds(seconds: float) -> str:
+    """Return a time that was measured: below two minutes in seconds, two digits at least, else as `duration` does."""
+    if seconds >= 2 * MINUTE:
+        return duration(seconds)
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
 def size(count: float) -> str:
     """Return a number of bytes in its largest unit, in thousands."""
     for unit in ("bytes", "kB", "MB", "GB"):

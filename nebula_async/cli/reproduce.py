@@ -13,6 +13,7 @@ from nebula_async.cli.connection import Connection, Switch, connected, run, say,
 from nebula_async.cli.generate import ended, make
 from nebula_async.cli.known import Known, read_known
 from nebula_async.cli.saving import choose_target
+from nebula_async.cli.waiting import Waiting
 from nebula_async.client import AsyncNebula
 from nebula_async.errors import JobError
 from nebula_async.images.provenance import Digest, Provenance, digest_file
@@ -58,10 +59,13 @@ async def _reproduce(
         raise JobError(f"{file}: {known.problem}")
     request = _request(known.provenance, given, file)
     target = choose_target(file.stem, output, overwrite=False, remedy="give another --output")
-    async with connected(connection) as nebula:
+    waiting = Waiting()
+    async with connected(connection, notify=waiting.notice) as nebula:
         await learn_prices(nebula)
         say(_about_cost(nebula, request))
-        generation, places = await make(nebula, request, target, overwrite=False, provenance=provenance)
+        generation, places = await make(
+            nebula, request, target, waiting=waiting, overwrite=False, provenance=provenance
+        )
     digests = {sha256(image.data).hexdigest() for image in generation.images if image.data is not None}
     tell(_compared(known, digests))
     return ended(generation, places)

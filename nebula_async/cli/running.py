@@ -1,41 +1,59 @@
-"""A job in a terminal: its signals, its progress, and what is told at its end."""
+"""A job in a terminal: its signals, and who is told how it goes."""
 
 from __future__ import annotations
 
 import signal
-from pathlib import Path
+from functools import partial
 
 import anyio
 from anyio.abc import TaskStatus
 
 from nebula_async.bulk.job import BulkJob
+from nebula_async.bulk.plan import Plan
 from nebula_async.bulk.recovery import Recovery
 from nebula_async.bulk.report import Report
-from nebula_async.cli.connection import INTERRUPTED, say, tell
-from nebula_async.cli.progress import RunProgress, shown_progress
-from nebula_async.cli.quantities import counted
+from nebula_async.cli.connection import INTERRUPTED
+from nebula_async.cli.notices import Notice
+from nebula_async.cli.tally import Tally
+from nebula_async.cli.views import RunView
+from nebula_async.client import AsyncNebula
+from nebula_async.items import Result
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The last is what a terminal sends that is closed."""
 
 
-async def run_job(job: BulkJob) -> int:
-    """Run a job and return the exit code. The first signal drains it, a second one stops it."""
+async def run_job(job: BulkJob, nebula: AsyncNebula, view: RunView, plan: Plan | None) -> int:
+    """Run a job by its plan (`None`: nothing is to be sent) and return the exit code; `view` is told how it goes.
+
+    The first signal drains it, a second one stops it.
+    """
     for text in _found(job.recovery):
-        say(text)
-    with shown_progress(await job.left()) as progress:
-        job.on_result = progress.add
-        report = await _drained_by_signals(job, progress)
-    if job.was_stopped:
-        say("stopped at once: what was in flight may be paid for; the same command settles it")
-    _tell(report, job)
-    return INTERRUPTED if job.was_stopped else report.exit_code
+        view.notice(Notice("found", text))
+    tally = await Tally.of(job, nebula, plan)
+    view.begin(job, tally.standing())
+    job.on_result = partial(_count, tally, view, nebula)
+    try:
+        report = await _attended(job, tally, view)
+    finally:
+        view.end(tally.standing())
+    exit_code = INTERRUPTED if job.was_stopped else report.exit_code
+    view.report(job, await job.summary(), exit_code)
+    return exit_code
 
 
-async def _drained_by_signals(job: BulkJob, progress: RunProgress) -> Report:
+def _count(tally: Tally, view: RunView, nebula: AsyncNebula, result: Result) -> None:
+    price = nebula.generator.price_of(result.request.model)
+    tally.add(result, price)
+    view.result(result, price)
+
+
+async def _attended(job: BulkJob, tally: Tally, view: RunView) -> Report:
+    """Run a job while its signals are listened to, and its progress is shown."""
     report: Report | Exception | None = None
     async with anyio.create_task_group() as group:
-        await group.start(_listen, job, progress)
+        await group.start(_listen, job, view)
+        group.start_soon(_show, tally, view)
         try:
             report = await job.run()
         except Exception as error:  # noqa: BLE001 - raised again below: it would leave the group inside of another one
@@ -46,7 +64,14 @@ async def _drained_by_signals(job: BulkJob, progress: RunProgress) -> Report:
     return report
 
 
-async def _listen(job: BulkJob, progress: RunProgress, *, task_status: TaskStatus[None]) -> None:
+async def _show(tally: Tally, view: RunView) -> None:
+    view.show(tally.standing())
+    while tally.left:
+        await anyio.sleep(view.seconds)
+        view.show(tally.standing())
+
+
+async def _listen(job: BulkJob, view: RunView, *, task_status: TaskStatus[None]) -> None:
     with anyio.open_signal_receiver(*SIGNALS) as signals:
         task_status.started()
         async for _ in signals:
@@ -54,8 +79,8 @@ async def _listen(job: BulkJob, progress: RunProgress, *, task_status: TaskStatu
                 job.stop()
                 continue
             job.drain()
-            progress.end_after(job.in_flight)
-            say(f"finishing what is in flight: {job.in_flight}; once more stops at once")
+            in_flight = job.in_flight
+            view.notice(Notice("draining", f"finishing what is in flight: {in_flight}; once more stops at once"))
 
 
 def _found(recovery: Recovery) -> list[str]:
@@ -69,33 +94,5 @@ def _found(recovery: Recovery) -> list[str]:
         ),
         f"stored before and gone now: {recovery.gone}; --retry-failed makes them again": recovery.gone,
         f"sent before and not asked for any more: {recovery.removed}; these are not counted": recovery.removed,
-    }
-    return [text for text, applies in lines.items() if applies]
-
-
-def _tell(report: Report, job: BulkJob) -> None:
-    spent = report.spending
-    unpriced = f" and {counted(spent.unpriced, 'picture')} without a known price" if spent.unpriced else ""
-    tell(
-        f"{report.done} of {report.total} are in {job.pictures}; this run: {counted(spent.pictures, 'picture')} in"
-        f" {report.seconds:.1f} s for {spent}{unpriced}"
-    )
-    for text in _left_over(report, job.folder):
-        say(text)
-
-
-def _left_over(report: Report, out: Path) -> list[str]:
-    least, most = report.charges.at_least, report.charges.at_most
-    failed = report.rejected + report.bad + report.unknown
-    goes_on = "; the same command goes on" if report.stopped_by is None else ""  # what stopped it says what to do
-    lines = {
-        f"refused: {report.rejected}; --retry-failed sends them again": report.rejected,
-        f"paid for, and unusable, incomplete or gone: {report.bad}; --retry-failed pays for them again": report.bad,
-        f"perhaps paid for, and not here: {report.unknown}; --resend-unknown sends them again": report.unknown,
-        f"paid for, and still at their URLs: {report.unfetched}; the same command fetches them": report.unfetched,
-        f"still to be sent: {report.waiting}{goes_on}": report.waiting,
-        f"pictures paid for, over all runs: {least if least == most else f'{least} to {most}'}": most > report.pictures,
-        f"why, and what they asked for: {out / 'failed.jsonl'}": failed,
-        f"stopped: {report.stopped_by}": report.stopped_by is not None,
     }
     return [text for text, applies in lines.items() if applies]

@@ -68,8 +68,7 @@ class Breaker:
     async def _admitted(self) -> bool:
         while (seconds := self.outage.wait(anyio.current_time())) > 0:
             if self._is_over or self.outage.is_hopeless:
-                text = "the API does not answer, and the job waits no longer; nothing more was sent"
-                raise NotSentError(text, retryable=True)
+                raise NotSentError("the API does not answer, and the job waits no longer", retryable=True)
             changed = self._changed
             with anyio.move_on_after(seconds):
                 await changed.wait()

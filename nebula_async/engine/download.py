@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urldefrag, urljoin
+from urllib.parse import SplitResult, urldefrag, urljoin
 
 import anyio
 from attrs import define, field
@@ -152,11 +152,12 @@ class Downloader:
         try:
             return await self._transport.exchange(request, Progress(), {}, config.timeouts, reader)
         except (ExchangeError, NotSentError) as error:
+            problem = error.message if isinstance(error, NotSentError) else str(error)
             if isinstance(error.__cause__, PermissionError):
-                raise Forbidden(str(error)) from error
-            raise Unfetched(str(error), tries=math.inf) from error
+                raise Forbidden(f"{problem}; {_allowing(read_url(url))}") from error
+            raise Unfetched(problem, tries=math.inf) from error
         except UnusableReplyError as error:
-            raise Unfetched(str(error)) from error
+            raise Unfetched(error.message) from error
         except ValueError as error:
             raise Forbidden("its URL cannot be called") from error
 
@@ -167,8 +168,7 @@ class Downloader:
         except ValueError as error:
             raise Forbidden(f"its URL {error}") from error
         if parts.scheme != "https" and host_and_port(parts) not in self.allowed_hosts:
-            allowed = f"allowed_image_hosts (NEBULA_ALLOWED_IMAGE_HOSTS) may name {host_and_port(parts)}"
-            raise Forbidden(f"its URL must begin with https://; {allowed}")
+            raise Forbidden(f"its URL must begin with https://; {_allowing(parts)}")
         return urldefrag(url).url
 
     def _delay(self, failure: Unfetched, tries: int, config: Config) -> float:
@@ -191,6 +191,10 @@ class Downloader:
         from nebula_async.engine.proxy import public_name  # few have a proxy
 
         return [public_name(host)]
+
+
+def _allowing(parts: SplitResult) -> str:
+    return f"allowed_image_hosts (NEBULA_ALLOWED_IMAGE_HOSTS) may name {host_and_port(parts)}, if you trust it"
 
 
 def _redirect(reply: Reply, url: str) -> str | None:

@@ -19,6 +19,8 @@ Value = TypeVar("Value")
 FILE = "accounts-1.db"
 """The number is that of the form of what is in it."""
 
+STATE_VARIABLE = "NEBULA_STATE_DIR"
+
 TABLE = "CREATE TABLE IF NOT EXISTS account (name TEXT PRIMARY KEY, state TEXT NOT NULL, day TEXT NOT NULL)"
 FORGET = "DELETE FROM account WHERE day < date('now', '-2 days')"
 READ = "SELECT state FROM account WHERE name = ?"
@@ -44,7 +46,7 @@ def state_folders(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
     user below the folder for temporary files.
     """
     environ = os.environ if environ is None else environ
-    if given := environ.get("NEBULA_STATE_DIR"):
+    if given := environ.get(STATE_VARIABLE):
         return (Path(given).expanduser().absolute(),)
     home = environ.get("XDG_STATE_HOME") or "~/.local/state"
     user = os.getuid() if hasattr(os, "getuid") else "user"
@@ -176,6 +178,11 @@ def _find_place(folders: tuple[Path, ...]) -> Path:
 
 def _prepare(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_folder(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """See that a folder can be used for what is shared. Raises `OSError` for one that is not there or not ours alone."""
     found = folder.stat()
     if hasattr(os, "getuid") and (found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022):
         raise PermissionError(0, "must be this user's and writable by nobody else", str(folder))

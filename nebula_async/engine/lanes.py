@@ -114,11 +114,11 @@ class Lanes:
         wait = self.turns.wait() if is_first and self.free else math.inf
         held = self.turns.held_for()
         if over := self.turns.over_for():
-            raise _refusal(f"the daily quota is used up for another {over:.0f} s", over, scope="day")
+            raise _refusal("the daily quota is used up", over, scope="day")
         if anyio.current_time() + held > deadline:
-            raise _refusal(f"all requests are held for another {held:.0f} s, longer than this call may take", held)
+            raise _refusal("all requests are held for longer than this call may take", held)
         return wait
 
 
 def _refusal(text: str, seconds: float, scope: str | None = None) -> RateLimitError:
-    return RateLimitError(f"{text}; nothing was sent", retryable=True, status=429, retry_after=seconds, scope=scope)
+    return RateLimitError(text, retryable=True, status=429, retry_after=seconds, scope=scope)

@@ -277,7 +277,7 @@ async def _read_error(response: httpx.Response, progress: Progress) -> bytes:
 
 
 def _refused_by_proxy(error: Exception) -> NotSentError:
-    refused = f"the proxy refused the connection, so nothing was sent: {error}"
+    refused = f"the proxy refused the connection: {error}"
     if not str(error).startswith(PROXY_AUTHENTICATION_REQUIRED):
         return NotSentError(refused, retryable=True)
     return NotSentError(f"{refused}; check the user name and password in the proxy's URL")

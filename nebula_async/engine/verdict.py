@@ -139,15 +139,19 @@ def fast_seconds(usual_seconds: float | None) -> float:
 
 def _verdict_of_failure(progress: Progress, failure: Exception) -> Verdict:
     if not progress.may_be_sent:
-        is_untrusted = any(isinstance(error, SSLCertVerificationError) for error in _chain(failure))
-        return Verdict(
-            Known.NOT_SENT, NotSentError(f"no connection, so nothing was sent: {failure}", retryable=not is_untrusted)
-        )
+        return Verdict(Known.NOT_SENT, _not_sent(failure))
     if progress.is_accepted:
         lost = f"the API accepted the request, then its reply was lost: {failure}"
         return Verdict(Known.PAID_LOST, OutcomeUnknownError(lost, retryable=True))
     unknown = f"the request was sent and no complete reply came back: {failure}"
     return Verdict(Known.UNKNOWN, OutcomeUnknownError(unknown, retryable=True))
+
+
+def _not_sent(failure: Exception) -> NotSentError:
+    if any(isinstance(error, SSLCertVerificationError) for error in _chain(failure)):
+        step = "check the URL, this machine's clock, and which certificates it trusts"
+        return NotSentError(f"the server cannot be trusted, so nothing was sent: {failure}; {step}")
+    return NotSentError(f"no connection could be made: {failure}", retryable=True)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

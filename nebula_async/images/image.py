@@ -18,6 +18,8 @@ from nebula_async.images.provenance import Provenance, write_provenance
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
+    from nebula_async.images.display import MimeBundle
+
 
 def _size_only(data: bytes | None) -> str:
     return "None" if data is None else f"<{len(data)} bytes>"
@@ -83,10 +85,10 @@ class Image:
 
         return numpy.asarray(self.to_pil())
 
-    def _repr_mimebundle_(self, **_options: Any) -> dict[str, bytes | str]:
-        if self.data is None or self.media_type is None:
-            return {"text/plain": repr(self)}
-        return {self.media_type: self.data, "text/plain": repr(self)}
+    def _repr_mimebundle_(self, **_options: Any) -> MimeBundle:
+        from nebula_async.images.display import show_image  # only notebooks need it
+
+        return show_image(self)
 
     @property
     def is_here(self) -> bool:

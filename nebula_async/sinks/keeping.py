@@ -149,7 +149,7 @@ class IntoSink:
         with anyio.move_on_after(MOST_SECONDS, shield=True):  # no deadline of the call comes between: it is paid for
             await self.drain()
             return tuple([await self._published(image) for image in images])
-        raise SinkError(f"the picture was paid for, and the sink did not take it within {MOST_SECONDS:g} s")
+        raise SinkError(f"the sink did not take the picture within {MOST_SECONDS:g} s")
 
     async def discard(self) -> None:
         """Let the sink forget what was not published; that it fails to is no news to a call."""
@@ -179,7 +179,7 @@ def _as_sink_error() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        text = f"the picture was paid for, and the sink did not keep it: {type(error).__name__}: {error}"
+        text = f"the sink did not keep the picture: {type(error).__name__}: {error}"
         raise SinkError(text) from error
 
 

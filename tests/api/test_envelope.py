@@ -174,7 +174,7 @@ def test_other_invalid_codes_are_bad_requests_unless_the_status_says_more(code, 
 def test_every_known_envelope_is_read(body, message, code, details):
     """Message, code and details are found in each form that this API, or a proxy before it, writes errors in."""
     error = error_of(400, body, (b"x-request-id", b"req-7"))
-    assert f"the API answered {message} (HTTP 400" in str(error)
+    assert f"the API answered {message} (HTTP 400" in error.message
     assert (400, code, details, "req-7") == (error.status, error.code, error.details, error.request_id)
 
 
@@ -191,7 +191,7 @@ def test_every_known_envelope_is_read(body, message, code, details):
 )
 def test_the_most_specific_message_counts(body, message):
     """Of several texts the one nearest to the error is shown; what is empty or no text is passed over."""
-    assert f"the API answered {message} (HTTP 409)" == str(error_of(409, body))
+    assert f"the API answered {message} (HTTP 409)" == error_of(409, body).message
 
 
 @pytest.mark.parametrize(
@@ -216,17 +216,27 @@ def test_the_code_is_a_word(error, code):
 @pytest.mark.parametrize(
     ("status", "body", "step"),
     [
-        (401, {}, "check NEBULA_API_KEY"),
-        (402, {}, "add credit"),
-        (429, {}, "send more slowly"),
-        (403, {}, "this key may not do that"),
-        (400, {"error": {"code": "content_policy_violation"}}, "change the prompt"),
-        (404, {}, "a key it does not know: check NEBULA_API_KEY"),
+        (401, {}, "Check the key in NEBULA_API_KEY"),
+        (402, {}, "Add credit"),
+        (429, {}, "Send more slowly"),
+        (403, {}, "Use a key that may do this"),
+        (400, {"error": {"code": "content_policy_violation"}}, "Change the prompt"),
+        (400, {"error": {"code": "context_length_exceeded"}}, "Shorten the prompt"),
+        (413, {}, "Send smaller input pictures"),
+        (307, {}, "Check base_url"),
+        (
+            404,
+            {},
+            "Check the key in NEBULA_API_KEY, or in api_key=, as this API answers 404 to one that it does not know",
+        ),
+        (404, {"error": {"code": "model_not_found"}}, "Check the model's name"),
     ],
 )
-def test_the_message_says_what_to_do(status, body, step):
-    """Where there is something to do about an error, its message says what."""
-    assert step in str(error_of(status, body))
+def test_the_text_says_what_to_do(status, body, step):
+    """What to do about an error follows from the API's code, or else from the status."""
+    error = error_of(status, body)
+    assert f" {step}" in str(error)
+    assert step.lower() not in error.message.lower()
 
 
 def test_a_404_with_a_code_is_about_the_model():

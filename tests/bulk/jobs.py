@@ -57,7 +57,7 @@ async def opened(manifest: Any, emulator: Emulator, *, config: Config = PROMPT, 
     )
     out = options.pop("out", None) or manifest.parent / "out"
     defaults = {name: value for name, value in (SMALL | options.pop("defaults", {})).items() if value is not None}
-    options = {"durability": "process", **options, "defaults": defaults}
+    options = {"durability": "process", "gallery": False, **options, "defaults": defaults}
     async with (
         AsyncNebula(key or emulator.key, config=config, observer=observer) as nebula,
         BulkJob(manifest, out, nebula, **options) as job,

@@ -171,7 +171,7 @@ async def test_a_picture_that_cannot_be_stored_is_said_to_be_paid_for(tmp_path, 
     config = Config(concurrency=1)
     report = await run(manifest, emulator, config=config, observer=remove, on_result=told.append)
     assert (3, 1, Charges(1, 1)) == (report.exit_code, report.unknown, report.charges)
-    assert "the picture was paid for, and the disk did not keep it: No such file" in str(report.stopped_by)
+    assert "the disk did not keep the picture: No such file" in str(report.stopped_by)
     assert Charges(1, 1) == report.stopped_by.charges
     assert [SinkError] == [type(result.error) for result in told]
     assert 1 == emulator.journal.charged

@@ -216,7 +216,7 @@ def test_a_damaged_ledger_is_refused_and_what_to_do_is_said(path, damage):
 def test_a_ledger_that_cannot_be_opened_is_refused(path):
     """A folder in its place is one sentence, too."""
     path.mkdir()
-    with pytest.raises(JobError, match=r"cannot be used \(unable to open database file\)"):
+    with pytest.raises(JobError, match=r"cannot be opened \(unable to open database file\); see who owns"):
         Ledger.open(path)
 
 

@@ -245,7 +245,11 @@ def test_a_picture_that_cannot_be_fetched_is_told_with_its_url(shell, emulator):
     result = shell.run("generate", "a cat", *SMALL, "--n", 2, at=emulator, NEBULA_ALLOWED_IMAGE_HOSTS="")
     assert (1, "", []) == (result.code, result.out, shell.files())
     reason, *told = result.err.splitlines()
-    assert re.fullmatch(r"nebula-async: the picture cannot be fetched: .* \(pictures paid for: 2\)", reason)
+    assert re.fullmatch(
+        r"nebula-async: the picture cannot be fetched: .* may name .*, if you trust it; .*\. Paid for: 2 pictures\."
+        r" Fetching it later costs nothing\.",
+        reason,
+    )
     assert ["a picture that was not fetched: "] * 2 == [line.partition("http")[0] for line in told]
     assert [64, 64] == [read_media(fetched(url)).width for url in urls("\n".join(told))]
 
@@ -276,7 +280,7 @@ def test_pictures_that_cannot_be_saved_are_told_with_their_urls(shell, emulator,
     result = attrs.evolve(shell, command=small_disk).run("generate", "a cat", *SMALL, "--n", 2, at=emulator)
     assert (3, "", []) == (result.code, result.out, shell.files())
     assert 2 == result.err.count("cannot save the picture as a-cat: File too large\n")
-    assert "could not be saved (pictures paid for: 2)\n" in result.err
+    assert "the picture could not be saved. Paid for: 2 pictures.\n" in result.err
     assert [64, 64] == [read_media(fetched(url)).width for url in urls(result.err)]
 
 
@@ -298,7 +302,10 @@ def test_the_content_policy_refuses_one_prompt_and_costs_nothing(shell, emulator
     """What is refused says what to do, in one sentence, with the exit code of one failure."""
     result = shell.run("generate", "some gore", *SMALL, at=emulator)
     assert (1, "", 0) == (result.code, result.out, emulator.journal.charged)
-    assert result.err.endswith("our content policy (HTTP 400, content_policy_violation); change the prompt\n")
+    assert result.err.endswith(
+        "our content policy (HTTP 400, content_policy_violation). Not charged."
+        " Trying again does not help. Change the prompt.\n"
+    )
 
 
 def test_the_price_is_the_one_that_the_api_lists(shell, script):

@@ -72,7 +72,7 @@ def test_an_account_that_is_not_told_is_no_reason_for_no_plan(shell, emulator):
         refused.code,
         refused.out.startswith(told % "the API answered Missing or invalid API key (HTTP 401); check"),
     ), refused
-    assert (0, True) == (nobody.code, nobody.out.startswith(told % "no connection, so nothing was sent")), nobody
+    assert (0, True) == (nobody.code, nobody.out.startswith(told % "no connection could be made")), nobody
 
 
 def test_all_lines_to_mend_are_told_by_number(shell):

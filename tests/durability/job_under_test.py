@@ -34,6 +34,7 @@ def read(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("--two-at-urls", action="store_true", help="two pictures an item, to be fetched")
     parser.add_argument("--resend-unknown", action="store_true")
     parser.add_argument("--retry-failed", action="store_true")
+    parser.add_argument("--gallery", action="store_true", help="write the page to look at the run")
     return parser.parse_args(arguments)
 
 
@@ -44,6 +45,7 @@ async def run(asked: Namespace) -> int:
     options = {
         "defaults": TWO_AT_URLS if asked.two_at_urls else SMALL, "server": "emulator", "durability": asked.durability,
         "resend_unknown": asked.resend_unknown, "retry_failed": asked.retry_failed,
+        "gallery": asked.gallery,
     }  # fmt: skip
     try:
         async with AsyncNebula(config=config) as nebula, BulkJob(asked.manifest, asked.out, nebula, **options) as job:

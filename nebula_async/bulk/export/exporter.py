@@ -56,7 +56,7 @@ class Exported:
 
 
 def _is_of_the_job(out: Path, to: Path) -> bool:
-    return to == out or any(to.is_relative_to(out / name) for name in ("images", ".nebula"))
+    return to == out or any(to.is_relative_to(out / name) for name in ("images", "gallery", ".nebula"))
 
 
 def export_job(

@@ -1,0 +1,41 @@
+"""The command line that a job is run by, as its ledger keeps it for those who want to go on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+
+NAME = "command"
+"""What the ledger calls it."""
+
+
+@frozen
+class Command:
+    """The words behind the program's name, the folder from which relative paths among them start, and that of the job:
+    where the latter has another place by now, the words lead elsewhere.
+    """
+
+    words: tuple[str, ...]
+    folder: str
+    job: str = ""
+
+    def noted(self, job: Path) -> str:
+        """Return it as text for the ledger of the job in a folder."""
+        known = evolve(self, job=str(job.absolute()))
+        return json.dumps([known.words, known.folder, known.job])
+
+    @classmethod
+    def read(cls, noted: str | None) -> Command | None:
+        """Return what was noted, `None` where that is nothing, or no command."""
+        try:
+            words, folder, job = json.loads(noted or "null")
+        except (TypeError, ValueError):
+            return None
+        return cls(tuple(words), folder, job) if _are_texts(words) and _are_texts([folder, job]) else None
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)

@@ -1,0 +1,27 @@
+"use strict";
+// What is shown is kept behind the # of the address, so that a view can be sent to somebody.
+
+{
+  const NOTHING = { q: "", status: "", model: "", size: "", seed: "", sort: "number" };
+
+  /** Return the query and the open item of the address. */
+  function read() {
+    const given = new URLSearchParams(location.hash.slice(1));
+    const query = Object.fromEntries(Object.entries(NOTHING).map(([name, none]) => [name, given.get(name) ?? none]));
+    return { query, open: given.get("open") };
+  }
+
+  /** Write the query and the open item; with `isNew` the browser's Back leads to what was there before. */
+  function write(query, open, { isNew = false } = {}) {
+    const kept = Object.entries(query).filter(([name, value]) => value !== NOTHING[name]);
+    const hash = new URLSearchParams(open === null ? kept : [...kept, ["open", open]]).toString();
+    if (hash === location.hash.slice(1)) return;
+    try {
+      history[isNew ? "pushState" : "replaceState"]({ isNew }, "", hash ? `#${hash}` : location.pathname + location.search);
+    } catch {
+      // a browser that takes no more of them for now: the view itself is shown all the same
+    }
+  }
+
+  nebulaGallery.address = { read, write, NOTHING };
+}

@@ -1,0 +1,71 @@
+"use strict";
+// Pictures a minute (bars) and median latency (line) over the run; the same as a table for those who hear or print it.
+
+{
+  const { element, count, counted, duration } = nebulaGallery.words;
+  const [WIDTH, HEIGHT] = [600, 100];
+
+  function shape(name, attributes, ...children) {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    made.append(...children);
+    return made;
+  }
+
+  const perMinute = (slice) => (slice.seconds > 0 ? (60 * slice.pictures) / slice.seconds : 0);
+  const rounded = (number) => (number < 10 ? number.toFixed(1) : count(Math.round(number)));
+  const troubles = (slice) => (slice.failures ?? 0) + (slice.refusals ?? 0);
+
+  function told(slice) {
+    const latency = slice.p50_seconds == null ? "" : `, median ${duration(slice.p50_seconds)}`;
+    const failures = slice.failures ? `, ${counted(slice.failures, "failure", "failures")}` : "";
+    const refusals = slice.refusals ? `, ${counted(slice.refusals, "refusal", "refusals")}` : "";
+    return `${rounded(perMinute(slice))} pictures a minute${latency}${failures}${refusals}`;
+  }
+
+  function bar(slice, place, slices, highest) {
+    const step = WIDTH / slices.length;
+    const height = (HEIGHT * perMinute(slice)) / highest;
+    const title = shape("title", {}, told(slice));
+    const group = shape("g", {}, title, shape("rect", { class: "hit", x: place * step, y: 0, width: step, height: HEIGHT }));
+    const room = { x: place * step, width: Math.max(step * 0.8, 0.5) };
+    group.append(shape("rect", { class: "bar", y: HEIGHT - height, height, ...room }));
+    if (troubles(slice)) group.append(shape("rect", { class: "trouble", y: HEIGHT - 3, height: 3, ...room }));
+    return group;
+  }
+
+  function line(slices, longest) {
+    const step = WIDTH / slices.length;
+    const points = slices.map((slice, place) => [(place + 0.5) * step, slice.p50_seconds]);
+    const known = points.filter(([, seconds]) => seconds != null);
+    const path = known.map(([x, seconds]) => `${x.toFixed(1)},${(HEIGHT - (HEIGHT * 0.94 * seconds) / longest).toFixed(1)}`).join(" ");
+    return shape("polyline", { class: "line", points: path });
+  }
+
+  function key(kind, text) {
+    return element("span", { class: `key ${kind}` }, text);
+  }
+
+  /** Return the chart of the run's slices, to be put into a figure. */
+  function chart(slices) {
+    const highest = Math.max(...slices.map(perMinute), 1e-9);
+    const longest = Math.max(...slices.map((slice) => slice.p50_seconds ?? 0), 1e-9);
+    const label = `Over the run: at most ${rounded(highest)} pictures a minute; median latency at most ${duration(longest)}.`;
+    const drawing = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label });
+    drawing.append(...slices.map((slice, place) => bar(slice, place, slices, highest)), line(slices, longest));
+    const keys = [key("bars", `pictures a minute, up to ${rounded(highest)}`), key("lines", `median latency, up to ${duration(longest)}`)];
+    if (slices.some(troubles)) keys.push(key("troubles", "failures, refusals"));
+    return [drawing, element("figcaption", {}, ...keys)];
+  }
+
+  /** Return the same slices as rows of a table. */
+  function chartRows(slices) {
+    const begun = slices.reduce((starts, slice) => [...starts, starts.at(-1) + slice.seconds], [0]);
+    return slices.map((slice, place) => [
+      `after ${duration(begun[place])}`, rounded(perMinute(slice)), slice.p50_seconds == null ? "" : duration(slice.p50_seconds),
+      count(slice.failures ?? 0), count(slice.refusals ?? 0),
+    ]);
+  }
+
+  nebulaGallery.chart = { chart, chartRows };
+}

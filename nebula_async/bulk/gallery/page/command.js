@@ -1,0 +1,78 @@
+"use strict";
+// The commands that make a picture again, safe to paste into sh, bash, zsh or fish.
+
+{
+  const { data } = nebulaGallery;
+  const LONGEST_WORD = 100_000; // bytes; Linux takes 131,072
+  const OPTIONS = [
+    "dialect", "width", "height", "num_steps", "guidance_scale", "n", "size", "quality", "style", "response_format",
+  ];
+
+  /** Quote a word, of an option what is given. Backslashes stand in double quotes, for fish reads them in single ones. */
+  function quoted(text) {
+    const [name, value] = /^(--[a-z-]+=)?([^]*)$/.exec(text).slice(1);
+    return (name ?? "") + (/^[\w-][\w.,:/@+=-]*$/.test(value) ? value : inQuotes(value));
+  }
+
+  function inQuotes(text) {
+    return `'${text.replace(/'/g, `'"'"'`).replace(/\\/g, `'"\\\\"'`)}'`;
+  }
+
+  /** Whether a terminal takes a word as it is: no control characters but line feeds, no halves of characters. */
+  function isPastable(text) {
+    return !/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\p{Cs}]/u.test(text) && new TextEncoder().encode(text).length <= LONGEST_WORD;
+  }
+
+  const option = (name, value) => `--${name.replaceAll("_", "-")}=${value}`;
+
+  /** Return what is asked for by name, without what is null. */
+  function asked(row) {
+    const { image, mask, inputs, ...others } = data.parameters(row);
+    const first = { model: data.value(row, "model"), seed: data.value(row, "seed"), negative_prompt: data.value(row, "negativePrompt") };
+    const given = Object.entries({ ...first, ...others }).filter(([, value]) => value !== null && value !== undefined);
+    return { request: Object.fromEntries(given), inputs: { ...(image && { image }), ...(mask && { mask }), ...inputs } };
+  }
+
+  /** Return the arguments that ask for the picture anew; null where it takes more than options. */
+  function generateArguments(row) {
+    const { request, inputs } = asked(row);
+    const { extra, ...others } = request;
+    if (data.value(row, "isCut") || Object.keys(inputs).length || (extra && Object.keys(extra).length)) return null;
+    const options = ["model", "seed", "negative_prompt", ...OPTIONS].filter((name) => name in others);
+    const said = options.filter((name) => !(name === "dialect" && others[name] === "serverless"));
+    return ["nebula-async", "generate", ...said.map((name) => option(name, others[name])), "--", data.value(row, "prompt") ?? ""];
+  }
+
+  /** Return the arguments that send the request of a picture file again; null where there is no such file. */
+  function reproduceArguments(row) {
+    const { job, pictures } = data.run;
+    if (!data.isPicture(row) || /^https?:/.test(pictures) || !job) return null;
+    const path = [job.replace(/\/$/, ""), pictures.replace(/^(\.\.\/)*|\/$/g, ""), data.value(row, "file")].join("/");
+    const needed = Object.keys(asked(row).inputs).map((name) => option(name, "PATH"));
+    return ["nebula-async", "reproduce", ...needed, path.startsWith("-") ? `./${path}` : path];
+  }
+
+  const line = (words) => (words?.every(isPastable) ? words.map(quoted).join(" ") : null);
+
+  /** Return the item as a line of a manifest, in ASCII. */
+  function manifestLine(row) {
+    const { request } = asked(row);
+    const text = JSON.stringify({ prompt: data.value(row, "prompt"), ...request });
+    return text.replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  }
+
+  /** Return pairs of what a command does, and the command. */
+  function commands(row) {
+    const [generate, reproduce] = [line(generateArguments(row)), line(reproduceArguments(row))];
+    const { inputs } = asked(row);
+    const from = Object.keys(inputs).length ? "; PATH is the picture that it was made of" : "";
+    const found = [
+      ["Command that makes it again", generate],
+      [`Command that makes it again and compares it with this file${from}`, reproduce],
+    ].filter(([, command]) => command);
+    if (found.length || from || data.value(row, "isCut")) return found;
+    return [["As a line of a manifest (.jsonl), for no shell takes this prompt", manifestLine(row)]];
+  }
+
+  nebulaGallery.command = { commands, quoted };
+}

@@ -1,0 +1,88 @@
+"use strict";
+// The search field and the filters: what they offer, and the query that they make.
+
+{
+  const { byId, element, count } = nebulaGallery.words;
+  const { STATES, SORTS, FAILED } = nebulaGallery.view;
+  const NAMES = ["q", "status", "model", "size", "seed", "sort"];
+  const MOST_SEEDS = 100;
+  const SEARCH_AFTER_MS = 90;
+
+  const LABELS = {
+    status: (value) => (value === FAILED ? "All failures" : STATES[value] ?? value),
+    size: (value) => value.replace("×", " × "),
+    model: (value) => value,
+  };
+
+  function option(value, text) {
+    return element("option", { value }, text);
+  }
+
+  const byNumber = ([, one], [, other]) => other - one;
+
+  /** Return the values of a filter: those that occurred first of all, and the one that is chosen. */
+  function values(name, known, chosen) {
+    if (chosen) known.add(chosen);
+    const sorted = [...known].sort();
+    if (name !== "status") return sorted;
+    const rank = [FAILED, ...Object.keys(STATES)];
+    const kinds = sorted.filter((value) => !["done", FAILED, "urls", "sent", "pending"].includes(value));
+    return sorted.filter((value) => value !== FAILED || kinds.length > 1 || chosen === FAILED).sort((one, other) => rank.indexOf(one) - rank.indexOf(other));
+  }
+
+  const known = { status: new Set(), model: new Set(), size: new Set() };
+
+  function offer(name, counts, chosen) {
+    for (const value of counts.keys()) known[name].add(value);
+    const total = [...counts].reduce((sum, [value, number]) => sum + (value === FAILED ? 0 : number), 0);
+    const offered = values(name, known[name], chosen);
+    const select = byId(name);
+    select.replaceChildren(new Option(`All (${count(total)})`, ""), ...offered.map((value) => option(value, `${LABELS[name](value)} (${count(counts.get(value) ?? 0)})`)));
+    select.value = chosen;
+    select.disabled = offered.length < 2 && !chosen;
+  }
+
+  function offerSeeds(counts) {
+    const most = counts.size > 5000 ? [] : [...counts].sort(byNumber).slice(0, MOST_SEEDS);
+    byId("seeds").replaceChildren(...most.map(([value, number]) => element("option", { value, label: `${value} (${count(number)})` })));
+    byId("seed").disabled = counts.size === 0 && !byId("seed").value;
+  }
+
+  /** Offer what occurs, with how many there are beside what else is chosen. */
+  function offerAll(counts, query) {
+    for (const name of ["status", "model", "size"]) offer(name, counts[name], query[name]);
+    offerSeeds(counts.seed);
+    byId("clear").hidden = NAMES.every((name) => name === "sort" || !query[name]);
+  }
+
+  const read = () => Object.fromEntries(NAMES.map((name) => [name, byId(name).value.trim()]));
+
+  function write(query) {
+    for (const name of NAMES) {
+      const field = byId(name);
+      if (field.value.trim() === query[name]) continue;
+      if (field.matches("select") && ![...field.options].some((each) => each.value === query[name])) field.append(option(query[name], query[name]));
+      field.value = query[name];
+    }
+  }
+
+  /** Call `onChange` with the query whenever it changes; while somebody types, a moment later. */
+  function watch(onChange) {
+    const form = byId("controls");
+    let timer = 0;
+    const change = (wait) => {
+      clearTimeout(timer);
+      byId("grid").ariaBusy = "true";
+      timer = setTimeout(() => onChange(read()), wait);
+    };
+    byId("sort").replaceChildren(...Object.entries(SORTS).map(([name, { label }]) => option(name, label)));
+    form.addEventListener("input", (event) => change(event.target.matches("select") ? 0 : SEARCH_AFTER_MS));
+    byId("show-filters").addEventListener("click", ({ target }) => {
+      target.ariaExpanded = form.classList.toggle("open");
+    });
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("reset", () => change(0));
+  }
+
+  nebulaGallery.filters = { offerAll, write, watch };
+}

@@ -1,0 +1,167 @@
+"use strict";
+// One item, large, with everything that is known of it, and the way to those before and after it.
+
+{
+  const { byId, element, isGiven, count, counted, duration, excerpt, money, size, span, when } = nebulaGallery.words;
+  const { data, view, command } = nebulaGallery;
+  const { value } = data;
+  const box = byId("lightbox");
+  const TURNS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
+  const LONGEST_ALT = 500;
+
+  let place = 0;
+  let items = [];
+  let onTurn = () => {};
+
+  // What is told
+
+  const written = (given) => (typeof given === "object" ? JSON.stringify(given) : String(given));
+  const dimensions = (row) => (value(row, "width") ? `${value(row, "width")} × ${value(row, "height")}` : null);
+
+  function charges(row) {
+    const [least, most] = [value(row, "chargesAtLeast"), value(row, "chargesAtMost")];
+    return least === null ? null : `${span(least, most ?? least, count)} ${(most ?? least) === 1 ? "picture" : "pictures"}`;
+  }
+
+  function facts(row) {
+    return {
+      Status: view.STATES[value(row, "state")] ?? value(row, "state"),
+      Cause: value(row, "cause"),
+      Error: value(row, "error"),
+      "What to do": value(row, "nextStep"),
+      Model: value(row, "model"),
+      Seed: value(row, "seed"),
+      Size: dimensions(row),
+      "Negative prompt": value(row, "negativePrompt"),
+      ...Object.fromEntries(Object.entries(data.parameters(row)).map(([name, given]) => [name.replaceAll("_", " "), isGiven(given) ? written(given) : null])),
+      Cost: value(row, "cost") === null ? null : money(value(row, "cost")),
+      Charged: charges(row),
+      Made: when(value(row, "created")),
+      Took: value(row, "seconds") === null ? null : duration(value(row, "seconds")),
+      "Requests sent": value(row, "requests"),
+      "Request id": value(row, "requestId"),
+      Id: value(row, "id"),
+      File: value(row, "file"),
+      Bytes: value(row, "bytes") === null ? null : size(value(row, "bytes")),
+      "SHA-256": value(row, "sha256"),
+    };
+  }
+
+  function pairs(row) {
+    return Object.entries(facts(row)).filter(([, told]) => isGiven(told)).flatMap(([name, told]) => [element("dt", {}, name), element("dd", { dir: "auto" }, String(told))]);
+  }
+
+  function commands(row) {
+    return command.commands(row).flatMap(([what, text], number) => {
+      const code = element("pre", { id: `command-${number}`, tabindex: "0", "aria-label": what }, text);
+      return [element("h3", {}, what), code, element("button", { type: "button", "data-copies": code.id }, "Copy")];
+    });
+  }
+
+  // The picture
+
+  function showPicture(row) {
+    const [whole, preview] = [byId("whole"), byId("preview")];
+    for (const [image, address] of [[preview, data.thumbnailAddress(row)], [whole, data.pictureAddress(row)]]) {
+      image.hidden = address === null;
+      image.removeAttribute("src");
+      image.style.aspectRatio = value(row, "width") ? `${value(row, "width")} / ${value(row, "height")}` : "";
+      if (address !== null) image.src = address;
+    }
+    whole.alt = excerpt(value(row, "prompt") ?? "", LONGEST_ALT);
+    byId("original").hidden = !data.isPicture(row);
+    if (data.isPicture(row)) byId("original").href = data.pictureAddress(row);
+  }
+
+  function say(title, ...texts) {
+    byId("box-problem").hidden = !title;
+    byId("box-problem").replaceChildren(element("b", {}, title), ...texts.filter(isGiven).map((text) => element("p", { dir: "auto" }, text)));
+  }
+
+  function showProblem(row) {
+    if (data.isPicture(row)) say("");
+    else say(view.STATES[value(row, "state")] ?? "No picture", excerpt(value(row, "error") ?? "", 2000), value(row, "nextStep"));
+  }
+
+  function tellMissing() {
+    byId("whole").hidden = true;
+    say("The picture is not here", `It was looked for at ${data.run.pictures}${value(data.rows[items[place]], "file")}: it was moved or removed, or its store cannot be reached or wants a key.`);
+  }
+
+  // Turning
+
+  function show() {
+    const row = data.rows[items[place]];
+    byId("box-title").textContent = `${count(place + 1)} of ${count(items.length)}`;
+    byId("box-prompt").textContent = value(row, "prompt") ?? "";
+    byId("box-facts").replaceChildren(...pairs(row));
+    byId("box-commands").replaceChildren(...commands(row));
+    byId("copied").textContent = value(row, "isCut") ? "The prompt is longer than what is shown." : "";
+    byId("previous").disabled = place === 0;
+    byId("next").disabled = place === items.length - 1;
+    showProblem(row);
+    showPicture(row);
+    preload(place + 1);
+    preload(place - 1);
+  }
+
+  function preload(other) {
+    const address = other in items && data.pictureAddress(data.rows[items[other]]);
+    if (address) new Image().src = address;
+  }
+
+  function turn(step) {
+    const next = Math.min(Math.max(place + step, 0), items.length - 1);
+    if (next === place) return;
+    place = next;
+    show();
+    onTurn(place);
+  }
+
+  function onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "c") copy("box-prompt");
+    if (TURNS[event.key] === undefined) return;
+    event.preventDefault();
+    turn(TURNS[event.key]);
+  }
+
+  // Copying
+
+  async function copy(id) {
+    const source = byId(id);
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      byId("copied").textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(source);
+      byId("copied").textContent = "Selected: copy it with Ctrl+C";
+    }
+  }
+
+  /** Open the item at a place of these. */
+  function open(at, shown) {
+    [place, items] = [at, shown];
+    show();
+    if (!box.open) box.showModal();
+    box.querySelector(".panel").scrollTop = 0;
+  }
+
+  /** Begin; `turned` is called with the place that is shown now, `closed` with the last one. */
+  function start(turned, closed) {
+    onTurn = turned;
+    box.addEventListener("keydown", onKey);
+    box.addEventListener("close", () => closed(place));
+    box.addEventListener("click", ({ target }) => {
+      if (target === box || target === byId("close")) box.close();
+      if (target.dataset.copies) copy(target.dataset.copies);
+    });
+    byId("previous").addEventListener("click", () => turn(-1));
+    byId("next").addEventListener("click", () => turn(1));
+    byId("whole").addEventListener("error", tellMissing);
+    byId("preview").addEventListener("error", () => { byId("preview").hidden = true; });
+    byId("whole").addEventListener("load", () => { byId("preview").hidden = true; });
+  }
+
+  nebulaGallery.lightbox = { open, start, close: () => box.close(), get isOpen() { return box.open; } };
+}

@@ -1,0 +1,41 @@
+"""Where a browser finds what lies in an object store, if everyone may read it there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+ENDPOINT = ("endpoint", "aws_endpoint", "endpoint_url", "aws_endpoint_url")
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+ACCOUNT = ("account_name", "azure_storage_account_name")
+
+
+def browser_url(store: str, options: Mapping[str, Any]) -> str | None:
+    """Return where a browser finds what lies below the URL of a store; `None` where that cannot be told.
+
+    `options` are those that the store was opened with. Credentials are in none of them that are looked at.
+    """
+    parts = urlsplit(store)
+    given = {name.lower(): value for name, value in options.items() if isinstance(value, str)}
+    endpoint = _first(given, ENDPOINT) or (_first(os.environ, ENDPOINT_VARIABLES) if parts.scheme == "s3" else None)
+    origin = f"{endpoint.rstrip('/')}/{parts.netloc}" if endpoint else _usual(parts.scheme, parts.netloc, given)
+    if origin is None or urlsplit(origin).scheme not in ("http", "https") or "@" in urlsplit(origin).netloc:
+        return None
+    return f"{origin}/{quote(parts.path.strip('/'))}".rstrip("/")
+
+
+def _usual(scheme: str, bucket: str, given: Mapping[str, str]) -> str | None:
+    """Return where the providers themselves serve a bucket."""
+    account = _first(given, ACCOUNT) or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+    usual = {
+        "s3": f"https://s3.amazonaws.com/{bucket}" if "." in bucket else f"https://{bucket}.s3.amazonaws.com",
+        "gs": f"https://storage.googleapis.com/{bucket}",
+        "az": f"https://{account}.blob.core.windows.net/{bucket}" if account else None,
+    }
+    return usual.get(scheme)
+
+
+def _first(given: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    return next((given[name] for name in names if given.get(name)), None)

@@ -1,0 +1,130 @@
+"""Thumbnails of a job's pictures, made while it runs, as far as that costs it nothing, and later."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+
+from attrs import define, field
+
+from nebula_async.bulk.gallery.decoding import Decoder, Made
+
+MOST_WAITING = 1_000
+"""Pictures that wait while a job runs; those beyond are looked for once it has ended."""
+
+OLD_SECONDS = 600.0
+"""After that a part file is one of a process that was killed."""
+
+
+@define(eq=False)
+class Thumbnails:
+    """Makes thumbnails of pictures below `root`, by their paths there, in `folder`.
+
+    A thumbnail is named after its picture's path, size and time: one that was replaced gets another. A picture of which
+    none can be made is noted, and not tried again.
+    """
+
+    root: Path
+    folder: Path
+    decoder: Decoder = field(factory=Decoder)
+    _waiting: SimpleQueue[str | None] = field(factory=SimpleQueue, init=False)
+    _thread: Thread | None = field(default=None, init=False)
+    _is_stopped: bool = field(default=False, init=False)
+
+    def find(self, path: str) -> str | None:
+        """Return the name of a picture's thumbnail, `None` where it has none."""
+        name = self._name(path)
+        return name if name is not None and os.path.exists(f"{self.folder}/{name}") else None  # noqa: PTH110 - quicker
+
+    def offer(self, path: str) -> None:
+        """Let a thumbnail be made beside the caller, who waits for nothing; it may be left out."""
+        if self._waiting.qsize() >= MOST_WAITING or self._is_stopped:
+            return
+        self._waiting.put(path)
+        if self._thread is None:
+            self._thread = Thread(target=self._work, name="nebula_async thumbnails", daemon=True)
+            with suppress(RuntimeError):  # no thread can be had: they are made later
+                self._thread.start()
+
+    def settle(self) -> None:
+        """End what is made beside the caller; blocks while a picture is under way."""
+        thread, self._thread = self._thread, None
+        with suppress(RuntimeError):
+            if thread is not None:
+                self._waiting.put(None)
+                thread.join()
+        self._waiting = SimpleQueue()
+
+    def fill(self, paths: Iterable[str], seconds: float, *, on_each: Callable[[], None] = lambda: None) -> bool:
+        """Make what is missing of these for so many seconds; return whether all were looked at, of which `on_each` is
+        told.
+        """
+        self._remove_parts()
+        until = time.monotonic() + seconds
+        for path in paths:
+            if self._is_over or time.monotonic() > until:
+                return False
+            self.make(path)
+            on_each()
+        return not self._is_over
+
+    def make(self, path: str) -> None:
+        """Make one thumbnail, unless it is there, or was tried."""
+        name = self._name(path)
+        if name is None:
+            return
+        target = self.folder / name
+        if target.exists() or target.with_suffix(".failed").exists():
+            return
+        if self.decoder.make(self.root / path, target) is Made.BAD:
+            self._note_failed(target)
+
+    def stop(self) -> None:
+        """End what is under way, from another thread; nothing is made after it."""
+        self._is_stopped = True
+        self.decoder.stop()
+
+    def close(self) -> None:
+        """End the process that makes them."""
+        self.settle()
+        self.decoder.close()
+
+    @property
+    def problem(self) -> str | None:
+        """Why no more can be made, if so."""
+        return self.decoder.problem
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_stopped or self.decoder.problem is not None
+
+    def _work(self) -> None:
+        while (path := self._waiting.get()) is not None and not self._is_over:
+            self.make(path)
+
+    def _name(self, path: str) -> str | None:
+        folder = path.split("/")[1:-1]
+        try:
+            seen = os.stat(f"{self.root}/{path}")  # noqa: PTH116 - quicker
+        except OSError:
+            return None
+        facts = f"{path}\n{seen.st_size}\n{seen.st_mtime_ns}"
+        digest = hashlib.blake2b(facts.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+        return None if ".." in folder else "/".join((*folder, f"{digest}.webp"))
+
+    def _note_failed(self, target: Path) -> None:
+        with suppress(OSError):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.with_suffix(".failed").touch()
+
+    def _remove_parts(self) -> None:
+        with suppress(OSError):
+            for part in self.folder.glob("*/.*.part"):
+                if time.time() - part.stat().st_mtime > OLD_SECONDS:
+                    part.unlink()

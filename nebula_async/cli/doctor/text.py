@@ -1,0 +1,79 @@
+"""What was found, as lines for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+
+from nebula_async.cli.connection import printable, tell
+from nebula_async.cli.doctor.finding import Finding
+from nebula_async.cli.quantities import counted
+
+FORMAT = 1
+"""The form of the JSON; a field may be added to it."""
+
+STATES = {"ok": "green", "note": "yellow", "problem": "bold red"}
+STATE_WIDTH, ABOUT_WIDTH = 9, 24
+NARROWEST, WIDEST = 40, 120
+
+
+def tell_json(findings: Sequence[Finding]) -> None:
+    """Print all that was found as one JSON object."""
+    lines = [
+        {"about": each.about, "state": each.state, "text": each.text, "advice": each.advice, "facts": dict(each.facts)}
+        for each in findings
+    ]
+    states = Counter(each.state for each in findings)
+    counts = {"ok": states["ok"], "notes": states["note"], "problems": states["problem"]}
+    tell(json.dumps({"version": FORMAT, **counts, "findings": lines}))
+
+
+def tell_findings(findings: Sequence[Finding]) -> None:
+    """Print a line for each finding, wrapped and in colour on a terminal, and what they come to."""
+    tell_line = _tell_in_colour if sys.stdout.isatty() else _tell_plainly
+    for finding in findings:
+        tell_line(finding)
+    tell(_in_sum(findings))
+
+
+def _tell_plainly(finding: Finding) -> None:
+    advice = f"; {finding.advice}" if finding.advice else ""
+    tell(f"{finding.state:<{STATE_WIDTH}}{f'{finding.about}:':<{ABOUT_WIDTH}}{_one_line(finding.text + advice)}")
+
+
+def _tell_in_colour(finding: Finding) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    text = Text(f"{finding.state:<{STATE_WIDTH}}", style=STATES[finding.state])
+    text.append(f"{finding.about:<{ABOUT_WIDTH}}", style="none")
+    text.append(_wrapped(finding.text), style="none")
+    if finding.advice:
+        text.append(f"\n{' ' * _indent()}{_wrapped(f'→ {finding.advice}')}", style="bold")
+    Console(highlight=False).print(text, soft_wrap=True)
+
+
+def _wrapped(text: str) -> str:
+    width = max(NARROWEST, min(shutil.get_terminal_size().columns, WIDEST)) - _indent()
+    lines = textwrap.wrap(_one_line(text), max(width, 20), break_on_hyphens=False)
+    return f"\n{' ' * _indent()}".join(lines)
+
+
+def _indent() -> int:
+    return STATE_WIDTH + ABOUT_WIDTH
+
+
+def _one_line(text: str) -> str:
+    return printable(text.replace("\n", "\\n"))
+
+
+def _in_sum(findings: Sequence[Finding]) -> str:
+    states = Counter(each.state for each in findings)
+    if states["problem"]:
+        return f"{counted(states['problem'], 'problem')} would stop a run; nothing was bought"
+    notes = f", {counted(states['note'], 'note')}" if states["note"] else ""
+    return f"nothing would stop a run{notes}; nothing was bought"

@@ -1,0 +1,94 @@
+"""The command that goes on with a job, as it can be pasted into a shell."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from nebula_async.bulk.command import Command
+from nebula_async.bulk.states import State
+from nebula_async.bulk.summary import Summary
+from nebula_async.keys import KEY_VARIABLE
+
+PROGRAM = "nebula-async"
+
+ONCE = frozenset({"--retry-failed", "--resend-unknown", "--new-key"})
+"""Options that were meant for one run: repeated, the first two pay again for what the run before did not get."""
+
+
+def given_command() -> Command | None:
+    """Return the command line that this process was started with, `None` where it holds the key, which nobody keeps."""
+    key = os.environ.get(KEY_VARIABLE)
+    words = tuple(word for word in sys.argv[1:] if word not in ONCE)
+    return None if key and any(key in word for word in words) else Command(words, str(Path.cwd()))
+
+
+def resume_line(command: Command | None, folder: Path, place: str) -> str:
+    """Return the line that goes on with the job in a folder, whose pictures are at a place.
+
+    Where it is not known how the job was begun, or the job has moved since, the input stands for what is missing.
+    """
+    if command is None or (command.job and not _is_same(Path(command.job), folder)):
+        return _general_line(folder, place)
+    words = [PROGRAM if _is_found() else sys.argv[0], *command.words]
+    line = " ".join(quoted(word) for word in words)
+    kept = _kept_input(folder) if "-" in command.words else None
+    line = f"{line} < {quoted(str(kept))}" if kept else line
+    return line if _is_same(Path(command.folder), Path.cwd()) else f"cd {quoted(command.folder)} && {line}"
+
+
+def more_commands(summary: Summary, resume: str | None) -> Iterator[tuple[str, str]]:
+    """Yield what can still be done about a job and the commands that do it, by the one that goes on with it.
+
+    Nothing where there is none, or all is done.
+    """
+    report = summary.report
+    is_open = any(cause.state is State.SENT for cause in summary.causes)
+    is_unknown = any(cause.state is State.UNKNOWN for cause in summary.causes)
+    if resume is None:
+        return
+    if report.waiting or report.unfetched or is_open:
+        yield "To go on:", resume
+    if report.rejected or report.bad:
+        yield "To send again what failed, and pay again for what was paid for:", f"{resume} --retry-failed"
+    if is_unknown:
+        yield "To send again what may have been paid for:", f"{resume} --resend-unknown"
+
+
+def quoted(word: str) -> str:
+    """Return a word as a shell reads it; control characters, and bytes that are no text, are escaped as bash does."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = "".join(
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(word)
+    )
+    return f"$'{escaped}'"
+
+
+def _general_line(folder: Path, place: str) -> str:
+    if "://" in place:
+        return f"{PROGRAM} bulk INPUT --out {quoted(place.removesuffix('/images'))} --job {quoted(str(folder))}"
+    return f"{PROGRAM} bulk INPUT --out {quoted(str(folder))}"
+
+
+def _kept_input(folder: Path) -> Path | None:
+    """Return what the job keeps of the standard input that it was given."""
+    return next(iter(sorted((folder / ".nebula").glob("input.*"))), None)
+
+
+def _is_found() -> bool:
+    """Whether the program's plain name leads to it, or at least not to another one."""
+    found = shutil.which(PROGRAM)
+    own = Path(sys.argv[0])
+    return own.name != PROGRAM or (found is not None and own.exists() and own.samefile(found))
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

@@ -1,0 +1,109 @@
+"""Pages in a real browser, with whatever goes wrong in them noted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from attrs import frozen
+from playwright.sync_api import Browser, Page, Request, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+SHOWN = """() => performance.getEntriesByName("gallery-complete").length > 0
+  || !!document.querySelector("#notice").textContent"""
+
+VIOLATIONS = """
+addEventListener("securitypolicyviolation", (event) => console.error(`refused: ${event.blockedURI} ${event.sample}`));
+"""
+
+LONG_TASKS = """
+globalThis.longTasks = [];
+new PerformanceObserver((list) => longTasks.push(...list.getEntries().map((entry) => Math.round(entry.duration))))
+  .observe({ type: "longtask", buffered: true });
+"""
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    """Start Debian's chromium; skip where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium is installed (apt install chromium), so the page is not tried in a browser")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@frozen
+class Window:
+    """A window of the browser, and what went wrong in it."""
+
+    page: Page
+    troubles: list[str]
+
+    @contextmanager
+    def showing(self, url: str, *, but: str | None = None) -> Iterator[Page]:
+        """Load a page; when the block ends, nothing may have gone wrong, but messages that contain `but`.
+
+        What goes wrong: an exception, an error in the console, a violation of the policy, a dialog of the browser, a
+        request for anything that is no file, a second window.
+        """
+        self.page.goto("about:blank")  # another view of the same page would not be loaded anew
+        self.troubles.clear()
+        self.page.goto(url)
+        self.page.wait_for_function(SHOWN)
+        yield self.page
+        self.page.evaluate("() => new Promise((resolve) => setTimeout(resolve))")  # what was queued is told
+        assert [] == [trouble for trouble in self.troubles if not (but and but in trouble)]
+        assert [self.page] == self.page.context.pages
+
+
+@contextmanager
+def new_window(browser: Browser, **context: Any) -> Iterator[Window]:
+    """Open a window with nothing in it."""
+    with browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context}) as opened_context:
+        page = opened_context.new_page()
+        page.add_init_script(VIOLATIONS + LONG_TASKS)
+        yield Window(page, _watch(page))
+
+
+@contextmanager
+def opened(browser: Browser, url: str, *, but: str | None = None, **context: Any) -> Iterator[Page]:
+    """Load a page in a window of its own, as `Window.showing` does."""
+    with new_window(browser, **context) as window, window.showing(url, but=but) as page:
+        yield page
+
+
+def _watch(page: Page) -> list[str]:
+    troubles: list[str] = []
+    page.on("pageerror", lambda error: troubles.append(f"exception: {error}"))
+    page.on("console", lambda message: message.type == "error" and troubles.append(f"console: {message.text}"))
+    page.on("dialog", lambda dialog: (troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: _is_elsewhere(request) and troubles.append(f"request: {request.url}"))
+    return troubles
+
+
+def _is_elsewhere(request: Request) -> bool:
+    return not request.url.startswith("file:///")
+
+
+def settled(page: Page) -> None:
+    """Wait until the page shows what was asked of it last."""
+    page.wait_for_selector("#grid:not([aria-busy='true'])", state="attached")
+
+
+def shown_count(page: Page) -> str:
+    """Return what the page says of how many items it shows."""
+    settled(page)
+    return str(page.text_content("#count"))
+
+
+def captions(page: Page) -> list[str]:
+    """Return the prompts of the tiles that are there, in the order in which they are read."""
+    return list(page.locator(".caption").all_text_contents())
