@@ -17,9 +17,9 @@ DOCS := $(VENV)/.docs
 TIME ?= 60
 EXAMPLES ?= 10000
 
-.PHONY: demo test test-httpx2 test-datasets lint fuzz kill-points ledger-machine wheel docs bench bench-imports bench-peers $(BENCHES:%=bench-%) clean
+.PHONY: demo test test-httpx2 test-datasets lint fuzz kill-points ledger-machine wheel docs screenshots bench bench-imports bench-peers $(BENCHES:%=bench-%) clean
 
-demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images
+demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images; demo/gallery/index.html shows them
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
 
 test: $(VENV)/.dev $(PACKAGES) ## the whole suite, its files on up to four cores
@@ -51,6 +51,9 @@ wheel: $(VENV)/.dev ## dist/*.whl
 
 docs: $(DOCS)/.installed ## the pages of docs/ and the reference, into dist/docs; fails where a link leads nowhere
 	$(DOCS)/bin/python docs/build.py
+
+screenshots: $(VENV)/.dev ## docs/images: a run in a terminal, and its gallery in Chromium
+	$(BIN)/python docs/screenshots.py
 
 bench: $(BENCHES:%=bench-%) bench-imports bench-peers ## all of them, for about an hour
 

@@ -110,6 +110,7 @@ async def run_job(manifest: Path, url: str) -> tuple[int, int]:
             defaults=PICTURE,
             concurrency=AT_ONCE,
             budget=Budget(max_images=MOST_IMAGES),
+            gallery=False,
         ) as job,
     ):
         report = await job.run()

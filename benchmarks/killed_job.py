@@ -102,6 +102,7 @@ async def run_job(*given: str) -> int:
             defaults=PICTURE,
             concurrency=AT_ONCE,
             resend_unknown=again == "again",
+            gallery=False,
         ) as job,
     ):
         return (await job.run()).exit_code

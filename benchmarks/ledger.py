@@ -145,7 +145,13 @@ async def run_job(nebula: AsyncNebula, items: int, folder: Path, durability: Lit
     """Return what an item takes in a job that has been opened."""
     manifest = write_prompts(folder, items)
     async with BulkJob(
-        manifest, folder / "out", nebula, defaults={"model": MODEL}, concurrency=AT_ONCE, durability=durability
+        manifest,
+        folder / "out",
+        nebula,
+        defaults={"model": MODEL},
+        concurrency=AT_ONCE,
+        durability=durability,
+        gallery=False,
     ) as job:
         watch = Watch()
         report = await job.run()

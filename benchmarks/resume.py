@@ -68,6 +68,8 @@ def show(folder: Path, left: int, given: argparse.Namespace, server: Server) -> 
         return start(manifest, out, server, "--max-images", str(REALLY_RUN), "--durability", "process").wait()
 
     manifest = make_nearly_finished(folder, given.items, begin, left=left)
+    if not left:
+        start(manifest, folder / "out", server).wait()  # a finished job has its gallery
     runs = [resume(manifest, folder / "out", server) for _ in range(1 if left else given.rounds)]
     for run in runs:
         figures = f"{run.decision:.2f} | {run.seconds:.2f} | {run.cpu_seconds:.2f} | {run.requests}"

@@ -45,18 +45,18 @@ FONTS = re.compile(r"@font-face\s*\{.*?\}", re.DOTALL)
 REDRAWN = "\r\x1b[K"
 
 
-def prompts() -> Iterator[dict[str, object]]:
+def prompts(pictures: int) -> Iterator[dict[str, object]]:
     """Yield the lines of the manifest, of two models and three sizes."""
-    for number in range(48):
+    for number in range(pictures):
         width, height = SIZES[number % len(SIZES)]
         prompt = f"{THINGS[number % len(THINGS)]} {STYLES[number * 5 // 6 % len(STYLES)]}"
         row = {"prompt": prompt, "width": width, "height": height}
         yield row | ({"model": SDXL} if number % 4 == 3 else {"model": SCHNELL, "seed": 100 + number})
 
 
-def run(folder: Path) -> str:
+def run(folder: Path, pictures: int) -> str:
     """Run the job in a terminal of its own, and return all that this was sent."""
-    (folder / "cats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in prompts()))
+    (folder / "cats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in prompts(pictures)))
     with Emulator(tier="engineer-3", latency=0.12, credit=50, faults=FAULTS) as emulator:
         environ = {
             "NEBULA_API_KEY": emulator.key,
@@ -105,7 +105,7 @@ def lines(written: str) -> list[str]:
     return [f"$ {' '.join(COMMAND)}", *stayed.splitlines(), half.strip(), "", *summary.rstrip().splitlines()]
 
 
-def draw_terminal(shown: list[str]) -> None:
+def draw_terminal(shown: list[str], images: Path) -> None:
     """Write the lines as an SVG that needs no font of the network."""
     console = Console(
         record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor", highlight=False
@@ -113,10 +113,10 @@ def draw_terminal(shown: list[str]) -> None:
     for line in shown:
         console.print(Text.from_ansi(line))
     svg = console.export_svg(title="", unique_id="terminal")
-    (IMAGES / "terminal.svg").write_text(FONTS.sub("", svg).replace("Fira Code", "ui-monospace, Menlo, Consolas"))
+    (images / "terminal.svg").write_text(FONTS.sub("", svg).replace("Fira Code", "ui-monospace, Menlo, Consolas"))
 
 
-def draw_gallery(page: Path) -> None:
+def draw_gallery(page: Path, images: Path) -> None:
     """Write what a browser shows of the gallery, in its light and its dark form."""
     from playwright.sync_api import sync_playwright
 
@@ -127,7 +127,7 @@ def draw_gallery(page: Path) -> None:
             window.goto(page.as_uri())
             window.wait_for_load_state("networkidle")
             window.wait_for_function("[...document.images].every(image => image.complete)")
-            write_small(window.screenshot(), IMAGES / f"{name}.webp")
+            write_small(window.screenshot(), images / f"{name}.webp")
         browser.close()
 
 
@@ -140,19 +140,17 @@ def write_small(png: bytes, target: Path) -> None:
                 return
 
 
-def main() -> None:
-    """Run the job, and draw what was seen of it."""
-    IMAGES.mkdir(exist_ok=True)
+def draw(images: Path, *, pictures: int = 48) -> str:
+    """Run the job, draw what was seen of it into a folder, and return what is there now, or is not."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        draw_terminal(lines(run(folder)))
+        draw_terminal(lines(run(folder, pictures)), images)
         if CHROMIUM is None:
-            sys.stdout.write("Chromium is not installed: the pictures of the gallery stay as they are\n")
-            return
-        draw_gallery(folder / "cats/gallery/index.html")
-    for path in sorted(IMAGES.iterdir()):
-        sys.stdout.write(f"{path.relative_to(IMAGES.parent.parent)}: {path.stat().st_size // 1000} kB\n")
+            return "Chromium is not installed: the pictures of the gallery stay as they are"
+        draw_gallery(folder / "cats/gallery/index.html", images)
+    return "\n".join(f"{path.name}: {path.stat().st_size // 1000} kB" for path in sorted(images.iterdir()))
 
 
 if __name__ == "__main__":
-    main()
+    IMAGES.mkdir(exist_ok=True)
+    sys.stdout.write(f"{draw(IMAGES)}\n")

@@ -9,14 +9,14 @@ from nebula_async.charges import Charges
 
 CHECK_KEY = "check the key in NEBULA_API_KEY, or in api_key="
 CHECK_MODEL = "check the model's name: nebula-async models lists them, and so does nebula.models()"
-CHECK_URL = "check base_url, which ends in /api/v1, and inference_url, which ends in /v1"
+CHECK_URL = "check base_url (ends in /api/v1) and inference_url (ends in /v1)"
 CHANGE_NAMED = "change what the API names, or else the model, a parameter or the prompt"
 CHANGE_PROMPT = "change the prompt"
 SLOW_DOWN = "send more slowly, or set the account's tier (tier=, --tier or NEBULA_TIER)"
 ADD_CREDIT = "add credit in the Nebula Block console"
 OTHER_PICTURE = "give the input picture as a whole PNG, JPEG or WebP"
 
-UNKNOWN_KEY = f"{CHECK_KEY}, as this API answers 404 to one that it does not know; then {CHECK_URL}"
+UNKNOWN_KEY = f"{CHECK_KEY}: this API answers 404 to one that it does not know; then {CHECK_URL}"
 ASK = "ask Nebula Block if it"
 NEXT_DAY = "wait until then, as a job does by itself, or use an account of a higher tier"
 FETCH_LATER = "fetch it with nebula.download(image) before its URL expires; a job does with the same command"

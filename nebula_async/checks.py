@@ -47,7 +47,8 @@ class Checks:
 
     def text(self, *, optional: bool = False, blank: bool = False, max_bytes: int = MAX_TEXT_BYTES) -> Validator:
         """Accept text that UTF-8 can carry; without `blank`, at least one character must be visible."""
-        allowed = f"{'text' if blank else 'text that is not blank,'} of at most {max_bytes} bytes of UTF-8"
+        size = f"{max_bytes >> 20} MiB" if max_bytes >> 20 else f"{max_bytes} bytes"
+        allowed = f"{'text' if blank else 'text that is not blank,'} of at most {size} of UTF-8"
 
         def fits(value: object) -> bool:
             return isinstance(value, str) and encoded_size(value) <= max_bytes and (blank or not is_blank(value))

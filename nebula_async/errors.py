@@ -35,6 +35,9 @@ from nebula_async.charges import Charges
 
 Exc = TypeVar("Exc", bound=BaseException)
 
+DAY = "day"
+"""The scope of a limit that nothing passes any more before 00:00 UTC."""
+
 
 @define(slots=False)
 class NebulaError(Exception):
@@ -201,7 +204,7 @@ class RateLimitError(APIStatusError):
     @property
     def is_daily(self) -> bool:
         """Whether nothing will be accepted before 00:00 UTC."""
-        return self.scope == "day"
+        return self.scope == DAY
 
     @property
     def prospect(self) -> str:
@@ -242,8 +245,12 @@ class BudgetExceededError(JobError):
 
 
 def cause_of(error: NebulaError) -> str:
-    """Return what errors are grouped by: the class's name, with the API's code where it gave one, else the status."""
+    """Return what errors are grouped by: the class's name, with the API's code where it gave one, else the status; of
+    the day's limit with "day".
+    """
     name = type(error).__name__
+    if isinstance(error, RateLimitError) and error.is_daily:
+        return f"{name} {DAY}"
     if not isinstance(error, APIStatusError) or not error.status:
         return name
     return f"{name} {error.code}" if error.code else f"{name} HTTP {error.status}"
@@ -256,6 +263,8 @@ def next_step_of(cause: str) -> str:
     """
     name, _, detail = cause.partition(" ")
     status = detail.removeprefix("HTTP ")
+    if detail == DAY:
+        return NEXT_DAY
     if detail.startswith("HTTP ") and status.isdecimal():
         return step_for(name, status=int(status))
     return step_for(name, code=detail or None)

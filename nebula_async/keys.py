@@ -84,7 +84,8 @@ def find_key(given: KeySource | None) -> Callable[[], ApiKey]:
         except NebulaError:
             raise
         except Exception as error:  # a callable is other people's code
-            raise ConfigurationError(f"api_key= is a callable, and it failed: {type(error).__name__}") from error
+            text = f"api_key= is a callable, and it failed: {type(error).__name__}; mend it"
+            raise ConfigurationError(text) from error
 
     current()
     return current

@@ -57,8 +57,13 @@ def show_failure(failure: Failure) -> MimeBundle:
 
 def show_results(results: Sequence[Generation | Failure]) -> MimeBundle:
     """Return how a notebook shows many results: a line that counts them, then pictures and failures in their order."""
-    heading = _heading(results)
-    return {"text/html": _page(heading, results), "text/plain": "\n".join(_lines(heading, results))}, {}
+    return {"text/html": _page(_heading(results), results), "text/plain": list_results(results)}, {}
+
+
+def list_results(results: Sequence[Generation | Failure]) -> str:
+    """Return many results as text: a line that counts them, and a line for each."""
+    lines = (plain(f"{tile.prompt!r}: {tile.text or ' · '.join(tile.lines)}") for tile in _tiles(results))
+    return "\n".join((_heading(results), *lines, *_more(results)))
 
 
 @frozen
@@ -81,12 +86,6 @@ def _heading(results: Sequence[Generation | Failure]) -> str:
     told = [f"{number} × {cause}" for cause, number in causes[:MOST_CAUSES]]  # noqa: RUF001 - a real ×
     told += ["…"] * (len(causes) > MOST_CAUSES)
     return ", ".join(words) + (f"; failed: {', '.join(told)}" if told else "")
-
-
-def _lines(heading: str, results: Sequence[Generation | Failure]) -> Iterable[str]:
-    yield heading
-    yield from (plain(f"{tile.prompt!r}: {tile.text or ' · '.join(tile.lines)}") for tile in _tiles(results))
-    yield from _more(results)
 
 
 def _page(heading: str, results: Sequence[Generation | Failure]) -> str:

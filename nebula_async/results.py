@@ -90,7 +90,9 @@ class ResultList(list[Generation | Failure]):
         return show_results(self)
 
     def _repr_pretty_(self, printer: Any, _is_cyclic: bool) -> None:
-        printer.text(self._repr_mimebundle_()[0]["text/plain"])
+        from nebula_async.notebook import list_results
+
+        printer.text(list_results(self))
 
 
 def provenance_of(request: Request, *, cost: Decimal | None, **said: Any) -> Provenance:

@@ -116,8 +116,8 @@ async def test_the_message_tells_until_when(status, minutes, text):
     """The message ends with the moment at which the URL expires, or expired, where it is known."""
     left = left_at("1", minutes=minutes)
     expected = text.format(f"{left.expires_at:%Y-%m-%d %H:%M:%S}" if left.expires_at else "")
-    message = str(await refusal(left, config=Config(), seconds=20, **{"1": status}))
-    assert message.endswith(f"its storage answered HTTP {status}{expected}")
+    error = await refusal(left, config=Config(), seconds=20, **{"1": status})
+    assert error.message.endswith(f"its storage answered HTTP {status}{expected}")
 
 
 @VIRTUAL

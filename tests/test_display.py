@@ -15,6 +15,7 @@ from pathlib import Path
 import pybase64
 import pytest
 from attrs import evolve
+from IPython.lib.pretty import pretty
 from PIL import Image as Pillow
 
 from nebula_async.charges import Charges
@@ -252,7 +253,7 @@ def test_without_pillow_many_large_pictures_do_not_fill_the_notebook(monkeypatch
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     shown = page_of(ResultList([generation(LARGE)] * 8))
     assert (16 * 2**20) // len(LARGE.data) == shown.count("<img")
-    assert "too large to be shown here" in shown
+    assert "bytes, too many to be shown here; save it" in shown
 
 
 def test_no_results_are_shown_as_none():
@@ -290,7 +291,9 @@ def test_a_prompt_is_never_a_formula():
 
 def test_ipython_prints_a_line_for_each_result():
     """In a terminal a list of results is read line by line."""
-    told = ResultList([generation(), failure()])._repr_mimebundle_()[0]["text/plain"].splitlines()
+    results = ResultList([generation(), failure()])
+    told = pretty(results).splitlines()
+    assert told == results._repr_mimebundle_()[0]["text/plain"].splitlines()
     assert "1 of 2 done, 1 picture, $0.0019; failed: 1 × BadRequestError invalid_size" == told[0]  # noqa: RUF001
     assert "'a cat': seed 7 · 16 × 16 · $0.0019" == told[1]  # noqa: RUF001
     assert told[2].startswith("'a dog': failed: BadRequestError invalid_size: the size is not allowed")

@@ -1,4 +1,4 @@
-"""What the pages of docs/ show, run as it stands; and what they are held against."""
+"""What the pages of docs/ list, held against what is there; and their links."""
 
 from __future__ import annotations
 
@@ -9,22 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from documents import (
-    NOT_RUN,
-    PAGES,
-    README,
-    ROOT,
-    blocks_of,
-    copy_examples,
-    differences,
-    environ_of,
-    is_run,
-    programs_missing,
-    run_page,
-    run_program,
-    shell,
-    without_a_test,
-)
+from documents import README, ROOT
+from page_runs import environ_of, shell
 from test_layering import FLOORS
 
 import nebula_async
@@ -35,49 +21,13 @@ from nebula_async.cli.app import COMMANDS, app
 sys.path.insert(0, str(ROOT / "docs"))
 import links
 
-PROGRAMS = [block for page in PAGES for block in blocks_of(page) if block.language == "python"]
-LINES = {page: [line for block in blocks_of(page) for line in block.commands] for page in PAGES}
 EVENT = re.compile(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", flags=re.MULTILINE)
-WITH_COMMANDS = [page for page in PAGES if any(is_run(line) for line in LINES[page])]
 
 
 @pytest.fixture
 def environ(emulator, tmp_path_factory) -> dict[str, str]:
     """The environment of someone with a key, whose API is the emulator."""
     return environ_of(emulator, tmp_path_factory.mktemp("state"))
-
-
-class TestBlocks:
-    """Programs and commands of the guide do what the guide says."""
-
-    @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-    def test_every_block_is_run_by_a_test(self, page):
-        """No program, command or output stands on a page that no test runs."""
-        assert [] == without_a_test(page)
-
-    @pytest.mark.parametrize("program", PROGRAMS, ids=[block.name for block in PROGRAMS])
-    def test_a_program_runs(self, program, environ, tmp_path):
-        """Each Python block is a whole program that ends well, and prints what stands below it."""
-        copy_examples(tmp_path)
-        run_program(program, tmp_path, environ)
-
-    @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
-    def test_the_commands_of_a_page_run_in_order(self, page, environ, tmp_path):
-        """The command lines of a page end well one after the other, and print what the page shows of it."""
-        if missing := programs_missing(page):
-            pytest.skip(f"{', '.join(missing)} is not installed")
-        copy_examples(tmp_path)
-        assert len([line for line in LINES[page] if is_run(line)]) == run_page(page, tmp_path, environ)
-
-    def test_the_list_of_what_is_not_run_is_as_short_as_it_can_be(self):
-        """Each kind of line that is not run stands somewhere."""
-        lines = [line for page in (README, *PAGES) for block in blocks_of(page) for line in block.commands]
-        assert [] == [start for start in NOT_RUN if not any(line.startswith(start) for line in lines)]
-
-    def test_an_output_that_is_shown_wrongly_is_found(self):
-        """A line that is not printed is told; numbers, spaces and what is left out may differ."""
-        assert [] == differences("cat.png (64x64, seed 7)\n… done", "note\ncat.png  (32x32, seed 123)\nall done\n")
-        assert ["dog.png"] == differences("cat.png\ndog.png", "cat.png\n")
 
 
 class TestReference:
@@ -92,7 +42,7 @@ class TestReference:
         kinds = {event.__name__ for event in events.Event.__args__}
         assert kinds <= set(_referred("nebula_async.events"))
         assert set(sync.__all__) == set(_referred("nebula_async.sync"))
-        assert {"Emulator", "Fault", "Journal"} < {*local.__all__, *_names_below("nebula_async.emulator")}
+        assert {"Emulator", "Fault", "Journal", "RequestRecord"} == _names_below("nebula_async.emulator")
 
 
 class TestFacts:
@@ -109,12 +59,12 @@ class TestFacts:
         """Each variable that sets something has its row."""
         page = (ROOT / "docs/commands.md").read_text()
         named = set(re.findall(r"^\| `(NEBULA_\w+)` \|", page, flags=re.MULTILINE))
-        assert {*config._VARIABLES, "NEBULA_API_KEY", "NEBULA_STATE_DIR"} == named
+        assert {*config.VARIABLES, "NEBULA_API_KEY", "NEBULA_STATE_DIR"} == named
 
     def test_the_events_of_a_run_have_the_fields_that_are_listed(self, environ, tmp_path):
         """A program that reads `bulk --json` finds the fields of the page, in each event."""
         page = (ROOT / "docs/commands.md").read_text()
-        listed = {name: re.findall(r"(?:^|, )`(\w+)`", fields) for name, fields in EVENT.findall(page)}
+        listed = {name: re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", row)) for name, row in EVENT.findall(page)}
         (tmp_path / "cats.txt").write_text("a cat\na gore cat\n")
         with shell(tmp_path, environ) as opened:
             told = opened.run("nebula-async bulk cats.txt --json --dialect inference --model sdxl # exits with 1")
@@ -161,7 +111,8 @@ class TestLinks:
 
     def test_all_links_lead_somewhere(self):
         """Links between README and pages, to headings and to files of the repository are good as they stand."""
-        pages = [README, ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md", *(ROOT / "docs").rglob("*.md")]
+        read_in_place = [ROOT / name for name in ("CHANGELOG.md", "benchmarks/README.md", "examples/README.md")]
+        pages = [README, *read_in_place, *(ROOT / "docs").rglob("*.md")]
         assert [] == links.problems_of_markdown(ROOT, pages)
 
     @pytest.mark.parametrize(

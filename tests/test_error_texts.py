@@ -106,9 +106,9 @@ TEXTS = [
     ),
     (
         NotFoundError("the API answered Not Found (HTTP 404)", status=404),
-        f"the API answered Not Found (HTTP 404). Not charged. Trying again does not help. {CHECK_KEY}, as this API"
-        " answers 404 to one that it does not know; then check base_url, which ends in /api/v1, and inference_url,"
-        " which ends in /v1.",
+        f"the API answered Not Found (HTTP 404). Not charged. Trying again does not help. {CHECK_KEY}: this API"
+        " answers 404 to one that it does not know; then check base_url (ends in /api/v1) and inference_url (ends in"
+        " /v1).",
     ),
     (
         NotFoundError("the API answered No such model (HTTP 404, model_not_found)", status=404, code="model_not_found"),
@@ -214,6 +214,7 @@ def test_a_day_whose_end_is_not_known_is_still_said():
         (BadRequestError("x", status=413), "BadRequestError HTTP 413"),
         (NotFoundError("x", status=404), "NotFoundError HTTP 404"),
         (NotFoundError("x", status=404, code="invalid_model"), "NotFoundError invalid_model"),
+        (RateLimitError("x", status=429, code="rate_limit_exceeded", scope="day"), "RateLimitError day"),
         (ServerError("x"), "ServerError"),
         (JobError("x"), "JobError"),
     ],

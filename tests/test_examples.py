@@ -34,6 +34,7 @@ SAID = {
     "image_to_image.py": ["before.png", "after.png", "give a mask of the image's size"],
     "into_a_folder.py": ["a-red-hat.png 256 None", "{'Generation': 12}"],
     "job_that_resumes.py": ["first run: ", "second run: ", "12 of 12, exit code 0", "charged: 12-12 pictures"],
+    "job_with_a_budget.py": ["stopped by: ", "5 of 20 for 0.0095 USD; 15 wait", "20 of 20, exit code 0"],
     "legacy_model_name.py": ["legacy.png"],
     "metrics.py": ["Generated            2", "failed: BadRequestError 1", "slowest, seconds"],
     "never_pay_twice.py": ["1-2 charges; the API charged 2", "0-1; the API charged 1", "1-1; the API charged 1"],

@@ -56,6 +56,7 @@ LAZY = {
     "engine/tls.py": {"certifi"},
     "bulk/manifest/parquet.py": {"pyarrow"},
     "bulk/export/parquet.py": {"pyarrow"},
+    "bulk/gallery/thumbnailer.py": {"PIL"},
     "sinks/object_shelf.py": {"obstore"},
     "sinks/objectstore.py": {"obstore"},
 }

@@ -89,7 +89,9 @@ def test_the_notebook_shows_pictures(is_with_key, emulator, tmp_path):
     assert [] == [output for each in outputs for output in each if output["output_type"] == "error"]
     shown = [[size for output in each for size in sizes(output)] for each in outputs]
     small = (256, 256)
-    assert [[], [(512, 384)], [], [small] * 3, [], [small] * 3, [small] * 2, [small], []] == shown
+    assert [[], [(512, 384)], [], [small] * 3, [], [small] * 3, [small] * 2, [small], [], []] == shown
+    assert "done=2" in "".join(outputs[-2][0]["data"]["text/plain"])
+    assert (tmp_path / "cats/gallery/index.html").is_file()
     assert {"width": 512, "height": 384} == outputs[1][0]["metadata"]["image/png"]
     assert (512, 384) == Pillow.open(io.BytesIO((tmp_path / "cat.png").read_bytes())).size
     assert bool(emulator.journal.charged) == is_with_key

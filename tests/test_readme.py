@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from documents import (
-    README,
-    blocks_of,
-    copy_examples,
-    environ_of,
-    is_run,
-    programs_missing,
-    run_page,
-    run_program,
-    without_a_test,
-)
+from documents import README, blocks_of, is_run, without_a_test
+from page_runs import copy_examples, environ_of, programs_missing, run_page, run_program
 
 BLOCKS = blocks_of(README)
 PROGRAMS = [block for block in BLOCKS if block.language == "python"]

@@ -8,7 +8,8 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from documents import PACKAGES, ROOT, copy_examples, environ_of
+from documents import ROOT
+from page_runs import PACKAGES, copy_examples, environ_of
 
 from nebula_async.emulator import Emulator
 

@@ -29,7 +29,9 @@ def post(url: str, request: Request, model_field: str = "model", pictures: Seque
     body = Upload((opening, *chain.from_iterable(map(_member, pictures)), closing)) if pictures else opening + closing
     sent = HttpRequest(method="POST", url=url, body=body, pictures=request.pictures)
     if sent.size > MAX_REQUEST_BYTES:
-        raise InvalidRequestError(f"the request has {sent.size} bytes; at most {MAX_REQUEST_BYTES} are sent")
+        raise InvalidRequestError(
+            f"the request has {sent.size} bytes; at most {MAX_REQUEST_BYTES} are sent: give smaller input pictures"
+        )
     return sent
 
 

@@ -104,10 +104,11 @@ class JobFolder:
         """
         try:
             if not self.ledger.exists():
-                raise JobError(f"the output folder {self.path} is gone; nothing more is sent")
+                raise JobError(f"the output folder {self.path} is gone; nothing more is sent; put it back, then repeat")
             free = shutil.disk_usage(self.path).free
         except OSError as error:
-            raise JobError(f"the output folder {self.path} cannot be used any more: {error.strerror}") from error
+            text = f"the output folder {self.path} cannot be used any more: {error.strerror}; mend that, then repeat"
+            raise JobError(text) from error
         needed = ROOM_LEFT + (pictures + 1) * max(largest, ROOM_FOR_PICTURE)
         if free < needed:
             raise JobError(

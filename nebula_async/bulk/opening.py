@@ -134,7 +134,8 @@ class OpenJob:
             if self.bucket is not None:
                 self.bucket.tell(self.ledger, self.storing.metadata)
         except OSError as error:
-            raise JobError(f"the metadata could not be put beside the pictures: {error}") from error
+            text = f"the metadata could not be put beside the pictures: {error}; mend that, then repeat"
+            raise JobError(text) from error
 
     def left(self) -> int:
         """Return how many items a run would send."""

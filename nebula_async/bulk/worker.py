@@ -153,7 +153,7 @@ class ItemCall:
     def _take_back(self) -> None:
         """Note that the attempt that was noted does not leave."""
         self.run.purse.take_back_request()
-        verdict = Verdict(Known.NOT_SENT, NotSentError("the run ended before the request left"))
+        verdict = Verdict(Known.NOT_SENT, NotSentError("the run ended before the request left", retryable=True))
         self.run.writer.note(
             failed_attempt(self._seq, self.n, self.pictures, verdict, None if self.is_at_stake else State.PENDING)
         )

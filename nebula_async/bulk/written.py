@@ -28,7 +28,7 @@ def write_reports(
 ) -> None:
     """Write both files; it blocks. Raises `OSError`, and `JobError` for input that cannot be read any more."""
     if not folder.ledger.exists():  # it is not made anew: on a disk that is gone it would be another one
-        raise JobError(f"the output folder {folder.path} is gone")
+        raise JobError(f"the output folder {folder.path} is gone; put it back, then repeat")
     ledger.tell(time.time(), ENDED, json.dumps(run_values(summary.report)))
     replace_lines(folder.path / "failed.jsonl", _failed(folder, source, census, limit, ledger))
     text = json.dumps(values_of(summary), indent=2, allow_nan=False)

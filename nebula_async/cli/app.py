@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
+from shlex import quote
 
 from cyclopts import App, CycloptsError, MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
 from nebula_async.cli.connection import INTERRUPTED, USAGE, say
+from nebula_async.cli.examples import examples_of
 from nebula_async.config import VERSION
 
 PROGRAM = "nebula-async"
@@ -34,16 +37,18 @@ BEGIN = f'{PROGRAM} generate "a flying cat" --emulator'
 app = App(
     name=PROGRAM,
     help="Prompts in, image files out: the Nebula Block image API from a shell.",
-    help_epilogue=f"A first picture, without a key and without money: {BEGIN}",
+    help_epilogue=f"A first picture, without a key and without money:  \n`{BEGIN}`",
     version=VERSION,
 )
-for name, place in COMMANDS.items():
-    app.command(place, name=name)
+for order, (name, place) in enumerate(COMMANDS.items()):
+    app.command(place, name=name, sort_key=order, help_epilogue=examples_of(name))
 
 
 def start() -> None:
     """Run the command that was given and exit with its code; what cannot be understood is one sentence on stderr."""
     try:
+        if sys.argv[1:2] in ([], ["--help"], ["-h"]):
+            _load_all()
         app(print_error=False, exit_on_error=False)
     except CycloptsError as error:  # cyclopts would end otherwise where stderr cannot be written to
         say(f"{PROGRAM}: {_what_is_wrong(error)}")
@@ -52,25 +57,34 @@ def start() -> None:
         sys.exit(INTERRUPTED)
 
 
+def _load_all() -> None:
+    """Load all commands: the overview of them tells what each does."""
+    for name in COMMANDS:
+        _ = app[name]
+
+
 def _what_is_wrong(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError):
         return f"not understood: {' '.join(error.unused_tokens or ())}; a prompt of several words is written in quotes"
     if isinstance(error, UnknownCommandError):
         return _no_such_command((error.unused_tokens or [""])[0])
-    if isinstance(error, MissingArgumentError):
-        return f"{str(error).rstrip('.')}; {_help_of(error)} has examples"
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        return f"{_needed(error.argument.name)}; {PROGRAM} {' '.join(error.command_chain or ())} --help has examples"
     return str(error)
 
 
+def _needed(name: str) -> str:
+    return f"a value for {name} is missing" if name.startswith("-") else f"{name} is missing"
+
+
 def _no_such_command(given: str) -> str:
-    """Return what to do instead. What is no word at all is likely a prompt."""
-    if not given.replace("-", "").isalpha():
-        return f"{given!r} is no command; for a picture of that: {PROGRAM} generate {given!r}"
-    close = get_close_matches(given.lower(), COMMANDS, n=1)
-    if close:
+    """Return what to do instead. What is no word is likely a picture, or the prompt of one."""
+    if given.startswith("-"):
+        return f"there is no option {given}; {PROGRAM} --help lists what there is"
+    if given and Path(given).is_file():
+        return f"{given} is no command; what a picture says about itself: {PROGRAM} inspect {quote(given)}"
+    if not given.replace("-", "x").isalpha() and given.strip():
+        return f"{given!r} is no command; for a picture of that: {PROGRAM} generate {quote(given)}"
+    if close := get_close_matches(given.lower(), COMMANDS, n=1):
         return f"there is no command {given}; did you mean {PROGRAM} {close[0]}?"
-    return f"there is no command {given}; the commands are {', '.join(COMMANDS)}"
-
-
-def _help_of(error: CycloptsError) -> str:
-    return f"{PROGRAM} {' '.join(error.command_chain or ())} --help"
+    return f"there is no command {given or repr(given)}; {PROGRAM} --help lists them: {', '.join(COMMANDS)}"

@@ -11,7 +11,7 @@ from nebula_async.bulk.budget import Budget
 from nebula_async.cli.parameters import Whole
 
 Money = Parameter(group=Group("Budget", sort_key=4))
-Switch = Parameter(negative="", group=Group("Budget", sort_key=4))
+Switch = Parameter(negative="", show_default=False, group=Group("Budget", sort_key=4))
 
 
 @frozen(kw_only=True)

@@ -21,13 +21,6 @@ def completion(shell: Shell | None = None, /, *, install: Annotated[bool, Switch
 
     Nothing is written unless --install asks for it, and no start-up file of the shell ever is.
 
-    Examples
-    --------
-    ```
-    nebula-async completion bash --install
-    nebula-async completion zsh > _nebula-async
-    ```
-
     Parameters
     ----------
     shell

@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 from cyclopts import Group, Parameter
 
 from nebula_async.cli.notices import Notice, is_worth_a_line, notice_of
+from nebula_async.cli.parameters import TierName
 from nebula_async.client import AsyncNebula
 from nebula_async.config import Config, SharedBy, Tier
 from nebula_async.engine.verdict import is_fatal
@@ -37,7 +38,7 @@ USAGE, STOPPED, INTERRUPTED = 2, 3, 130
 LATENCY, CREDIT = 0.1, "1000000"
 """A tenth of the usual times, and more credit than any tour spends."""
 
-Switch = Parameter(negative="")
+Switch = Parameter(negative="", show_default=False)
 
 Place = Parameter(group=Group("Connection", sort_key=3))
 
@@ -50,8 +51,8 @@ class Connection:
     "The serverless API, up to and with /api/v1."
     inference_url: Annotated[str | None, Place] = None
     "The inference API, up to and with /v1."
-    tier: Annotated[str | None, Place] = None
-    "The account's tier: engineer-1, engineer-2, engineer-3, expert-1 or expert-2."
+    tier: Annotated[TierName | None, Place] = None
+    "The account's tier, whose limits are kept to."
     timeout: Annotated[float | None, Place] = None
     "The longest a call may take, waits included, in seconds."
     idempotency: Annotated[Literal["off", "unknown", "replay"] | None, Place] = None
@@ -91,7 +92,7 @@ async def connected(
 def placed(
     connection: Connection, config: Config, notify: Callable[[Notice], None] = say_notice
 ) -> Iterator[tuple[Config, str | None]]:
-    """Give where a command goes, and with which key if it is not the user's: those of an emulator that lives as long."""
+    """Give where a command goes, and with which key if not the user's: those of an emulator that lives as long."""
     if not connection.emulator:
         yield config, None
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from nebula_async.cli.connection import USAGE, say, tell
+from nebula_async.cli.parameters import TierName
 
 if TYPE_CHECKING:
     from nebula_async.emulator import Emulator
@@ -17,7 +18,7 @@ def emulator(
     host: str = "127.0.0.1",
     port: int = 8080,
     storage_port: int = 0,
-    tier: str | None = None,
+    tier: TierName | None = None,
     window: Literal["bucket", "fixed", "sliding"] = "bucket",
     fault: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     latency: float = 1.0,
@@ -42,7 +43,7 @@ def emulator(
     storage_port
         The port of the pictures that replies only link to; 0 picks a free one.
     tier
-        Limits of a tier: engineer-1, engineer-2, engineer-3, expert-1 or expert-2. Without it there are none.
+        Keep to the limits of a tier. Without it there are none.
     window
         How a minute's limit is counted: as a bucket that refills, by the clock's minutes, or as any 60 seconds.
     fault

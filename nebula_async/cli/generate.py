@@ -10,6 +10,7 @@ from typing import Annotated
 import anyio
 from cyclopts import Parameter
 
+from nebula_async.advice import cost_of
 from nebula_async.cli.account import learn_prices
 from nebula_async.cli.connection import Connection, Switch, connected, run, say, tell
 from nebula_async.cli.parameters import PictureParameters
@@ -121,12 +122,13 @@ def _show(paths: Sequence[Path]) -> None:
 def ended(generation: Generation, places: Sequence[Path | None]) -> int:
     """Say what is not as it was asked for, and return the exit code. Raises `JobError` for a picture not saved."""
     if not generation.charges.settled:
-        say(f"pictures that may have been paid for, earlier attempts included: {generation.charges}")
+        say(f"{cost_of(generation.charges)}, earlier attempts included")
     for image in generation.images:
         if image.data is None:
             say(f"a picture that was not fetched: {image.url}")
     if None in places:
-        raise JobError("the picture could not be saved", charges=generation.charges)
+        text = "the picture could not be saved; make room, or give another --output, and ask for it again"
+        raise JobError(text, charges=generation.charges)
     if generation.missing:
         say(f"pictures asked for and not here: {generation.missing} of {generation.request.pictures}")
     return 1 if generation.missing else 0

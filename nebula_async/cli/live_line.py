@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 
 from attrs import frozen
 
-from nebula_async.cli.quantities import counted, duration
+from nebula_async.cli.quantities import HOUR, MINUTE, counted, duration
 from nebula_async.cli.tally import Standing
 
 CENT = Decimal("0.01")
@@ -16,17 +17,15 @@ TENTH_OF_A_CENT = Decimal("0.0001")
 BEHIND = 3
 """Columns that stay free at the end, for the ^C of a terminal that shows it."""
 
-LONG_SECONDS = 60
-"""Times below are told with a decimal."""
-
 SHORTEST_BAR, LONGEST_BAR = 6, 30
 
 Parts = Mapping[str, tuple[str, ...]]
 """The parts of the line in the order in which they stand; of each its forms, the shortest first."""
 
 WANTED = (
-    ("counts", 0), ("course", 0), ("time", 0), ("rate", 0), ("counts", 1), ("cost", 0), ("bar", 0), ("course", 1),
-    ("cost", 1), ("counts", 2), ("refusals", 0), ("limit", 0), ("day", 0), ("rate", 1), ("limit", 1), ("rate", 2),
+    ("counts", 0), ("course", 0), ("time", 0), ("rate", 0), ("counts", 1), ("cost", 0), ("counts", 2), ("cost", 1),
+    ("bar", 0), ("course", 1), ("refusals", 0), ("limit", 0), ("day", 0), ("rate", 1), ("cost", 2), ("limit", 1),
+    ("time", 1), ("rate", 2),
 )  # fmt: skip
 """Which form of which part is wanted first, where there is room for it."""
 
@@ -47,7 +46,7 @@ def live_line(standing: Standing, width: int, look: Look) -> str:
     parts = _parts(standing)
     separator = " · " if look.is_unicode else ", "
     chosen = _fitting(parts, room, len(separator))
-    if not chosen:
+    if "counts" not in chosen:
         return parts["counts"][0][:room]
     spare = room - _length(chosen, len(separator))
     texts = [_coloured(name, chosen[name], look) for name in parts if name in chosen and name != "bar"]
@@ -66,7 +65,7 @@ def log_line(standing: Standing) -> str:
 def last_line(standing: Standing) -> str:
     """Return the last line of a log: what the run came to."""
     parts, seconds = _parts(standing), standing.seconds
-    took = f"{seconds:.1f} s" if seconds < LONG_SECONDS else duration(seconds)
+    took = f"{seconds:.1f} s" if seconds < MINUTE else duration(seconds)
     made = f"{counted(standing.pictures, 'picture')} in {took}"
     rate = [f"{60 * standing.pictures / seconds:,.0f} a minute"] if seconds >= 1 else []
     return ", ".join([parts["counts"][-1], made, *rate, *parts.get("refusals", ()), _amount(standing)])
@@ -118,7 +117,8 @@ def _cost(standing: Standing) -> tuple[str, ...]:
         return (spent, f"{spent}, price not known") if standing.cost_at_most else ("price not known",)
     if standing.course == "draining" or standing.projected <= standing.cost_at_most:
         return (spent,)
-    return spent, f"{spent} of about {_dollars(standing.projected, standing.projected)}"
+    projected = _dollars(standing.projected, standing.projected)
+    return spent, f"{spent} of ~{projected}", f"{spent} of about {projected}"
 
 
 def _amount(standing: Standing) -> str:
@@ -141,7 +141,9 @@ def _limit(standing: Standing) -> tuple[str, ...]:
 def _time(standing: Standing) -> tuple[str, ...]:
     if standing.seconds_left is None or not standing.left:
         return ()
-    return (f"{duration(standing.seconds_left)} left",)
+    seconds = standing.seconds_left
+    rounded = seconds if seconds < MINUTE or seconds >= HOUR else MINUTE * math.ceil(seconds / MINUTE)
+    return f"{duration(rounded)} left", f"{duration(seconds)} left"
 
 
 def _fitting(parts: Parts, room: int, between: int) -> dict[str, str]:

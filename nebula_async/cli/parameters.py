@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from attrs import asdict, frozen
 from cyclopts import Group, Parameter, Token
@@ -25,6 +26,23 @@ Whole = Annotated[int | None, Parameter(converter=_read_whole)]
 """A whole number as it is written; cyclopts itself would round 2.5."""
 
 
+if TYPE_CHECKING:
+    FileName: TypeAlias = str
+else:
+    FileName = str | Path
+    """The name of a file, or a place elsewhere: it stays text, as cyclopts tries that first; shells complete it."""
+
+TierName: TypeAlias = Literal["engineer-1", "engineer-2", "engineer-3", "expert-1", "expert-2"]
+"""The names of `config.TIERS`, for help and shells."""
+
+
+def _known_models(_context: object) -> Mapping[str, str]:
+    """Return what a shell offers for a model: those that are built in, as no shell waits for the network."""
+    from nebula_async.api.catalog import CATALOG
+
+    return {model.id: model.name for model in CATALOG.values()}
+
+
 Serverless = Parameter(group=Group("Serverless API only", sort_key=1))
 Inference = Parameter(group=Group("Inference API only", sort_key=2))
 
@@ -33,7 +51,7 @@ Inference = Parameter(group=Group("Inference API only", sort_key=2))
 class PictureParameters:
     """What a picture is made with."""
 
-    model: str = DEFAULT_MODEL
+    model: Annotated[str, Parameter(completer=_known_models)] = DEFAULT_MODEL
     "The model's id; `nebula-async models` lists them."
     dialect: Literal["serverless", "inference"] = "serverless"
     "Which of the two APIs is asked."
@@ -49,9 +67,9 @@ class PictureParameters:
     "How closely to follow the prompt."
     seed: Annotated[Whole, Serverless] = None
     "The same seed gives the same picture, where the model honours it; without one, it is chosen and told."
-    image: Annotated[str | None, Serverless] = None
+    image: Annotated[FileName | None, Serverless] = None
     "The file of a picture to start from."
-    mask: Annotated[str | None, Serverless] = None
+    mask: Annotated[FileName | None, Serverless] = None
     "The file of a picture of the same size: its white part is repainted, the black one is kept."
     n: Annotated[Whole, Inference, Parameter(name="--n")] = None
     "How many pictures, 1 to 10."

@@ -29,7 +29,7 @@ from nebula_async.bulk.states import FAILED, State
 from nebula_async.cli.budget_options import BudgetOptions
 from nebula_async.cli.connection import USAGE, Connection, Switch, configured, connected, run, tell
 from nebula_async.cli.inputs import Inputs
-from nebula_async.cli.parameters import PictureParameters, Whole
+from nebula_async.cli.parameters import FileName, PictureParameters, Whole
 from nebula_async.cli.plan_text import plan_json
 from nebula_async.cli.planning import NO_KEY, Manifest, find_places, free_bytes, lay_plan, tell_plan
 from nebula_async.errors import JobError
@@ -43,7 +43,7 @@ def plan(
     manifest: Manifest,
     /,
     *,
-    out: str | None = None,
+    out: FileName | None = None,
     job: Path | None = None,
     concurrency: Whole = None,
     retry_failed: Annotated[bool, Switch] = False,

@@ -108,9 +108,11 @@ class LogProgress:
     _began: float = field(factory=time.monotonic, init=False)
     _told: float = field(default=-math.inf, init=False)
     _last: tuple[int, Course] | None = field(default=None, init=False)
+    _is_begun: bool = field(default=False, init=False)
 
     def show(self, standing: Standing) -> None:
         """Write a line, if one is due."""
+        self._is_begun = True
         now, news = time.monotonic(), (standing.left, standing.course)
         between = self.between if news != self._last else IDLE_SECONDS
         if now - self._began < self.seconds or now - self._told < between or not self.outlet.is_idle:
@@ -119,8 +121,9 @@ class LogProgress:
         self.outlet.line(log_line(standing))
 
     def end(self, standing: Standing) -> None:
-        """Write what the run came to."""
-        self.outlet.line(last_line(standing))
+        """Write what the run came to, if it had something to do."""
+        if self._is_begun:
+            self.outlet.line(last_line(standing))
         self.outlet.close(seconds=LAST_WORD_SECONDS)
 
 
@@ -145,7 +148,8 @@ def _about(result: Result) -> str:
     if isinstance(result, Failure):
         prompt = result.request.prompt
         short = prompt if len(prompt) <= MOST_OF_PROMPT else f"{prompt[:MOST_OF_PROMPT]}…"
-        return on_one_line(f"failed: item {result.index + 1}, {short!r}: {result.error}")
+        error = result.error  # the next step is told for each cause, at the end
+        return on_one_line(f"failed: item {result.index + 1}, {short!r}: {error.message}; {error.paid}")
     return f"item {result.index + 1}: {result.missing} of {result.request.pictures} pictures are missing"
 
 

@@ -27,13 +27,6 @@ def report(out: Path, /, *, json: Annotated[bool, Switch] = False) -> int:
         The folder of the job, as it was given to `bulk --out`, or to `bulk --job` where the pictures are in a store.
     json
         Print what report.json would hold now, as one JSON object on one line.
-
-    Examples
-    --------
-    ```
-    nebula-async report cats
-    nebula-async report cats --json
-    ```
     """
     return ended(_report, out, json)
 

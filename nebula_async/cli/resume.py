@@ -34,8 +34,7 @@ def resume_line(command: Command | None, folder: Path, place: str) -> str:
     """
     if command is None or (command.job and not _is_same(Path(command.job), folder)):
         return _general_line(folder, place)
-    words = [PROGRAM if _is_found() else sys.argv[0], *command.words]
-    line = " ".join(quoted(word) for word in words)
+    line = " ".join(quoted(word) for word in (_program(), *command.words))
     kept = _kept_input(folder) if "-" in command.words else None
     line = f"{line} < {quoted(str(kept))}" if kept else line
     return line if _is_same(Path(command.folder), Path.cwd()) else f"cd {quoted(command.folder)} && {line}"
@@ -70,9 +69,10 @@ def quoted(word: str) -> str:
 
 
 def _general_line(folder: Path, place: str) -> str:
+    program = quoted(_program())
     if "://" in place:
-        return f"{PROGRAM} bulk INPUT --out {quoted(place.removesuffix('/images'))} --job {quoted(str(folder))}"
-    return f"{PROGRAM} bulk INPUT --out {quoted(str(folder))}"
+        return f"{program} bulk INPUT --out {quoted(place.removesuffix('/images'))} --job {quoted(str(folder))}"
+    return f"{program} bulk INPUT --out {quoted(str(folder))}"
 
 
 def _kept_input(folder: Path) -> Path | None:
@@ -80,11 +80,11 @@ def _kept_input(folder: Path) -> Path | None:
     return next(iter(sorted((folder / ".nebula").glob("input.*"))), None)
 
 
-def _is_found() -> bool:
-    """Whether the program's plain name leads to it, or at least not to another one."""
-    found = shutil.which(PROGRAM)
-    own = Path(sys.argv[0])
-    return own.name != PROGRAM or (found is not None and own.exists() and own.samefile(found))
+def _program() -> str:
+    """Return what a shell calls the program that runs: its path, where its plain name does not lead to it."""
+    own, found = Path(sys.argv[0]), shutil.which(PROGRAM)
+    is_found = found is not None and own.exists() and own.samefile(found)
+    return PROGRAM if is_found or own.name != PROGRAM else str(own.absolute())
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -53,7 +53,8 @@ async def _attended(job: BulkJob, tally: Tally, view: RunView) -> Report:
     report: Report | Exception | None = None
     async with anyio.create_task_group() as group:
         await group.start(_listen, job, view)
-        group.start_soon(_show, tally, view)
+        if tally.left:
+            group.start_soon(_show, tally, view)
         try:
             report = await job.run()
         except Exception as error:  # noqa: BLE001 - raised again below: it would leave the group inside of another one
@@ -65,10 +66,10 @@ async def _attended(job: BulkJob, tally: Tally, view: RunView) -> Report:
 
 
 async def _show(tally: Tally, view: RunView) -> None:
-    view.show(tally.standing())
     while tally.left:
-        await anyio.sleep(view.seconds)
         view.show(tally.standing())
+        await anyio.sleep(view.seconds)
+    view.show(tally.standing())
 
 
 async def _listen(job: BulkJob, view: RunView, *, task_status: TaskStatus[None]) -> None:

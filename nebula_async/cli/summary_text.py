@@ -20,6 +20,7 @@ from nebula_async.cli.connection import printable
 from nebula_async.cli.model_table import cost_text, model_table
 from nebula_async.cli.quantities import counted, precise_seconds
 from nebula_async.cli.resume import more_commands
+from nebula_async.errors import NebulaError, cause_of
 
 PIPED_COLUMNS = 10_000
 """Where no terminal is, a line is as long as it is: who cuts a pipe into columns or searches it finds it whole."""
@@ -52,9 +53,9 @@ def print_summary(summary: Summary, *, place: str, folder: Path, resume: str | N
     if stream is None:
         return
     console = console_for(stream)
-    with console.capture() as captured:
-        _print(console, summary, place, folder, resume, standing)
     try:
+        with console.capture() as captured:  # which writes an empty text, for which a full disk has no room either
+            _print(console, summary, place, folder, resume, standing)
         stream.write("".join(f"{line.rstrip(' ')}\n" for line in captured.get().splitlines()))
         stream.flush()
     except OSError:
@@ -103,7 +104,13 @@ def _head(summary: Summary, standing: str) -> Iterator[str]:
     if standing:
         yield standing
     if report.stopped_by is not None:
-        yield f"stopped: {report.stopped_by}"
+        yield f"stopped: {_about_stop(summary, report.stopped_by)}"
+
+
+def _about_stop(summary: Summary, error: NebulaError) -> str:
+    """Return why the whole job was stopped, with the next step unless a cause of failure says the same."""
+    is_told = any(cause.cause == cause_of(error) for cause in summary.causes[:MOST_TOLD])
+    return error.message if is_told else str(error)
 
 
 def _print_causes(console: Console, summary: Summary) -> None:

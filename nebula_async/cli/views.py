@@ -73,6 +73,7 @@ class PeopleView:
 
     progress: Progress = field(factory=lambda: progress_on(sys.stderr))
     _failures: Failures = field(factory=Failures, init=False)
+    _told: set[str] = field(factory=set, init=False)
     _is_running: bool = field(default=False, init=False)
 
     @property
@@ -82,10 +83,13 @@ class PeopleView:
 
     def plan(self, plan: Plan) -> None:
         """Tell it, line by line."""
+        self._told.update(f"note: {problem}" for problem in plan.problems)
         tell_plan(plan)
 
     def notice(self, notice: Notice) -> None:
         """Tell it above the line that changes; what comes and goes all the time is on that line itself."""
+        if notice.text in self._told:
+            return
         if not self._is_running:
             say_notice(notice)
         elif is_worth_a_line(notice) and not (isinstance(self.progress, LiveProgress) and notice.name in FOR_PROGRAMS):

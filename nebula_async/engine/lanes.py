@@ -115,7 +115,7 @@ class Lanes:
         held = self.turns.held_for()
         if over := self.turns.over_for():
             raise _refusal("the daily quota is used up", over, scope="day")
-        if anyio.current_time() + held > deadline:
+        if held and anyio.current_time() + held > deadline:  # else the deadline itself says so
             raise _refusal("all requests are held for longer than this call may take", held)
         return wait
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import suppress
 from functools import lru_cache
+from ssl import SSLError
 from typing import Any, TypeAlias, cast
 
 import anyio
@@ -289,6 +290,8 @@ def _describe(error: BaseException, timeouts: Timeouts) -> str:
     root = error
     while root.__cause__ is not None:
         root = root.__cause__
-    number = (root.errno or 0) if isinstance(root, OSError) else 0  # those of name look-ups are negative, and said
+    is_systems = isinstance(root, OSError) and not isinstance(root, SSLError)  # whose numbers are of another kind
+    number = (root.errno or 0) if is_systems else 0  # those of name look-ups are negative, and said
     reason = os.strerror(number) if number > 0 else ""
-    return ": ".join(filter(None, (type(error).__name__, str(error), "" if reason in str(error) else reason)))
+    said = str(error).rstrip(".")
+    return ": ".join(filter(None, (type(error).__name__, said, "" if reason in said else reason)))

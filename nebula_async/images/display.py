@@ -24,8 +24,10 @@ LARGEST_WHOLE, LARGEST_SIDE = 2**20, 1024
 def show_image(image: Image) -> MimeBundle:
     """Return how a notebook shows one picture: itself, a preview where it is large, or a line that says where it is."""
     shown = preview(brought_here(image), most_bytes=LARGEST_WHOLE, side=LARGEST_SIDE)
-    if shown.data is None or shown.media_type is None:
+    if shown.data is None:
         return {"text/plain": plain(f"a picture: {whereabouts(image)}")}, {}
+    if shown.media_type is None:  # it was made by hand
+        return {"text/plain": repr(image)}, {}
     sides = {name: side for name, side in (("width", shown.width), ("height", shown.height)) if side}
     return {shown.media_type: shown.data, "text/plain": repr(image)}, {shown.media_type: sides}
 
@@ -56,7 +58,9 @@ def whereabouts(image: Image) -> str:
     if image.url is not None:
         until = f" before {image.expires_at:%H:%M} UTC" if image.expires_at else ""
         return f"it is still at its URL: fetch it with await nebula.download(image){until}"
-    return "too large to be shown here; save it" if image.data is not None else "it has no bytes"
+    if image.data is not None:
+        return f"it has {len(image.data)} bytes, too many to be shown here; save it"
+    return "it has no bytes"
 
 
 def plain(text: str) -> str:

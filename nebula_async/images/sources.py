@@ -111,7 +111,7 @@ async def _read_picture(source: PictureSource, name: str) -> Picture:
         _check_size(content.size)
         return Picture(name, shown(source), content, _accepted(await examine(content)))
     except Exception as error:  # an open file, or a picture not loaded yet, is other people's code
-        raise unusable(name, shown(source), error) from error
+        raise unusable(name, shown(source), error, step="give a whole PNG, JPEG or WebP") from error
 
 
 async def _read(source: PictureSource) -> Content:

@@ -139,7 +139,7 @@ class Picture:
                 async for data in pieces:
                     yield pybase64.b64encode(data)
         except (OSError, ValueError) as error:
-            raise unusable(self.name, self.given, error) from error
+            raise unusable(self.name, self.given, error, step="leave it as it is until it is sent") from error
 
 
 @frozen
@@ -200,10 +200,10 @@ async def _read(content: Content) -> AsyncGenerator[memoryview, None]:
         reader.close()
 
 
-def unusable(name: str, given: str, error: Exception) -> InvalidRequestError:
-    """Return what is raised for a picture that cannot be used."""
+def unusable(name: str, given: str, error: Exception, *, step: str) -> InvalidRequestError:
+    """Return what is raised for a picture that cannot be used; `step` is what to do about it."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return InvalidRequestError(f"{name} cannot be used: {reason}; got {given}")
+    return InvalidRequestError(f"{name} cannot be used: {reason}; got {given}; {step}")
 
 
 def _identify(file: io.FileIO | io.BufferedReader) -> Identity:

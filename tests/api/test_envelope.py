@@ -227,7 +227,7 @@ def test_the_code_is_a_word(error, code):
         (
             404,
             {},
-            "Check the key in NEBULA_API_KEY, or in api_key=, as this API answers 404 to one that it does not know",
+            "Check the key in NEBULA_API_KEY, or in api_key=: this API answers 404 to one that it does not know",
         ),
         (404, {"error": {"code": "model_not_found"}}, "Check the model's name"),
     ],

@@ -155,7 +155,7 @@ async def test_a_folder_that_vanishes_stops_the_job_before_more_is_paid_for(mani
     out = manifest.parent / "out"
     report = await run(manifest, emulator, config=config, on_result=lambda _result: shutil.rmtree(out))
     assert 3 == report.exit_code
-    assert f"the output folder {out} is gone; nothing more is sent" == str(report.stopped_by)
+    assert f"the output folder {out} is gone; nothing more is sent; put it back, then repeat" == str(report.stopped_by)
     assert 1 == emulator.journal.charged
     assert not out.exists()
 

@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from jobs import CAREFUL, SMALL, asked, opened, run, run_until, write_rows
+from jobs import CAREFUL, SMALL, asked, cut_off, opened, query, run, run_until, write_rows
 from PIL import Image as Pillow
+
+from nebula_async.bulk.causes import GONE, STOPPED, UNDER_WAY
+from nebula_async.bulk.report_values import values_of
 
 pytestmark = pytest.mark.anyio
 
@@ -52,9 +55,25 @@ async def test_every_item_that_failed_is_there_with_its_cause(manifest, start):
     }
     assert {"rejected": (0, 0, 1), "bad": (1, 1, 1), "unknown": (0, 1, 1)} == costs
     assert all(entry["failure"]["error"] for entry in found.values())
+    causes = {state: entry["failure"]["cause"] for state, entry in found.items()}
+    assert {
+        "rejected": "BadRequestError invalid_size", "bad": "UnusableReplyError", "unknown": "OutcomeUnknownError",
+    } == causes  # fmt: skip
+    assert all(entry["failure"]["next_step"] for entry in found.values())
     report = report_of(out)
     assert (1, 1, 1, 1) == tuple(report[name] for name in ("done", "rejected", "bad", "unknown"))
-    assert {"rejected", "bad", "unknown"} == {cause["state"] for cause in report["causes"]}
+    assert causes == {cause["state"]: cause["cause"] for cause in report["causes"]}
+
+
+async def test_what_is_said_of_a_failure_is_what_happened(manifest, start):
+    """Cost, prospect and next step have fields of their own: the text of an error is the bare fact."""
+    await run(manifest, start(faults=["400=invalid_size:1"]), config=CAREFUL)
+    out = manifest.parent / "out"
+    (cause,) = report_of(out)["causes"]
+    (error,) = {entry["failure"]["error"] for entry in failed(out)}
+    assert (error, 1, 4) == (cause["error"], cause["texts"], cause["items"])
+    assert "not charged" not in error.lower()
+    assert ("width" in cause["next_step"], "width" in error) == (True, False)
 
 
 async def test_what_failed_is_input_again(manifest, start, emulator):
@@ -105,8 +124,77 @@ async def test_the_files_of_a_stopped_run_name_what_was_in_flight(manifest, star
         for entry in failed(out)
     ]
     assert report_of(out)["this_run"]["interrupted"]
+    assert [("sent", UNDER_WAY, 2)] == [
+        (cause["state"], cause["cause"], cause["items"]) for cause in report_of(out)["causes"]
+    ]
     await run(manifest, emulator, resend_unknown=True)
     assert ([], 4) == (failed(out), report_of(out)["done"])
+
+
+async def test_what_a_kill_left_open_has_a_cause_after_the_next_run(manifest, start):
+    """An item whose run was stopped while its request was under way, and that is not sent again, says so."""
+    emulator = start()
+    out = manifest.parent / "out"
+    await run(manifest, emulator)
+    for seq in range(3):
+        cut_off(out, seq)
+    await run(manifest, emulator, config=CAREFUL)
+    assert [("unknown", STOPPED, 3)] == [
+        (cause["state"], cause["cause"], cause["items"]) for cause in report_of(out)["causes"]
+    ]
+    assert {STOPPED} == {entry["failure"]["cause"] for entry in failed(out)}
+
+
+async def test_the_cause_of_an_attempt_outlives_a_kill(manifest, start):
+    """What the API had said of an item before a run was killed is its cause after the next run."""
+    emulator = start(faults=["500:1"])
+    out = manifest.parent / "out"
+    await run(manifest, emulator, config=CAREFUL)
+    query(out, "UPDATE item SET state = 'sent', error = NULL, cause = NULL")
+    await run(manifest, emulator, config=CAREFUL)
+    (cause,) = report_of(out)["causes"]
+    assert ("unknown", 4) == (cause["state"], cause["items"])
+    assert cause["cause"].startswith("ServerError ")
+
+
+async def test_pictures_that_are_gone_have_a_cause(manifest, emulator):
+    """So has an item whose picture somebody deleted."""
+    await run(manifest, emulator)
+    out = manifest.parent / "out"
+    next((out / "images").glob("*/*")).unlink()
+    await run(manifest, emulator)
+    assert [("bad", GONE, 1)] == [
+        (cause["state"], cause["cause"], cause["items"]) for cause in report_of(out)["causes"]
+    ]
+
+
+async def test_a_summary_is_that_of_the_report(manifest, emulator):
+    """`job.summary()` tells after a run what report.json holds, and before it how the job stands."""
+    async with opened(manifest, emulator) as job:
+        assert (4, 0, ()) == ((await job.summary()).report.waiting, (await job.summary()).requests, ())
+        report = await job.run()
+        found = await job.summary()
+    assert report == found.report
+    told, written = values_of(found), report_of(manifest.parent / "out")
+    assert {**told, "written": None} == {**written, "written": None}
+
+
+async def test_requests_that_were_refused_as_too_many_are_counted(manifest, start):
+    """A refusal is no failure, and is told."""
+    emulator = start(faults=["429:@1-2"])
+    await run(manifest, emulator)
+    found = report_of(manifest.parent / "out")
+    assert (4, 2, 6, []) == (found["done"], found["refusals"], found["requests"], found["causes"])
+    assert 4 == found["latency"]["requests"]
+
+
+async def test_each_item_that_is_not_done_has_a_cause(manifest, start):
+    """Wherever an error is noted in a ledger, a cause is."""
+    emulator = start(faults=["400:@1", "malformed=base64:@2", "drop:@3", "500:@4", "502:@5-8"])
+    await run(manifest, emulator, config=CAREFUL)
+    out = manifest.parent / "out"
+    assert [] == query(out, "SELECT * FROM item WHERE (error IS NULL) <> (cause IS NULL)")
+    assert [] == query(out, "SELECT * FROM attempt WHERE (error IS NULL) <> (cause IS NULL)")
 
 
 async def test_what_was_refused_for_now_is_listed_with_its_cause(manifest, start):

@@ -47,9 +47,10 @@ class ApiServer(ThreadingHTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Speak TLS first, where it is asked for."""
-        with contextlib.suppress(OSError):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.suppress(OSError))
             if self.tls is not None:
-                request = self.tls.wrap_socket(request, server_side=True)
+                request = stack.enter_context(self.tls.wrap_socket(request, server_side=True))
             super().finish_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
@@ -72,7 +73,7 @@ class _Api(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815 - as the library has it
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

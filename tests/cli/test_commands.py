@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import inspect
 import json
 import os
-import pty
 import re
 import signal
 import socket
-import struct
 import subprocess
-import termios
 import time
 from contextlib import closing
-from decimal import Decimal
 
 import httpx
 import pytest
@@ -24,7 +19,7 @@ from attrs import fields
 from nebula_async.charges import Charges
 from nebula_async.cli.app import app
 from nebula_async.cli.budget_options import BudgetOptions
-from nebula_async.cli.bulk import RunOptions, bulk
+from nebula_async.cli.bulk import RunOptions, TellOptions, bulk
 from nebula_async.cli.connection import Connection, exit_code, printable
 from nebula_async.cli.emulator import emulator as emulator_command
 from nebula_async.cli.export import export
@@ -34,7 +29,6 @@ from nebula_async.cli.inspect import inspect as inspect_command
 from nebula_async.cli.models import models
 from nebula_async.cli.parameters import PictureParameters
 from nebula_async.cli.plan import plan
-from nebula_async.cli.progress import shown_progress
 from nebula_async.cli.rebuild import rebuild
 from nebula_async.cli.reproduce import reproduce
 from nebula_async.emulator import Fault
@@ -43,7 +37,6 @@ from nebula_async.errors import (
     BadRequestError,
     BudgetExceededError,
     ConfigurationError,
-    DownloadError,
     InvalidRequestError,
     JobError,
     NotFoundError,
@@ -52,8 +45,6 @@ from nebula_async.errors import (
     RateLimitError,
 )
 from nebula_async.images.media import read_media
-from nebula_async.requests import ImageRequest, InferenceRequest
-from nebula_async.results import Failure, Generation
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 SMALL = ("--width", 64, "--height", 64)
@@ -84,20 +75,18 @@ def read_until(process, text: str) -> str:
 
 
 def test_generate_saves_a_picture_and_prints_its_file(shell):
-    """One line on stdout names the file, its size, its seed and what it cost."""
+    """One line on stdout names the file, its size in pixels and bytes, its seed and what it cost."""
     result = shell.run("generate", "A flying cat!", *SMALL, "--seed", 7, "--emulator")
-    assert (0, "a-flying-cat.png (64x64, seed 7, $0.0019)\n", journal_line(1, "0.0019")) == (
-        result.code,
-        result.out,
-        result.err,
-    )
-    assert 64 == read_media((shell.folder / "a-flying-cat.png").read_bytes()).width
+    data = (shell.folder / "a-flying-cat.png").read_bytes()
+    told = f"a-flying-cat.png (64x64, {len(data) / 1000:.3g} kB, seed 7, $0.0019)\n"
+    assert (0, told, journal_line(1, "0.0019")) == (result.code, result.out, result.err)
+    assert 64 == read_media(data).width
 
 
 def test_a_picture_is_kept_whatever_its_name(shell):
     """A name with the extension of another type is no reason to lose a picture, nor is a folder's."""
     result = shell.run("generate", "a cat", *SMALL, "--emulator", "-o", "cat.jpg")
-    assert (0, True) == (result.code, result.out.startswith("cat.png (64x64, seed "))
+    assert (0, True) == (result.code, result.out.startswith("cat.png (64x64, "))
     assert "the picture is image/png: cat.jpg is saved with the extension .png\n" in result.err
     result = shell.run("generate", "a cat", *SMALL, "--emulator", "--output", ".", PYTHONIOENCODING="ascii")
     assert (0, True) == (result.code, result.out.startswith("a-cat.png (64x64"))
@@ -123,9 +112,9 @@ def test_bulk_stores_all_and_the_same_command_asks_for_nothing(shell):
     """The second run of a job sends no request at all."""
     prompts = shell.write("prompts.txt", "a cat", "two cats")
     first, second = (shell.run("bulk", prompts, *SMALL, "--emulator") for _ in range(2))
-    assert re.fullmatch(r"2 of 2 are in prompts/images; this run: 2 pictures in \d+\.\d s for \$0\.0038\n", first.out)
+    assert first.out.startswith("2 of 2 items done\n")
     assert (0, True) == (first.code, first.err.endswith(journal_line(2, "0.0038")))
-    assert re.fullmatch(r"2 of 2 are in prompts/images; this run: 0 pictures in 0\.\d s for \$0\n", second.out)
+    assert second.out.startswith("2 of 2 items done\n")
     assert (0, journal_line(0, "0.0000")) == (second.code, second.err)
 
 
@@ -232,7 +221,8 @@ def test_a_server_that_is_not_there_is_named(shell):
         process.send_signal(signal.SIGINT)
         result = shell.ended(process, said)
     assert 130 == result.code
-    assert "still to be sent: 1; the same command goes on\n" in result.err
+    assert result.out.startswith("0 of 1 item done, 1 to be sent\n")
+    assert "\nTo go on:\nnebula-async bulk prompts.txt " in result.out
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, 3), (402, 3), (400, 1), (500, 1)])
@@ -253,8 +243,8 @@ def test_a_model_that_the_server_refuses_is_said_for_each_prompt(shell):
     prompts = shell.write("prompts.txt", "a cat")
     result = shell.run("bulk", prompts, "--model", "no/such", "--emulator")
     assert 1 == result.code
-    assert "failed: item 1, 'a cat': the API answered Model not found (HTTP 400)\n" in result.err
-    assert "refused: 1; --retry-failed sends them again\n" in result.err
+    assert "failed: item 1, 'a cat': the API answered Model not found (HTTP 400); not charged\n" in result.err
+    assert "nebula-async bulk prompts.txt --model no/such --emulator --retry-failed\n" in result.out
 
 
 def test_nothing_that_others_wrote_reaches_the_terminal_as_it_is(shell, start):
@@ -266,7 +256,7 @@ def test_nothing_that_others_wrote_reaches_the_terminal_as_it_is(shell, start):
     result = shell.run("bulk", prompts, *given, "--out", "\x1b[2Jout", key=KEY)
     assert r"[31mred" in result.err
     assert r"a \x1b]0;title\x07 cat [red]" in result.err
-    assert r"in \x1b[2Jout/images" in result.out
+    assert r"\x1b[2Jout/images" in result.out
     result = shell.run("generate", "a cat", *given, key=KEY)
     assert r"[31mred" in result.err
 
@@ -284,8 +274,7 @@ def test_a_signal_lets_what_is_in_flight_finish(shell, start, signum):
     assert 130 == result.code
     assert re.search(r"^finishing what is in flight: [12]; once more stops at once$", result.err, re.MULTILINE)
     charged = server.journal.charged
-    assert result.out.startswith(f"{charged} of 8 are in prompts/images; ")
-    assert f"still to be sent: {8 - charged}; the same command goes on\n" in result.err
+    assert result.out.startswith(f"{charged} of 8 items done, {8 - charged} to be sent\n")
 
     result = shell.run(*given, key=KEY)
     assert (0, 8) == (result.code, server.journal.charged)
@@ -303,8 +292,8 @@ def test_a_second_signal_stops_at_once_and_what_may_be_paid_twice_is_said(shell,
     said = read_until(process, "finishing what is in flight: 2; once more stops at once\n")
     process.send_signal(signal.SIGINT)
     result = shell.ended(process, said)
-    assert (130, True) == (result.code, result.out.startswith("2 of 4 are in prompts/images; this run: 2 pictures in "))
-    assert "finishing what is in flight: 2; once more stops at once\nstopped at once: " in result.err
+    assert (130, True) == (result.code, result.out.startswith("2 of 4 items done, 2 perhaps paid for\n"))
+    assert "\nstopped at once: what was in flight may be paid for" in result.err
 
     result = shell.run(*given, key=KEY)
     assert (1, 5) == (result.code, server.journal.charged)
@@ -312,7 +301,7 @@ def test_a_second_signal_stops_at_once_and_what_may_be_paid_twice_is_said(shell,
     assert "under way when a run was stopped, and not sent again: 1; --resend-unknown does\n" in result.err
     result = shell.run(*given, "--resend-unknown", key=KEY)
     assert (0, 6) == (result.code, server.journal.charged)
-    assert re.search(r"^pictures paid for, over all runs: 4 to \d+$", result.err, re.MULTILINE)
+    assert result.out.startswith("4 of 4 items done\n")
 
 
 def test_a_picture_that_is_interrupted_may_have_been_paid_for(shell, start):
@@ -361,7 +350,7 @@ def test_the_emulator_announces_itself_serves_and_ends_at_a_signal(shell):
 
 OPTIONS = {
     "generate": (generate, PictureParameters, Connection),
-    "bulk": (bulk, RunOptions, Inputs, PictureParameters, BudgetOptions, Connection),
+    "bulk": (bulk, RunOptions, TellOptions, Inputs, PictureParameters, BudgetOptions, Connection),
     "plan": (plan, Inputs, PictureParameters, BudgetOptions, Connection),
     "export": (export,),
     "rebuild": (rebuild,),
@@ -377,7 +366,7 @@ def test_help_mentions_every_option(command, capsys):
     """What can be given is said by `--help`."""
     function, *groups = OPTIONS[command]
     names = {name for name, given in inspect.signature(function).parameters.items() if given.kind is given.KEYWORD_ONLY}
-    names -= {"parameters", "connection", "inputs", "budget", "running"}
+    names -= {"parameters", "connection", "inputs", "budget", "running", "telling"}
     names |= {field.name for group in groups for field in fields(group)}
     with pytest.raises(SystemExit) as caught:
         app([command, "--help"])
@@ -409,89 +398,6 @@ def test_help_and_version_of_the_whole(shell):
     result = shell.run()
     assert (0, "") == (result.code, result.err)
     assert all(re.search(rf"^│ {command} +\w", result.out, re.MULTILINE) for command in OPTIONS)
-
-
-def test_progress_is_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
-    """In a log, a long run says every few seconds how it is going, one line at a time."""
-    monkeypatch.setattr("nebula_async.cli.progress.SECONDS_BETWEEN_LINES", 0)
-    request = ImageRequest("a [cat]", model="m")
-    failure = Failure(request=request, error=BadRequestError("no [cats]"))
-    with shown_progress(2000) as progress:
-        for result in (failure, Generation(request=request, images=(), cost=Decimal("1.239"))):
-            progress.add(result)
-    first, second, third = capsys.readouterr().err.splitlines()
-    assert "failed: item 1, 'a [cat]': no [cats]" == first
-    assert "1 of 2000, 1 failed, 60 a minute, $0.0000, 33 min left" == second
-    assert "2 of 2000, 1 failed, 120 a minute, $1.24, 16 min left" == third
-
-
-def test_a_run_that_ends_shows_how_much_is_left_of_it(capsys, monkeypatch):
-    """After Ctrl-C, the time left is that of what is in flight, not of the whole job."""
-    monkeypatch.setattr("nebula_async.cli.progress.SECONDS_BETWEEN_LINES", 0)
-    with shown_progress(2000) as progress:
-        progress.end_after(2)
-        progress.add(Generation(request=ImageRequest("a cat", model="m"), images=()))
-    assert "1 of 2, 60 a minute, $0.0000, 1 s left\n" == capsys.readouterr().err
-
-
-def test_a_picture_that_is_missing_or_lies_elsewhere_is_told_with_its_item(capsys):
-    """A row that brought fewer pictures than it asked for is named, and so is one whose pictures lie elsewhere."""
-    request = InferenceRequest("a [cat]", model="m", n=3)
-    with shown_progress(2) as progress:
-        progress.add(Generation(request=request, images=(), index=1, missing=1))
-        progress.add(Failure(request=request, error=DownloadError("gone")))
-    assert [
-        "item 2: 1 of 3 pictures are missing",
-        "failed: item 1, 'a [cat]': gone; where it lies is noted in the job's ledger",
-    ] == capsys.readouterr().err.splitlines()
-
-
-def test_not_every_failure_is_told(capsys):
-    """When a whole job fails, twenty messages are enough."""
-    request = ImageRequest("x" * 200, model="m")
-    with shown_progress(100) as progress:
-        for _ in range(100):
-            progress.add(Failure(request=request, error=BadRequestError("no")))
-    lines = capsys.readouterr().err.splitlines()
-    assert [f"failed: item 1, '{'x' * 40}…': no"] * 20 == lines[:20]
-    assert ["more failures are noted in the job's ledger, and not told one by one"] == lines[20:]
-
-
-def test_progress_is_one_calm_line_on_a_terminal(shell):
-    """On a terminal a bar shows how far it is and how long it will take; it never wraps, and leaves only the result."""
-    prompts = shell.write("prompts.txt", *(f"cat {number}" for number in range(12)))
-    screen = on_terminal(shell, "bulk", prompts, *SMALL, "--emulator", "--tier", "expert-1", "--concurrency", 4)
-    assert re.search(r"━ \d+ of 12, \d+ a minute, \$0\.0\d{3}, \d+ s left", plain(screen))
-    behind_the_plan = plain(screen).rpartition(" are free")[2]
-    assert 80 > max(len(line) for line in re.split(r"[\r\n]+", behind_the_plan))
-    last = plain(screen.rpartition("\x1b[2K")[2]).splitlines()
-    assert ["12 of 12 are in prompts/images", "the emulator's journal"] == [re.split("[;:]", line)[0] for line in last]
-
-
-def on_terminal(shell, *arguments: object) -> str:
-    """Run the command on a terminal of 80 columns and return all that it wrote there."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    environment = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "HOME": str(shell.folder), "LANG": "C.UTF-8"}
-    command = [shell.command, *map(str, arguments)]
-    with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=shell.folder, env=environment
-    ) as process:
-        os.close(theirs)
-        written = bytearray()
-        try:
-            while piece := os.read(ours, 65536):
-                written += piece
-        except OSError:  # Linux says so when the last writer is gone
-            pass
-        os.close(ours)
-    assert 0 == process.returncode
-    return written.decode()
-
-
-def plain(screen: str) -> str:
-    """Return text without the codes that move a cursor or choose a colour."""
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
 
 
 @pytest.mark.parametrize(

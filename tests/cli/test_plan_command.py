@@ -174,7 +174,7 @@ async def ask():
     return 10 if await may_go_on(plan, yes="--yes" in sys.argv) else 11
 sys.exit(run(ask))
 """
-ASKED, SDXL = "go on? [y/N] ", "stabilityai/stable-diffusion-xl-base-1.0"
+ASKED, SDXL = "send 101 requests for about $0.1919: go on? [y/N] ", "stabilityai/stable-diffusion-xl-base-1.0"
 
 
 def ask(*arguments, answer=None, terminal=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_a_picture_is_made_again(shell, emulator):
         result.code,
         result.err,
     )
-    assert result.out.startswith("cat-1.png (64x64, seed ")
+    assert re.match(r"cat-1\.png \(64x64, [\d.]+ kB, seed \d+, \$0\.0019\)\n", result.out)
     assert result.out.endswith("\nthe same picture as cat.png, byte for byte\n")
     assert before == (shell.folder / "cat.png").read_bytes()
     first, second = emulator.journal.generations

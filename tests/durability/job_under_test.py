@@ -50,6 +50,8 @@ async def run(asked: Namespace) -> int:
     try:
         async with AsyncNebula(config=config) as nebula, BulkJob(asked.manifest, asked.out, nebula, **options) as job:
             report = await job.run()
+            for note in job.gallery_notes:
+                say(note)
     except NebulaError as error:
         say(str(error))
         return USAGE

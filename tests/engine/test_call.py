@@ -677,7 +677,8 @@ async def test_the_daily_quota_is_named():
     ended = await end(caller, ask("http://localhost"), keep)
 
     assert ended.is_daily
-    assert str(ended).startswith("the daily quota is used up; it is renewed at 00:00 UTC (")
+    assert ended.message.startswith("the daily quota is used up (the API answered ")
+    assert "Trying again can help from 00:00 UTC on, in 2 h 00 min. Wait until then" in str(ended)
 
 
 @pytest.mark.parametrize(("status", "error"), [(429, RateLimitError), (401, AuthenticationError)])

@@ -142,7 +142,7 @@ async def test_what_is_no_picture_is_tried_three_times(replies):
 
     assert 3 == len(server.requests)
     assert ("the picture cannot be fetched: what its storage sent cannot be used: it is no picture", False) == (
-        str(error), error.retryable,
+        error.message, error.retryable,
     )  # fmt: skip
 
 

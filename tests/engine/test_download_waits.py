@@ -55,7 +55,7 @@ async def test_a_missing_picture_is_waited_for(status):
     storage = Storage(status)
     error = await undelivered(URL, custom=storage, config=PATIENT, seconds=60)
     assert ([3.0, 7.0], False) == (storage.waits, error.retryable)
-    assert f"the picture cannot be fetched: its storage answered HTTP {status}" == str(error)
+    assert f"the picture cannot be fetched: its storage answered HTTP {status}" == error.message
 
 
 @VIRTUAL
@@ -205,7 +205,7 @@ async def test_a_bomb_is_stopped():
     storage.says = [httpx.Response(200, headers=headers, stream=httpx.ByteStream(body)) for _ in range(3)] + [404]
     error = await undelivered(URL, custom=storage, seconds=20)
     assert ("the picture cannot be fetched: the reply unpacks to more than 20 times its size", False) == (
-        str(error), error.retryable,
+        error.message, error.retryable,
     )  # fmt: skip
     assert 3 == len(storage.times)
 
@@ -221,7 +221,7 @@ async def test_a_picture_may_have_64_mebibytes(extra, ends):
     if ends is None:
         assert data == await download(URL, custom=storage, seconds=20)
     else:
-        assert f"the picture cannot be fetched: {ends}" == str(await undelivered(URL, custom=storage, seconds=20))
+        assert f"the picture cannot be fetched: {ends}" == (await undelivered(URL, custom=storage, seconds=20)).message
 
 
 async def test_no_more_than_a_few_are_fetched_at_once():

@@ -47,7 +47,7 @@ async def test_three_redirects_are_followed_and_no_more(replies, hops):
         return
     error = await undelivered(server.url, place(server))
     assert ("the picture cannot be fetched: its URL is redirected more than 3 times", False) == (
-        str(error), error.retryable,
+        error.message, error.retryable,
     )  # fmt: skip
     assert 4 == len(server.requests)
 
@@ -147,11 +147,11 @@ async def test_a_url_that_may_not_be_called_is_refused(serve, url, problem):
     port = server.url.rpartition(":")[2]
     error = await undelivered(url.format(port=port), "127.0.0.1:1")
 
-    assert str(error).startswith("the picture cannot be fetched: its URL ")
+    assert error.message.startswith("the picture cannot be fetched: its URL ")
     assert problem.format(port=port) in str(error)
     assert not error.retryable
     assert [] == server.connections
-    assert len(str(error)) < 250
+    assert len(error.message) < 250
 
 
 @pytest.mark.parametrize("host", ["127%2e0%2e0%2e1", "127.0.0.1%00.example"])

@@ -172,7 +172,7 @@ async def test_an_iterator_without_end_meets_the_deadline(replies):
         yield SMALL[:10]
         await anyio.sleep_forever()
 
-    with pytest.raises(DeadlineError, match="could not be read within .* Not charged") as caught:
+    with pytest.raises(DeadlineError, match=r"could not be read within .* Not charged") as caught:
         await edit(server.url, endless(), timeouts=Timeouts(total=0.05))
 
     assert (Charges(0, 0), []) == (caught.value.charges, server.requests)

@@ -26,6 +26,12 @@ new PerformanceObserver((list) => longTasks.push(...list.getEntries().map((entry
   .observe({ type: "longtask", buffered: true });
 """
 
+COUNT_ELEMENTS = """() => {
+  const counts = {};
+  for (const { localName } of document.querySelectorAll("*")) counts[localName] = (counts[localName] ?? 0) + 1;
+  return counts;
+}"""
+
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:

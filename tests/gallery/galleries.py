@@ -29,7 +29,7 @@ SCRIPT = re.compile(r"nebulaGallery\.(?P<name>\w+)\((?:(?P<number>\d+),)?(?P<val
 COLUMNS = (
     "number", "index", "state", "prompt", "model", "seed", "width", "height", "file", "thumbnail", "bytes", "cost",
     "seconds", "created", "requests", "charges_at_least", "charges_at_most", "request_id", "sha256", "id",
-    "negative_prompt", "parameters", "cause", "error", "next_step",
+    "negative_prompt", "parameters", "cause", "error", "next_step", "is_cut",
 )  # fmt: skip
 SHARED = {"state", "model", "cost", "parameters", "cause", "error", "next_step"}
 

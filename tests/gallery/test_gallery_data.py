@@ -1,9 +1,10 @@
-"""The data of a gallery: every entry as the page expects it, no text leaves its string, and nothing is written twice."""
+"""The data of a gallery: each entry as the page expects it, no text leaves its string, nothing is written twice."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import sys
 from contextlib import closing
 
 import pytest
@@ -13,7 +14,7 @@ from job_folders import opened as opened_ledger
 
 from nebula_async.bulk.bucket import STORE
 from nebula_async.bulk.folder import JobFolder
-from nebula_async.bulk.gallery.entries import choose, read_entries
+from nebula_async.bulk.gallery.entries import Entry, Texts, choose, read_entries
 from nebula_async.bulk.gallery.scripts import script
 from nebula_async.bulk.gallery.store_urls import browser_url
 from nebula_async.bulk.ledger import Ledger
@@ -25,14 +26,15 @@ from nebula_async.errors import JobError
 HOSTILE = (
     "</script><script>alert(1)</script>", "<!-- <script>", "]]>", "-->", "line\nbreak\r\n", "\u2028 and \u2029",
     "nul \0 bell \a", "lone \ud800 surrogate", "\udfff", "quote ' double \" back \\ slash", "\\u003cscript\\u003e",
-    "${alert(1)} `x`", "猫 🐱 \U0001f3f4\u200d\u2620\ufe0f", "\ufeff\u202eevil", "&lt;b&gt; &amp;", "javascript:alert(1)",
+    "${alert(1)} `x`",
+    "猫 🐱 \U0001f3f4\u200d\u2620\ufe0f", "\ufeff\u202eevil", "&lt;b&gt; &amp;", "javascript:alert(1)",
     ");alert(1);(", "\x7f\x80\x9f", "__proto__", "a" * 9_000,
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_leaves_its_string(text):
-    """Whatever a prompt holds, the script is one call with that text, in ASCII signs that no parser takes for markup."""
+    """Whatever a prompt holds, the script is one call with that text, without a sign that ends it or begins markup."""
     data = script("items", 0, {"rows": [[text]]})
     body = data.decode()  # no lone surrogate is left in it
     assert not set(body) & {"<", "\u2028", "\u2029", "\0", "\ufeff"}
@@ -98,6 +100,20 @@ def test_an_item_under_way_is_an_entry_too(tmp_path):
     )
 
 
+def test_prompts_are_whole_up_to_a_bound():
+    """A prompt is cut where it, or all of a chunk, would be too much for a page; and the entry says so."""
+    values = {"number": 0, "index": 0, "state": "done", "requests": 1, "charges_at_least": 1, "charges_at_most": 1}
+    texts = Texts()
+    rows = [
+        Entry(**values, request={"prompt": "x" * length}).columns(None, texts)
+        for length in (200_000, 200_001, *[200_000] * 100)
+    ]
+    assert [(200_000, 21 + 1), (200_000, 26), (10_000, 26)] == [
+        (len(row[3]), len(row)) for row in (*rows[:2], rows[-1])
+    ]
+    assert all(row[25] is True for row in rows if len(row[3]) == 10_000)
+
+
 def test_a_job_of_which_nothing_is_done_has_a_page(tmp_path):
     """Nothing to see is a page too."""
     begin(tmp_path / "cats", 2)
@@ -138,7 +154,9 @@ def test_a_page_that_shows_all_is_not_written_again(tmp_path):
     assert not is_current(tmp_path / "dogs")
     write(tmp_path / "dogs")
     assert is_current(tmp_path / "dogs")
-    assert (str(tmp_path / "dogs"), "dogs") == tuple(Page.read(tmp_path / "dogs").summary[name] for name in ("job", "title"))
+    assert (str(tmp_path / "dogs"), "dogs") == tuple(
+        Page.read(tmp_path / "dogs").summary[name] for name in ("job", "title")
+    )
     next((tmp_path / "dogs" / "gallery" / "data").glob("*/00000.js")).write_bytes(b"")  # by a power cut
     assert not is_current(tmp_path / "dogs")
 
@@ -203,8 +221,23 @@ def test_what_a_killed_writing_left_is_removed(tmp_path):
     assert (folder / "thumbnails").is_dir()
 
 
+def test_without_pillow_the_page_shows_the_pictures(tmp_path, monkeypatch):
+    """Where Pillow is not installed there are no thumbnails, which is said when a page is written first."""
+    out = tmp_path / "cats"
+    begin(out, 1)
+    finish(out, [0])
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with closing(Ledger.read(JobFolder(out).ledger)) as ledger:
+        for is_said in (True, False):
+            with closing(made(ledger, out)) as gallery:
+                gallery.fill(ledger)
+                gallery.write(ledger, {})
+                assert is_said == any("pip install 'nebula_async[images]'" in note for note in gallery.notes)
+    assert [None] == Page.read(out).column("thumbnail")
+
+
 def test_pictures_in_a_store_are_shown_from_there(tmp_path):
-    """Of a job with an object store the page asks that origin, and no other, for pictures; an URL that was told stays."""
+    """With an object store the page asks that origin, and no other, for pictures; a URL that was told stays."""
     out = tmp_path / "cats"
     begin(out, 1)
     finish(out, [0])

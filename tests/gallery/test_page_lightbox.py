@@ -61,7 +61,12 @@ def test_a_click_shows_the_picture_and_everything_known(page):
     assert "first\nsecond line" == page.text_content("#box-prompt")
     told = facts(page)
     assert "black-forest-labs/FLUX.1-schnell" == told["Model"]
-    assert {"Seed": "7", "Size": "1024 × 1024", "Negative prompt": "blurry", "num steps": "4"}.items() <= told.items()
+    assert {
+        "Seed": "7",
+        "Size": "1024 \u00d7 1024",
+        "Negative prompt": "blurry",
+        "num steps": "4",
+    }.items() <= told.items()
     assert {"Cost": "$0.01", "Charged": "1 to 2 pictures", "Requests sent": "2"}.items() <= told.items()
     assert {"Request id": "req-0", "Id": "cat-1", "SHA-256": f"{0:064x}", "Bytes": "1.4 MB"}.items() <= told.items()
     assert page.get_attribute("#original", "href").endswith("/images/00000/000000000.png")
@@ -78,8 +83,8 @@ def test_keys_lead_through_what_was_found(page):
         seen.append(title(page))
     assert [f"{place} of 7" for place in (2, 3, 2, 7, 7, 1, 1, 2)] == seen
     page.keyboard.press("Escape")
+    page.wait_for_function("() => document.activeElement.dataset.place === '1'")
     assert title(page) is None
-    assert "1" == page.evaluate("() => document.activeElement.dataset.place")
 
 
 def test_the_focus_stays_in_the_open_picture(page):
@@ -88,8 +93,8 @@ def test_the_focus_stays_in_the_open_picture(page):
     places = set()
     for _ in range(20):
         page.keyboard.press("Tab")
-        places.add(page.evaluate("() => document.activeElement.closest('dialog')?.id ?? document.activeElement.tagName"))
-    assert places <= {"lightbox", "BODY"}  # the browser's own controls lie between the last and the first
+        places.add(page.evaluate("() => (document.activeElement.closest('dialog') ?? document.activeElement).id"))
+    assert places <= {"lightbox", ""}  # the body: the browser's own controls lie between the last and the first
 
 
 def test_buttons_do_what_the_keys_do(page):
@@ -185,5 +190,5 @@ def test_arrows_move_among_the_tiles(page):
     for key in ("ArrowRight", "ArrowDown", "ArrowUp", "End", "ArrowLeft", "Home", "PageDown"):
         page.keyboard.press(key)
         visited.append(int(page.evaluate("() => document.activeElement.dataset.place")))
-    assert [1, 6, 4, 6, 5, 0] == visited[:6]
+    assert [1, 5, 1, 6, 5, 0] == visited[:6]
     assert 1 == page.locator(".tile[tabindex='0']").count()

@@ -152,7 +152,10 @@ async def test_a_file_that_changed_is_not_sent(file, change):
     body = body_of(file)
     change(file)
 
-    assert "image cannot be used: the file was changed meanwhile; got a picture" == await refusal(body, 1)
+    assert (
+        "image cannot be used: the file was changed meanwhile; got a picture; leave it as it is until it is sent"
+        == await refusal(body, 1)
+    )
     assert not is_open(file)
 
 
@@ -161,7 +164,10 @@ async def test_a_file_that_is_gone_is_not_sent(file):
     body = body_of(file)
     file.unlink()
 
-    assert "image cannot be used: No such file or directory; got a picture" == await refusal(body, 1)
+    assert (
+        "image cannot be used: No such file or directory; got a picture; leave it as it is until it is sent"
+        == await refusal(body, 1)
+    )
 
 
 @pytest.mark.parametrize("change", [shrink, grow, rewrite], ids=lambda change: change.__name__)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 
 from attrs import define, field
 
@@ -52,6 +53,12 @@ class Decoder:
     problem: str | None = field(default=None, init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _is_stopped: bool = field(default=False, init=False)
+    _lock: Lock = field(factory=Lock, init=False)
+
+    @property
+    def process_id(self) -> int | None:
+        """Which process it is, if there is one now."""
+        return None if self._process is None else self._process.pid
 
     def make(self, picture: Path, thumbnail: Path) -> Made:
         """Make a thumbnail; it appears whole or not at all. Blocks for some milliseconds, at most `seconds`.
@@ -78,9 +85,10 @@ class Decoder:
 
     def stop(self) -> None:
         """End what is under way, from another thread; nothing is made after it."""
-        self._is_stopped, process = True, self._process
-        if process is not None:
-            process.kill()
+        with self._lock:
+            self._is_stopped = True
+            if self._process is not None:
+                self._process.kill()
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -91,18 +99,19 @@ class Decoder:
 
     def _is_ready(self) -> bool:
         """Whether there is a process; where there can be none, `problem` says so."""
-        if self._is_stopped:
-            return False
         if self._process is None and self.problem is None:
+            self._begin()
+            if self._process is not None and self._ask() is None:
+                self.close()
+                self.problem = None if self._is_stopped else "the process for them ends at once"
+        return self._process is not None and self.problem is None
+
+    def _begin(self) -> None:
+        with self._lock:  # one that is begun after the stop would be missed by it
             try:
-                self._process = _begin()
+                self._process = None if self._is_stopped else _started()
             except OSError as error:
                 self.problem = f"the process for them cannot be started: {error.strerror or error}"
-                return False
-            if self._ask() is None:
-                self.close()
-                self.problem = "the process for them ends at once"
-        return self.problem is None
 
     def _ask(self, line: str = "") -> Mapping[str, str] | None:
         """Write a line, if there is one to write, and return the answer; `None` where none comes."""
@@ -118,7 +127,7 @@ class Decoder:
         return said if isinstance(said, dict) else None
 
 
-def _begin() -> subprocess.Popen[bytes]:
+def _started() -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - ourselves
         [sys.executable, "-P", thumbnailer.__file__],
         stdin=subprocess.PIPE,

@@ -21,7 +21,10 @@ MOST_ENTRIES = 100_000
 ITEMS_AT_ONCE = 500
 """No read lasts longer: a job that runs must be able to tidy its ledger."""
 
-LONGEST_TEXT = 10_000
+LONGEST_PROMPT, LONGEST_TEXT = 200_000, 10_000
+"""Characters; of a prompt that is longer, and of those beyond `MOST_OF_PROMPTS` in a chunk, the beginning is shown."""
+
+MOST_OF_PROMPTS = 2**24
 
 SHOWN = "item.listed AND (item.state <> 'pending' OR item.error IS NOT NULL)"
 """Items that were sent, or could not be; the others wait, and there is nothing to see of them."""
@@ -52,10 +55,11 @@ TOLD_APART = ("prompt", "negative_prompt", "model", "seed", "id")
 
 @define
 class Texts:
-    """Texts that many rows share, each written once."""
+    """The texts of a chunk: those that many rows share are written once, and prompts have room up to a limit."""
 
     texts: list[str] = field(factory=list)
     _known: dict[str, int] = field(factory=dict, init=False)
+    _room: int = field(default=MOST_OF_PROMPTS, init=False)
 
     def index(self, text: str | None) -> int | None:
         """Return the number of a text, `None` for none."""
@@ -65,6 +69,13 @@ class Texts:
             self._known[text] = len(self.texts)
             self.texts.append(text)
         return self._known[text]
+
+    def fitting(self, prompt: str | None) -> str | None:
+        """Return a prompt, or as much of it as there is room for."""
+        if prompt is None:
+            return None
+        self._room -= len(prompt)
+        return prompt[: LONGEST_PROMPT if self._room >= 0 else LONGEST_TEXT]
 
 
 @frozen(kw_only=True)
@@ -92,11 +103,13 @@ class Entry:
         """Return the row of the page's data, without the nulls at its end."""
         request, row = self.request, self.row
         reason, error, step = self._why()
+        prompts = [_text(request.get(name)) for name in ("prompt", "negative_prompt")]
+        fitting = [texts.fitting(prompt) for prompt in prompts]
         columns = [
             self.number,
             self.index,
             texts.index(self.state),
-            _text(request.get("prompt")) or "",
+            fitting[0] or "",
             texts.index(_text(row.get("model")) or _text(request.get("model"))),
             _whole(row.get("seed", request.get("seed"))),
             _whole(row.get("width")),
@@ -113,11 +126,12 @@ class Entry:
             _text(row.get("request_id")) or self.request_id,
             self.sha256,
             _text(request.get("id")),
-            _text(request.get("negative_prompt")),
+            fitting[1],
             texts.index(self._parameters()),
             texts.index(reason),
-            texts.index(_text(error)),
+            texts.index(error and error[:LONGEST_TEXT]),
             texts.index(step),
+            True if fitting != prompts else None,
         ]
         while columns[-1] is None:
             columns.pop()
@@ -226,11 +240,8 @@ def _object(text: str | None) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    """Return a value as text that is not too long for a page."""
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
+    """Return a value as text, whatever it is."""
+    return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
 def _whole(value: Any) -> int | str | None:

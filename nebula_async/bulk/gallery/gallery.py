@@ -141,7 +141,6 @@ class Gallery:
 
     def close(self) -> None:
         """Let go of what makes thumbnails."""
-        self.hurry()
         if self.thumbnails is not None:
             self.thumbnails.close()
 

@@ -19,7 +19,7 @@ from nebula_async.errors import JobError
 PAGE, DATA, THUMBNAILS = "index.html", "data", "thumbnails"
 
 MARK = ".nebula-gallery"
-"""The file that says whose folder it is: what is in it is replaced and removed without asking."""
+"""The file that says whose folder it is: what is in it is replaced and removed without asking. It is the lock, too."""
 
 OWN_PICTURES = "img-src 'self'"
 """What the page's content security policy says of pictures."""
@@ -67,7 +67,7 @@ class GalleryFolder:
 
         self.claim()
         self.data.mkdir(exist_ok=True)
-        file = os.open(self.data / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.open(self.path / MARK, os.O_RDWR)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield

@@ -44,7 +44,7 @@ class Thumbnails:
 
     def offer(self, path: str) -> None:
         """Let a thumbnail be made beside the caller, who waits for nothing; it may be left out."""
-        if self._waiting.qsize() >= MOST_WAITING or self._is_stopped:
+        if self.waiting >= MOST_WAITING or self._is_stopped:
             return
         self._waiting.put(path)
         if self._thread is None:
@@ -91,9 +91,15 @@ class Thumbnails:
         self.decoder.stop()
 
     def close(self) -> None:
-        """End the process that makes them."""
+        """End what is under way, and the process that makes them."""
+        self.stop()
         self.settle()
         self.decoder.close()
+
+    @property
+    def waiting(self) -> int:
+        """How many were offered and are not looked at yet."""
+        return self._waiting.qsize()
 
     @property
     def problem(self) -> str | None:

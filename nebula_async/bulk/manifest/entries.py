@@ -66,7 +66,7 @@ def read_text(path: Path, name: str, read: Callable[[Lines], Iterator[Entry]]) -
             text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
             yield from read(_lines(text, name))
     except OSError as error:
-        raise JobError(f"{name} cannot be read: {error.strerror}") from error
+        raise JobError(f"{name} cannot be read: {error.strerror}; mend that, or give another file") from error
 
 
 def checked(text: str) -> str:

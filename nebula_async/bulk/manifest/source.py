@@ -87,14 +87,14 @@ class Source:
             with self.path.open("rb") as file:
                 return hashlib.file_digest(file, lambda: digest).hexdigest()
         except OSError as error:
-            raise JobError(f"{self.name} cannot be read: {error.strerror}") from error
+            raise JobError(f"{self.name} cannot be read: {error.strerror}; mend that, or give another file") from error
 
     def stamp(self) -> tuple[int, ...]:
         """Return what tells the file as it is now from what is written into it later. Raises `JobError`."""
         try:
             found = self.path.stat()
         except OSError as error:
-            raise JobError(f"{self.name} cannot be read: {error.strerror}") from error
+            raise JobError(f"{self.name} cannot be read: {error.strerror}; mend that, or give another file") from error
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
     def check_unwritten(self, stamp: tuple[int, ...]) -> None:
@@ -120,7 +120,7 @@ class Source:
         """
         for entry in self._read(wanted or _whatever, limit):
             if not isinstance(entry, Item):
-                raise JobError(f"{self.name} changed while the job ran: {entry}")
+                raise JobError(f"{self.name} changed while the job ran: {entry}; mend that, then repeat")
             yield entry
 
     def body_sha(self, item: Item) -> str:

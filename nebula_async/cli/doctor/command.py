@@ -25,13 +25,6 @@ def doctor(
     Nothing is bought, and the key is not shown. Takes ten seconds at most. Each line says how something stands, and
     what to do. Exit codes: 0 nothing would stop a run, 1 something would, 2 wrong use.
 
-    Examples
-    --------
-    ```
-    nebula-async doctor
-    nebula-async doctor --emulator --json
-    ```
-
     Parameters
     ----------
     as_json

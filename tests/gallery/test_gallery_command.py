@@ -1,0 +1,129 @@
+"""`nebula-async gallery`, and what `bulk` says of its page."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from galleries import Page, fill
+from job_folders import begin, finish
+from job_folders import opened as opened_ledger
+
+from nebula_async.bulk.bucket import STORE
+
+COMMAND = Path(sys.executable).with_name("nebula-async")
+
+
+def call(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [COMMAND, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def cats(tmp_path):
+    """The folder of a job of three items, two of them done."""
+    begin(tmp_path / "cats", 3)
+    finish(tmp_path / "cats", [0, 2])
+    return tmp_path / "cats"
+
+
+def test_the_page_and_all_thumbnails_are_made(cats):
+    """The path of the page is all that is printed; the folder may be named from where one is."""
+    ended = call("gallery", "cats", cwd=cats.parent)
+    assert (0, "cats/gallery/index.html\n") == (ended.returncode, ended.stdout)
+    assert "2 pictures, 2 thumbnails; open it in a browser\n" == ended.stderr
+    page = Page.read(cats)
+    assert ("cats", [0, 2]) == (page.summary["job"], page.column("number"))
+    assert None not in page.column("thumbnail")
+
+
+def test_a_folder_like_an_option_is_named_so_that_commands_take_it(tmp_path):
+    """What the page tells to paste works for a folder whose name begins with a dash."""
+    begin(tmp_path / "-cats", 1)
+    ended = call("gallery", "./-cats", cwd=tmp_path)
+    assert (0, "./-cats") == (ended.returncode, Page.read(tmp_path / "-cats").summary["job"]), ended.stderr
+
+
+@pytest.mark.parametrize("name", ["none", "cats/images", "file", "s3://bucket/cats"])
+def test_what_is_no_job_is_refused_in_one_sentence(cats, name):
+    """Nothing is made in a folder that is no job's."""
+    (cats.parent / "file").touch()
+    ended = call("gallery", name, cwd=cats.parent)
+    assert (2, "", 1) == (ended.returncode, ended.stdout, ended.stderr.count("\n"))
+    assert "is not the folder of a job" in ended.stderr
+    assert not list(cats.parent.rglob("gallery"))
+
+
+def test_a_folder_that_cannot_be_written_is_said(cats):
+    """Where the page has no place the command says so, and exits with 2."""
+    (cats / "gallery").write_text("mine")
+    ended = call("gallery", cats)
+    assert (2, "", 1) == (ended.returncode, ended.stdout, ended.stderr.count("\n"))
+    assert str(cats / "gallery") in ended.stderr
+
+
+def test_where_pictures_are_can_be_told(cats):
+    """Of a job with an object store the page shows pictures from the URL that is given, and it keeps that."""
+    with opened_ledger(cats) as ledger:
+        ledger.note(STORE, "az://container/cats")
+    for picture in (cats / "images").rglob("*.png"):
+        picture.unlink()
+    ended = call("gallery", cats)
+    assert 0 == ended.returncode
+    assert "--pictures-url URL" in ended.stderr
+    url = "https://cdn.example.com/cats/images/"
+    assert 0 == call("gallery", cats, "--pictures-url", url.rstrip("/")).returncode
+    assert url == Page.read(cats).summary["pictures"]
+
+
+@pytest.mark.parametrize(
+    "url", ["cats/", "ftp://x/y", "https://user:secret@x/", "https://x/?a=b", "javascript:alert(1)"]
+)
+def test_a_wrong_url_is_refused(cats, url):
+    """Only the URL of a folder on the web will do, and for pictures in this folder none is wanted."""
+    ended = call("gallery", cats, "--pictures-url", url)
+    assert (2, 1) == (ended.returncode, ended.stderr.count("\n"))
+    assert "--pictures-url must be" in ended.stderr
+    assert "leave out --pictures-url" in call("gallery", cats, "--pictures-url", "https://example.com/").stderr
+
+
+def test_an_interrupted_command_leaves_a_page(cats):
+    """Ctrl-C makes no more thumbnails; the page is written with those that are there, and no process is left."""
+    picture = next((cats / "images").rglob("*.png"))
+    picture.unlink()
+    os.mkfifo(picture)  # no thumbnail of it ever comes
+    process = subprocess.Popen([COMMAND, "gallery", cats], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    writing = os.open(picture, os.O_WRONLY)  # waits until it is read
+    process.send_signal(signal.SIGINT)
+    said, told = process.communicate(timeout=30)
+    os.close(writing)
+    assert (130, f"{cats}/gallery/index.html\n") == (process.returncode, said), told
+    assert "makes the rest" in told
+    assert 2 == len(Page.read(cats).entries)
+
+
+def test_bulk_writes_a_page_unless_told_not_to(tmp_path):
+    """The tour without a key leaves a page too; --no-gallery leaves none."""
+    (tmp_path / "prompts.txt").write_text("a cat\ntwo cats\n")
+    options = ("--emulator", "--model", "black-forest-labs/FLUX.1-schnell", "--width", "64", "--height", "64")
+    ended = call("bulk", "prompts.txt", *options, cwd=tmp_path)
+    assert 0 == ended.returncode, ended.stderr
+    assert "gallery/index.html" in ended.stdout + ended.stderr
+    assert ["a cat", "two cats"] == Page.read(tmp_path / "prompts").column("prompt")
+    ended = call("bulk", "prompts.txt", *options, "--out", "plain", "--no-gallery", cwd=tmp_path)
+    assert (0, False) == (ended.returncode, (tmp_path / "plain" / "gallery").exists()), ended.stderr
+
+
+def test_a_job_that_was_moved_names_its_new_place(cats):
+    """The thumbnails of a job that was moved are kept, and its commands name the place where it is now."""
+    fill(cats)
+    thumbnails = sorted((cats / "gallery" / "thumbnails").rglob("*.webp"))
+    moved = cats.rename(cats.with_name("moved"))
+    assert 0 == call("gallery", moved).returncode
+    assert str(moved) == Page.read(moved).summary["job"]
+    assert len(thumbnails) == len(list((moved / "gallery" / "thumbnails").rglob("*.webp")))
