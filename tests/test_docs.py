@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,9 @@ from nebula_async import config, events, sync
 from nebula_async import emulator as local
 from nebula_async.cli.app import COMMANDS, app
 
-sys.path.insert(0, str(ROOT / "docs"))
-import links
+spec = spec_from_file_location("links", ROOT / "docs/links.py")
+links = module_from_spec(spec)
+spec.loader.exec_module(links)
 
 EVENT = re.compile(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", flags=re.MULTILINE)
 

@@ -93,31 +93,31 @@ TEXTS = [
         " pay twice. Allow more time (timeout=, --timeout or NEBULA_TIMEOUT).",
     ),
     (
-        APIStatusError("the API answered Too Early (HTTP 425)", status=425, retryable=True),
-        "the API answered Too Early (HTTP 425). Not charged. Trying again can help. Wait a little.",
+        APIStatusError("the API answered: Too Early (HTTP 425)", status=425, retryable=True),
+        "the API answered: Too Early (HTTP 425). Not charged. Trying again can help. Wait a little.",
     ),
     (
-        AuthenticationError("the API answered Unauthorized (HTTP 401)", status=401),
-        f"the API answered Unauthorized (HTTP 401). Not charged. Trying again does not help. {CHECK_KEY}.",
+        AuthenticationError("the API answered: Unauthorized (HTTP 401)", status=401),
+        f"the API answered: Unauthorized (HTTP 401). Not charged. Trying again does not help. {CHECK_KEY}.",
     ),
     (
-        PermissionDeniedError("the API answered Forbidden (HTTP 403)", status=403),
-        "the API answered Forbidden (HTTP 403). Not charged. Trying again does not help. Use a key that may do this.",
+        PermissionDeniedError("the API answered: Forbidden (HTTP 403)", status=403),
+        "the API answered: Forbidden (HTTP 403). Not charged. Trying again does not help. Use a key that may do this.",
     ),
     (
-        NotFoundError("the API answered Not Found (HTTP 404)", status=404),
-        f"the API answered Not Found (HTTP 404). Not charged. Trying again does not help. {CHECK_KEY}: this API"
+        NotFoundError("the API answered: Not Found (HTTP 404)", status=404),
+        f"the API answered: Not Found (HTTP 404). Not charged. Trying again does not help. {CHECK_KEY}: this API"
         " answers 404 to one that it does not know; then check base_url (ends in /api/v1) and inference_url (ends in"
         " /v1).",
     ),
     (
-        NotFoundError("the API answered No such model (HTTP 404, model_not_found)", status=404, code="model_not_found"),
-        "the API answered No such model (HTTP 404, model_not_found). Not charged. Trying again does not help."
+        NotFoundError("the API answered: No model (HTTP 404, model_not_found)", status=404, code="model_not_found"),
+        "the API answered: No model (HTTP 404, model_not_found). Not charged. Trying again does not help."
         " Check the model's name: nebula-async models lists them, and so does nebula.models().",
     ),
     (
-        RateLimitError("the API answered Slow down (HTTP 429)", status=429, retryable=True, retry_after=7.0),
-        "the API answered Slow down (HTTP 429). Not charged. Trying again can help after 7 s. Send more slowly, or set"
+        RateLimitError("the API answered: Slow down (HTTP 429)", status=429, retryable=True, retry_after=7.0),
+        "the API answered: Slow down (HTTP 429). Not charged. Trying again can help after 7 s. Send more slowly, or set"
         " the account's tier (tier=, --tier or NEBULA_TIER).",
     ),
     (
@@ -126,13 +126,13 @@ TEXTS = [
         " then, as a job does by itself, or use an account of a higher tier.",
     ),
     (
-        QuotaExhaustedError("the API answered No credit (HTTP 402, insufficient_quota)", code="insufficient_quota"),
-        "the API answered No credit (HTTP 402, insufficient_quota). Not charged. Trying again does not help."
+        QuotaExhaustedError("the API answered: No credit (HTTP 402, insufficient_quota)", code="insufficient_quota"),
+        "the API answered: No credit (HTTP 402, insufficient_quota). Not charged. Trying again does not help."
         " Add credit in the Nebula Block console.",
     ),
     (
-        ContentPolicyError("the API answered Not that (HTTP 400, content_policy_violation)", status=400),
-        "the API answered Not that (HTTP 400, content_policy_violation). Not charged. Trying again does not help."
+        ContentPolicyError("the API answered: Not that (HTTP 400, content_policy_violation)", status=400),
+        "the API answered: Not that (HTTP 400, content_policy_violation). Not charged. Trying again does not help."
         " Change the prompt.",
     ),
     (
@@ -141,8 +141,8 @@ TEXTS = [
         " Ask for a size that the model makes (width and height, or size).",
     ),
     (
-        ServerError("the API answered Oops (HTTP 500)", 2, Charges(0, 2), True, "req-9", status=500),
-        "the API answered Oops (HTTP 500). May have been paid for: 0 to 2 pictures, in 2 attempts. Trying again can"
+        ServerError("the API answered: Oops (HTTP 500)", 2, Charges(0, 2), True, "req-9", status=500),
+        "the API answered: Oops (HTTP 500). May have been paid for: 0 to 2 pictures, in 2 attempts. Trying again can"
         " help, and may pay twice. Wait a little, and ask Nebula Block if it stays. The request_id is req-9.",
     ),
     (JobError("cats is in use by process 7; wait for it"), "cats is in use by process 7; wait for it"),

@@ -111,7 +111,7 @@ async def test_a_documented_code_decides(start, code, status, dialect):
 
     assert DOCUMENTED[code] is type(error)
     assert (code, status, details, "r-77") == (error.code, error.status, error.details, error.request_id)
-    assert f"the API answered {SAID} (HTTP {status}, {code})" in str(error)
+    assert f"the API answered: {SAID} (HTTP {status}, {code})" in str(error)
     assert Charges(0, 0) == error.charges
 
 

@@ -167,11 +167,11 @@ def _fact(status: int, body: ErrorBody) -> str:
     said = body.message or _phrase(status)
     short = said if len(said) <= MAX_MESSAGE else f"{said[:MAX_MESSAGE]}…"
     code = f", {body.code}" if body.code else ""
-    return f"the API answered {short} (HTTP {status}{code})"
+    return f"the API answered: {short} (HTTP {status}{code})"
 
 
 def _phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
     except ValueError:
-        return "with a status that HTTP does not know"
+        return "a status that HTTP does not know"

@@ -46,6 +46,11 @@ def as_place(out: Path | str) -> Path | str:
     return out if isinstance(out, str) and "://" in out else Path(out)
 
 
+def is_store(path: Path) -> bool:
+    """Whether a path is the URL of an object store, as a command line hands it over where it wants a folder."""
+    return SCHEME.fullmatch("".join(path.parts[:1])) is not None
+
+
 def _check_lasting(url: str) -> None:
     check_url(url)
     if url.startswith("memory:"):
@@ -129,7 +134,7 @@ def open_places(
         if job is None:
             raise ConfigurationError(f"pictures go to {out}, and all else about the job into a folder: give it as job")
         return Path(job), Bucket(open_shelf(out, options))
-    if SCHEME.fullmatch("".join(out.parts[:1])):
+    if is_store(out):
         raise ConfigurationError(f"{out} is no URL: give text with two slashes, such as s3://bucket/prefix")
     if job is not None:
         raise ConfigurationError(

@@ -227,6 +227,11 @@ class BulkJob:
         return self._gallery.page if self._gallery is not None and self._gallery.page.is_file() else None
 
     @property
+    def is_making_thumbnails(self) -> bool:
+        """Whether all else is done, and thumbnails are made for some seconds; `drain` ends that."""
+        return self._gallery is not None and self._gallery.is_filling
+
+    @property
     def gallery_notes(self) -> tuple[str, ...]:
         """What is to be said of that page once the run has ended: what it lacks, and how that is made."""
         return () if self._gallery is None else tuple(self._gallery.notes)
@@ -247,7 +252,7 @@ class BulkJob:
         After a run it is that of its end. Before, it is read anew, which takes a second for 100,000 items.
         """
         if self._summary is not None:
-            return evolve(self._summary, report=self._last)
+            return evolve(self._summary, report=evolve(self._last, seconds=self._summary.report.seconds))
         report = await self.report()
         return await self._read(lambda ledger: summarize(ledger, report))
 

@@ -15,6 +15,15 @@ SHELLS: tuple[Shell, ...] = get_args(Shell)
 
 PROGRAM = "nebula-async"
 
+LOADED_BY_ZSH = f"""
+if [[ "$funcstack[1]" == _{PROGRAM} ]]; then
+  _{PROGRAM} "$@"
+else
+  compdef _{PROGRAM} {PROGRAM}
+fi
+"""
+"""The first of the two where zsh finds the script as a file named `_nebula-async`, the other where it is sourced."""
+
 
 def completion(shell: Shell | None = None, /, *, install: Annotated[bool, Switch] = False) -> int:
     """Print the script with which a shell completes commands, options and their choices when Tab is pressed.
@@ -41,7 +50,8 @@ def script_for(shell: Shell) -> str:
     """Return the script for a shell."""
     from nebula_async.cli.app import app  # it has this command
 
-    return app.generate_completion(shell=shell).rstrip("\n") + "\n"
+    script = app.generate_completion(shell=shell).rstrip("\n") + "\n"
+    return script.replace(f"_cyclopts_{PROGRAM}", f"_{PROGRAM}") + LOADED_BY_ZSH if shell == "zsh" else script
 
 
 def place_for(shell: Shell, environ: Mapping[str, str]) -> Path:

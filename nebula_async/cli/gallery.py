@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nebula_async.bulk.folder import JobFolder
-from nebula_async.bulk.gallery.gallery import Gallery
+from nebula_async.bulk.gallery.gallery import NO_PILLOW, Gallery
 from nebula_async.bulk.gallery.writing import Written
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.report_values import values_of
@@ -118,10 +118,10 @@ def _tell(made: Gallery, written: Written) -> None:
     tell(str(made.page))
     empty = written.entries - written.pictures
     others = f", {counted(empty, 'item')} without one" if empty else ""
-    say(
-        f"{counted(written.pictures, 'picture')}, {counted(written.thumbnails, 'thumbnail')}{others}; open it in a browser"
-    )
+    thumbnails = counted(written.thumbnails, "thumbnail")
+    say(f"{counted(written.pictures, 'picture')}, {thumbnails}{others}; open it in a browser")
     if written.omitted:
         say(f"left out, as they are more than a page holds: {written.omitted:,}; failures and the newest are shown")
-    for note in made.notes:
+    has_no_pillow = made.thumbnails is None and made.shown.job is not None
+    for note in [NO_PILLOW] if has_no_pillow else made.notes:
         say(note)

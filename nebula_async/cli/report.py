@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+from nebula_async.bulk.bucket import is_store
 from nebula_async.bulk.report_values import values_of
 from nebula_async.bulk.standing import JobStanding, read_standing
-from nebula_async.cli.connection import Switch, ended, tell
+from nebula_async.cli.connection import INTERRUPTED, Switch, ended, say, tell
 from nebula_async.cli.resume import resume_line
 from nebula_async.cli.summary_text import print_summary
+from nebula_async.errors import ConfigurationError
 
 
 def report(out: Path, /, *, json: Annotated[bool, Switch] = False) -> int:
@@ -32,7 +34,13 @@ def report(out: Path, /, *, json: Annotated[bool, Switch] = False) -> int:
 
 
 def _report(out: Path, is_json: bool) -> int:
-    standing = read_standing(out)
+    if is_store(out):
+        raise ConfigurationError(f"{out} has the pictures of a job, and its folder the rest: give what --job named")
+    try:
+        standing = read_standing(out)
+    except KeyboardInterrupt:
+        say("nebula-async: interrupted")
+        return INTERRUPTED
     if is_json:
         tell(json_text.dumps({**values_of(standing.summary), "this_run": standing.last_run}, allow_nan=False))
         return 0

@@ -16,23 +16,30 @@ from nebula_async.keys import KEY_VARIABLE
 
 PROGRAM = "nebula-async"
 
-ONCE = frozenset({"--retry-failed", "--resend-unknown", "--new-key"})
+ONCE = frozenset({"--retry-failed", "--resend-unknown", "--new-key", "--json", "--quiet"})
 """Options that were meant for one run: repeated, the first two pay again for what the run before did not get."""
+
+REST = "--"
+"""Behind this word there are no options: none can be put behind such a command."""
 
 
 def given_command() -> Command | None:
-    """Return the command line that this process was started with, `None` where it holds the key, which nobody keeps."""
+    """Return the command line that this process was started with, `None` where it cannot be told again: nobody keeps
+    one that holds the key.
+    """
     key = os.environ.get(KEY_VARIABLE)
     words = tuple(word for word in sys.argv[1:] if word not in ONCE)
-    return None if key and any(key in word for word in words) else Command(words, str(Path.cwd()))
+    if REST in words or (key and any(key in word for word in words)):
+        return None
+    return Command(words, str(Path.cwd()))
 
 
 def resume_line(command: Command | None, folder: Path, place: str) -> str:
     """Return the line that goes on with the job in a folder, whose pictures are at a place.
 
-    Where it is not known how the job was begun, or the job has moved since, the input stands for what is missing.
+    Where it is not known how the job was begun, or what that names has moved since, INPUT stands for what is missing.
     """
-    if command is None or (command.job and not _is_same(Path(command.job), folder)):
+    if command is None or not _is_there(command, folder):
         return _general_line(folder, place)
     line = " ".join(quoted(word) for word in (_program(), *command.words))
     kept = _kept_input(folder) if "-" in command.words else None
@@ -85,6 +92,12 @@ def _program() -> str:
     own, found = Path(sys.argv[0]), shutil.which(PROGRAM)
     is_found = found is not None and own.exists() and own.samefile(found)
     return PROGRAM if is_found or own.name != PROGRAM else str(own.absolute())
+
+
+def _is_there(command: Command, folder: Path) -> bool:
+    """Whether the words of a command still lead to the job in a folder."""
+    is_ours = not command.job or _is_same(Path(command.job), folder)
+    return is_ours and Path(command.folder).is_dir()
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -8,6 +8,7 @@ from functools import partial
 import anyio
 from anyio.abc import TaskStatus
 
+from nebula_async.bulk.gallery.gallery import SECONDS_AFTER_RUN
 from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.plan import Plan
 from nebula_async.bulk.recovery import Recovery
@@ -21,6 +22,12 @@ from nebula_async.items import Result
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The last is what a terminal sends that is closed."""
+
+
+SHORT_SECONDS = 1.0
+"""So long nobody asks what a run does that has its pictures."""
+
+THUMBNAILS = f"making thumbnails for the gallery, for at most {SECONDS_AFTER_RUN:.0f} s"
 
 
 async def run_job(job: BulkJob, nebula: AsyncNebula, view: RunView, plan: Plan | None) -> int:
@@ -54,7 +61,7 @@ async def _attended(job: BulkJob, tally: Tally, view: RunView) -> Report:
     async with anyio.create_task_group() as group:
         await group.start(_listen, job, view)
         if tally.left:
-            group.start_soon(_show, tally, view)
+            group.start_soon(_show, job, tally, view)
         try:
             report = await job.run()
         except Exception as error:  # noqa: BLE001 - raised again below: it would leave the group inside of another one
@@ -65,11 +72,14 @@ async def _attended(job: BulkJob, tally: Tally, view: RunView) -> Report:
     return report
 
 
-async def _show(tally: Tally, view: RunView) -> None:
+async def _show(job: BulkJob, tally: Tally, view: RunView) -> None:
     while tally.left:
         view.show(tally.standing())
         await anyio.sleep(view.seconds)
     view.show(tally.standing())
+    await anyio.sleep(SHORT_SECONDS)
+    if job.is_making_thumbnails:
+        view.notice(Notice("thumbnails", f"all is stored; {THUMBNAILS}; Ctrl-C leaves that"))
 
 
 async def _listen(job: BulkJob, view: RunView, *, task_status: TaskStatus[None]) -> None:
@@ -79,8 +89,10 @@ async def _listen(job: BulkJob, view: RunView, *, task_status: TaskStatus[None])
             if job.is_draining:
                 job.stop()
                 continue
+            is_done, in_flight = job.is_making_thumbnails, job.in_flight
             job.drain()
-            in_flight = job.in_flight
+            if is_done:
+                continue
             view.notice(Notice("draining", f"finishing what is in flight: {in_flight}; once more stops at once"))
 
 

@@ -102,7 +102,7 @@ def test_an_error_of_the_inference_api_can_be_asked_about(code, name):
         assert (400, code, {"reason": ["a", {"b": None}]}, "req-7") == (
             each.status, each.code, each.details, each.request_id,
         )  # fmt: skip
-        assert str(each).startswith(f"the API answered Said so. (HTTP 400, {code})")
+        assert str(each).startswith(f"the API answered: Said so. (HTTP 400, {code})")
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -174,7 +174,7 @@ def test_other_invalid_codes_are_bad_requests_unless_the_status_says_more(code, 
 def test_every_known_envelope_is_read(body, message, code, details):
     """Message, code and details are found in each form that this API, or a proxy before it, writes errors in."""
     error = error_of(400, body, (b"x-request-id", b"req-7"))
-    assert f"the API answered {message} (HTTP 400" in error.message
+    assert f"the API answered: {message} (HTTP 400" in error.message
     assert (400, code, details, "req-7") == (error.status, error.code, error.details, error.request_id)
 
 
@@ -191,7 +191,7 @@ def test_every_known_envelope_is_read(body, message, code, details):
 )
 def test_the_most_specific_message_counts(body, message):
     """Of several texts the one nearest to the error is shown; what is empty or no text is passed over."""
-    assert f"the API answered {message} (HTTP 409)" == error_of(409, body).message
+    assert f"the API answered: {message} (HTTP 409)" == error_of(409, body).message
 
 
 @pytest.mark.parametrize(

@@ -327,7 +327,7 @@ def test_a_success_that_says_it_failed_raises_its_own_error(code, kind, status):
 )
 def test_a_success_that_failed_for_an_unknown_reason_counts_as_paid(body):
     """Without a code that is known, a failed 2xx may have been charged: it is unusable, and not sent again."""
-    assert "success in the status, failure in the body: the API answered why (HTTP 200" in unusable(body)
+    assert "success in the status, failure in the body: the API answered: why (HTTP 200" in unusable(body)
 
 
 def test_an_unusable_reply_can_be_asked_about():

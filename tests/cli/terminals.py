@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import termios
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 import attrs
 
 CODE = re.compile(r"\x1b\[(\d*)([A-Za-z])|\x1b\[[\d;?]*([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
+
+LONGEST_SILENCE = 20.0
 
 
 @attrs.define
@@ -87,6 +90,7 @@ class Terminal:
         return self.written
 
     def _read(self) -> str:
+        assert select.select([self.leader], [], [], LONGEST_SILENCE)[0], self.written
         try:
             piece = os.read(self.leader, 65536).decode(errors="replace")
         except OSError:  # Linux says so when the last writer is gone

@@ -156,7 +156,7 @@ BAD_INPUT = {
         ("bulk", "good.txt", "--guidance-scale", "nan", "--emulator"),
         "guidance_scale must be a number from",
     ),
-    "unknown tier": (("generate", "x", "--tier", "gold", "--emulator"), "tier must be one of engineer-1, engineer-2,"),
+    "unknown tier": (("generate", "x", "--tier", "gold", "--emulator"), 'Choose from: "engineer-1", "engineer-2",'),
     "two servers": (("models", "--base-url", "http://127.0.0.1:1", "--emulator"), "--emulator and --base-url name two"),
     "concurrency": (
         ("bulk", "good.txt", "--concurrency", "0", "--emulator"),
@@ -243,7 +243,7 @@ def test_a_model_that_the_server_refuses_is_said_for_each_prompt(shell):
     prompts = shell.write("prompts.txt", "a cat")
     result = shell.run("bulk", prompts, "--model", "no/such", "--emulator")
     assert 1 == result.code
-    assert "failed: item 1, 'a cat': the API answered Model not found (HTTP 400); not charged\n" in result.err
+    assert "failed: item 1, 'a cat': the API answered: Model not found (HTTP 400); not charged\n" in result.err
     assert "nebula-async bulk prompts.txt --model no/such --emulator --retry-failed\n" in result.out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import select
 import shutil
 import subprocess
@@ -32,7 +33,12 @@ def complete(shell_name, tmp_path):
     (tmp_path / "prompts.txt").write_text("a cat\n")
     place = tmp_path / ("_nebula-async" if shell_name == "zsh" else "script")
     place.write_text(script_for(shell_name))
-    environment = {"HOME": str(tmp_path), "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "TERM": "dumb", "LC_ALL": "C.UTF-8"}
+    environment = {
+        "HOME": str(tmp_path),
+        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+        "TERM": "dumb",
+        "LC_ALL": "C.UTF-8",
+    }
     asked = {"bash": in_bash, "zsh": in_zsh, "fish": in_fish}[shell_name]
     return lambda line: asked(line, place, environment)
 
@@ -60,7 +66,9 @@ def in_bash(line: str, place, environment) -> set[str]:
 
 def in_fish(line: str, place, environment) -> set[str]:
     """Ask fish, which has a command for it."""
-    told = run(["fish", "--no-config", "-c", 'source $argv[1]; complete -C "$argv[2]"', str(place), line], place, environment)
+    told = run(
+        ["fish", "--no-config", "-c", 'source $argv[1]; complete -C "$argv[2]"', str(place), line], place, environment
+    )
     return {each.split("\t")[0] for each in told.splitlines()}
 
 
@@ -74,17 +82,18 @@ def in_zsh(line: str, place, environment) -> set[str]:
         write(begin)
         read_until("BEGIN> ")
         write(f"{line}\t")
-        write("\x05 EN\x04D\x15")  # a second question, so that the answer to the first is over
-        return set(read_until("EN").split())
+        write("\t EN")  # when that is shown, what was to be shown before it has been
+        return set(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x07", " ", read_until(" EN")).split())
 
 
 @contextlib.contextmanager
 def terminal(arguments, folder, environment):
     """Run a program on a terminal of its own; give what writes to it, and what reads until a text comes."""
-    pid, master = pty.fork()
-    if pid == 0:
-        os.chdir(folder)
-        os.execvpe(arguments[0], arguments, environment)  # noqa: S606
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        arguments, cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )
+    os.close(slave)
     shown = ""
 
     def read_until(text: str) -> str:
@@ -100,8 +109,8 @@ def terminal(arguments, folder, environment):
     try:
         yield lambda text: os.write(master, text.encode()), read_until
     finally:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
+        process.kill()
+        process.wait()
         os.close(master)
 
 

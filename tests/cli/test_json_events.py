@@ -95,7 +95,7 @@ def test_a_program_that_does_not_read_holds_nothing_up(shell, emulator):
 
 
 def test_a_signal_and_refusals_are_notices(shell, start):
-    """What people are told meanwhile is told as notices with names that stay; the report says that it was interrupted."""
+    """What people are told meanwhile is told as notices with names that stay; the report says how it ended."""
     server = start(per_minute=6, window="fixed", retry_after="seconds")
     manifest = shell.write("prompts.txt", *(f"cat {number}" for number in range(30)))
     process = shell.start("bulk", manifest, *SMALL, "--base-url", server.base_url, "--json", key=KEY)

@@ -70,7 +70,7 @@ def test_an_account_that_is_not_told_is_no_reason_for_no_plan(shell, emulator):
     told = "prompts.txt: 2 items\n" + (COSTS % ("built-in", "not known (%s"))[:-1]
     assert (0, True) == (
         refused.code,
-        refused.out.startswith(told % "the API answered Missing or invalid API key (HTTP 401); check"),
+        refused.out.startswith(told % "the API answered: Missing or invalid API key (HTTP 401); check"),
     ), refused
     assert (0, True) == (nobody.code, nobody.out.startswith(told % "no connection could be made")), nobody
 

@@ -176,6 +176,12 @@ def test_what_is_no_job_is_refused_in_one_sentence(shell, name):
     assert "is not the folder of a job" in told.err
 
 
+def test_the_url_of_a_store_is_refused_with_what_to_give(shell):
+    """What is known of a job with a store is in its folder."""
+    told = shell.run("report", "s3://bucket/cats")
+    assert (2, 1, True) == (told.code, told.err.count("\n"), "give what --job named" in told.err)
+
+
 def test_what_an_api_says_is_shown_and_not_obeyed(shell, start):
     """Codes for a terminal and markup of the table's library are letters, wherever they come from."""
     server = start()

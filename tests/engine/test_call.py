@@ -14,6 +14,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
+from attrs import evolve
 from trio.testing import MockClock
 from wire import PATIENCE, RawServer, answer, ask, closed_url, keep, make_caller, says
 
@@ -216,7 +217,6 @@ async def test_one_refusal_holds_everyone(start):
     """While one call waits out a refusal, no other call of the client sends."""
     emulator = start(Fault("429", at=[1], headers={"Retry-After-Ms": "300"}))
     events: list = []
-    caller = make_caller(emulator.base_url, events)
     held = anyio.Event()
 
     def notify(event) -> None:
@@ -224,7 +224,7 @@ async def test_one_refusal_holds_everyone(start):
         if isinstance(event, Held):
             held.set()
 
-    caller.notify = notify
+    caller = evolve(make_caller(emulator.base_url), notify=notify)
     async with anyio.create_task_group() as group:
         group.start_soon(caller.call, picture(emulator.base_url), read)
         await held.wait()
@@ -677,7 +677,7 @@ async def test_the_daily_quota_is_named():
     ended = await end(caller, ask("http://localhost"), keep)
 
     assert ended.is_daily
-    assert ended.message.startswith("the daily quota is used up (the API answered ")
+    assert ended.message.startswith("the daily quota is used up (the API answered: ")
     assert "Trying again can help from 00:00 UTC on, in 2 h 00 min. Wait until then" in str(ended)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +19,6 @@ SHOWN = """() => performance.getEntriesByName("gallery-complete").length > 0
 
 VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) => console.error(`refused: ${event.blockedURI} ${event.sample}`));
-"""
-
-LONG_TASKS = """
-globalThis.longTasks = [];
-new PerformanceObserver((list) => longTasks.push(...list.getEntries().map((entry) => Math.round(entry.duration))))
-  .observe({ type: "longtask", buffered: true });
 """
 
 COUNT_ELEMENTS = """() => {
@@ -75,7 +70,7 @@ def new_window(browser: Browser, **context: Any) -> Iterator[Window]:
     """Open a window with nothing in it."""
     with browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context}) as opened_context:
         page = opened_context.new_page()
-        page.add_init_script(VIOLATIONS + LONG_TASKS)
+        page.add_init_script(VIOLATIONS)
         yield Window(page, _watch(page))
 
 
@@ -97,6 +92,24 @@ def _watch(page: Page) -> list[str]:
 
 def _is_elsewhere(request: Request) -> bool:
     return not request.url.startswith("file:///")
+
+
+@contextmanager
+def tracing(browser: Browser, page: Page) -> Iterator[list[float]]:
+    """Note the CPU, in ms, of each task of the page's main thread.
+
+    It is not how long a task lasts, for on a machine that others use too, it waits for them.
+    """
+    tasks: list[float] = []
+    browser.start_tracing(page=page, categories=["toplevel", "disabled-by-default-devtools.timeline"])
+    yield tasks
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    mains = [(event["pid"], event["tid"]) for event in events if event["args"].get("name") == "CrRendererMain"]
+    tasks += [
+        event.get("tdur", 0) / 1000
+        for event in events
+        if event.get("ph") == "X" and "RunTask" in event["name"] and (event["pid"], event["tid"]) in mains
+    ]
 
 
 def settled(page: Page) -> None:

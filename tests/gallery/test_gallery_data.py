@@ -251,7 +251,11 @@ def test_pictures_in_a_store_are_shown_from_there(tmp_path):
     )  # fmt: skip
     assert policy(out).count("https:") == 1
     assert "https://storage.googleapis.com" in policy(out)
+    write(out, store_options={"endpoint": "http://localhost:9000"})  # as a run knows it
+    write(out)
+    assert "http://localhost:9000/bucket/my%20cats/images/" == Page.read(out).summary["pictures"]
     write(out, pictures_url="https://cdn.example.com/cats/")
+    write(out, store_options={"endpoint": "http://localhost:9000"})
     write(out)
     assert "https://cdn.example.com/cats/" == Page.read(out).summary["pictures"]
     assert "https://cdn.example.com" in policy(out)

@@ -38,6 +38,14 @@ def test_the_header_tells_what_the_run_did_and_cost(window, url):
     assert "Time 3 min 12 pictures a minute Latency 2.5 s 90 % in 4.1 s, 99 % in 9.8 s" in told
 
 
+def test_causes_of_failure_are_seen_at_a_glance(window, url):
+    """The most frequent ones, with what to do, stand above the pictures; a click on the number shows the failures."""
+    with window.showing(url) as page:
+        assert ["2\u00d7the prompt was refusedChange the prompt."] == page.locator("#causes li").all_text_contents()
+        page.click("#facts a")
+        page.wait_for_function("() => document.querySelector('#count').textContent === '4 of 40 items'")
+
+
 def test_causes_come_with_what_to_do(window, url):
     """The tables hold models, causes with the next step, latency, and the course of the run."""
     with window.showing(url) as page:

@@ -20,7 +20,7 @@ SHELLS = [shell for shell in ("sh", "bash", "dash", "zsh", "fish", "ksh") if shu
 OWN_ELEMENTS = {
     *("html", "head", "body", "meta", "title", "link", "script", "noscript", "template", "header", "main", "div", "p"),
     *("form", "input", "output", "label", "select", "option", "datalist", "button", "dialog", "details", "summary"),
-    *("h1", "h2", "h3", "span", "b", "i", "a", "dl", "dt", "dd", "pre", "kbd", "figure", "img"),
+    *("h1", "h2", "h3", "span", "ul", "li", "b", "i", "a", "dl", "dt", "dd", "pre", "kbd", "figure", "img"),
 }
 
 READ_ALL = """async () => {
@@ -82,30 +82,33 @@ def commands_of(shown):
     return [(prompt, texts[0]) for prompt, whats, texts, _ in shown if whats[0] == "Command that makes it again"]
 
 
+def calls(shell, folder, commands):
+    """Paste commands into a shell; return the words of each call of the program, and nothing else may be done."""
+    stub = folder / "nebula-async"
+    stub.write_text("#!/bin/sh\nprintf '%s\\0' \"$@\" END\n")
+    stub.chmod(0o700)
+    environment = {"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+    pasted = "\n".join(commands).encode()
+    done = subprocess.run([shell], input=pasted, cwd=folder, env=environment, capture_output=True)
+    assert b"" == done.stderr
+    assert {stub.name} == {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return [call.decode().split("\0") for call in done.stdout.split(b"\0END\0")[:-1]]
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_pasted_command_gives_exactly_the_prompt(shown, shell, tmp_path):
     """In each shell that is here: one command, the words that were meant, nothing else run."""
-    stub = tmp_path / "nebula-async"
-    stub.write_text("#!/bin/sh\nprintf '%s\\0' \"$@\" END\n")
-    stub.chmod(0o700)
     meant = commands_of(shown)[: len(HOSTILE)]
-    script = "\n".join(command for _, command in meant)
-    path = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
-    done = subprocess.run([shell], input=script.encode(), cwd=tmp_path, env=path, capture_output=True)
-    calls = [call.decode().split("\0") for call in done.stdout.split(b"\0END\0")[:-1]]
-    assert b"" == done.stderr
-    assert [prompt for prompt, _ in meant] == [call[-1] for call in calls]
-    assert {"--"} == {call[-2] for call in calls}
-    assert {"nebula-async"} == {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
+    found = calls(shell, tmp_path, [command for _, command in meant])
+    assert [prompt for prompt, _ in meant] == [call[-1] for call in found]
+    assert {"--"} == {call[-2] for call in found}
 
 
-def test_the_command_line_takes_each_command(shown, tmp_path, monkeypatch):
+def test_the_command_line_takes_each_command(shown, tmp_path):
     """Options and prompt arrive in `nebula-async generate` as they were in the request."""
-    for prompt, command in commands_of(shown):
-        words = subprocess.run(
-            ["sh", "-c", f"set -- {command}; printf '%s\\0' \"$@\""], capture_output=True, check=True
-        )
-        _, bound, _ = app.parse_args(words.stdout.decode().split("\0")[1:-1], exit_on_error=False, print_error=False)
+    meant = [(prompt, command) for prompt, command in commands_of(shown) if prompt in (*COMMAND, *MARKUP[::8])]
+    for (prompt, _), words in zip(meant, calls("sh", tmp_path, [command for _, command in meant]), strict=True):
+        _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
         given = bound.kwargs["parameters"]
         assert prompt == bound.args[0]
         assert 7 == given.seed

@@ -34,7 +34,8 @@ async def test_pictures_are_objects_and_all_else_is_in_the_folder(manifest, emul
     assert (0, 4, Charges(4, 4), 4) == (report.exit_code, report.done, report.charges, emulator.journal.charged)
     assert_stored(manifest.parent / "job", open_shelf(url, s3_server.options))
     assert [f"{url}/{name}" for name in NAMES] == sorted(result.image.stored for result in told)
-    assert {"report.json", "failed.jsonl", "images", ".nebula"} == {path.name for path in job.folder.iterdir()}
+    names = {"report.json", "failed.jsonl", "images", "gallery", ".nebula"}
+    assert names == {path.name for path in job.folder.iterdir()}
 
 
 async def test_the_same_job_again_sends_nothing_and_stores_nothing(manifest, emulator, moto_server, fault_proxy):

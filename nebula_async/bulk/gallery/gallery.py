@@ -47,6 +47,9 @@ class Gallery:
     notes: list[str] = field(factory=list, init=False)
     """What is to be said about it, once it is written."""
 
+    is_filling: bool = field(default=False, init=False)
+    """Whether thumbnails are made that somebody waits for."""
+
     _is_first: bool = field(init=False)
     _is_ours: bool = field(default=False, init=False)
     _is_filled: bool = field(default=False, init=False)
@@ -69,8 +72,11 @@ class Gallery:
         if store is None or folder.holds_pictures():
             thumbnails = Thumbnails(folder.path, place.thumbnails) if can_decode() else None
             return cls(folder, Shown(title=title, job=_named(folder.path)), thumbnails)
-        known = pictures_url or _known_url(place) or _images_at(browser_url(store, store_options))
-        return cls(folder, Shown(title=title, job=None, pictures=known or ""), None)
+        before = read_back(place.summary) or {}
+        told = pictures_url or (_url(before) if before.get("is_told") else None)
+        guessed = _images_at(browser_url(store, store_options))
+        pictures = told or (guessed if store_options else _url(before) or guessed)  # a run knows the store's options
+        return cls(folder, Shown(title=title, job=None, pictures=pictures or "", is_told=told is not None), None)
 
     def __attrs_post_init__(self) -> None:
         self._is_first = not self.place.page.is_file()
@@ -100,8 +106,10 @@ class Gallery:
         """
         if self.thumbnails is not None and self._is_claimed():
             self.thumbnails.settle()
+            self.is_filling = True
             paths = read_paths(ledger, choose(ledger))
             self._is_filled = self.thumbnails.fill(paths, seconds, on_each=on_each)
+            self.is_filling = False
 
     def write(self, ledger: Ledger, report: Report) -> Written:
         """Write the page. Raises `OSError` and `JobError`; then the page shows what it did before."""
@@ -192,10 +200,10 @@ def _named(folder: Path) -> str:
     return f"./{folder}" if str(folder).startswith("-") else str(folder)
 
 
-def _known_url(place: GalleryFolder) -> str | None:
-    """Return where the pictures were said to be before."""
-    known = (read_back(place.summary) or {}).get("pictures")
-    return known if isinstance(known, str) and urlsplit(known).netloc else None
+def _url(summary: Mapping[str, Any]) -> str | None:
+    """Return where the pictures were looked for before, if that was on the web."""
+    pictures = summary.get("pictures")
+    return pictures if isinstance(pictures, str) and urlsplit(pictures).netloc else None
 
 
 def _images_at(store: str | None) -> str | None:

@@ -32,12 +32,13 @@ Report = Mapping[str, Any]
 @frozen(kw_only=True)
 class Shown:
     """Whose pictures a page shows: the job's folder as commands name it (`None`: they lie elsewhere), and where a
-    browser finds them.
+    browser finds them; `is_told`: somebody said so.
     """
 
     title: str
     job: str | None
     pictures: str = "../images/"
+    is_told: bool = False
 
 
 @frozen(kw_only=True)
@@ -137,6 +138,7 @@ class GalleryWriter:
             "chunks": -(-written.entries // CHUNK_ENTRIES),
             "omitted": written.omitted,
             "pictures": self.shown.pictures,
+            "is_told": self.shown.is_told,
             "thumbnails": f"{THUMBNAILS}/",
             "job": self.shown.job,
             "bytes": self._bytes,

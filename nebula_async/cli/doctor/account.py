@@ -119,7 +119,8 @@ class Account:
 
 def _of_speed(answers: Sequence[Answer]) -> Finding:
     fastest = min(answer.seconds for answer in answers)
-    text = f"answers in {in_milliseconds(fastest)} (the faster one of {counted(len(answers), 'free question')})"
+    of = "the faster of " if answers[1:] else ""
+    text = f"answers in {in_milliseconds(fastest)} ({of}{counted(len(answers), 'free question')})"
     return fine("API", text, seconds=round(fastest, 4), statuses=[answer.reply.status for answer in answers])
 
 

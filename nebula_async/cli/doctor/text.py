@@ -17,7 +17,8 @@ FORMAT = 1
 """The form of the JSON; a field may be added to it."""
 
 STATES = {"ok": "green", "note": "yellow", "problem": "bold red"}
-STATE_WIDTH, ABOUT_WIDTH = 9, 24
+STATE_WIDTH, ABOUT_WIDTH = 9, 23
+INDENT = STATE_WIDTH + ABOUT_WIDTH
 NARROWEST, WIDEST = 40, 120
 
 
@@ -49,22 +50,18 @@ def _tell_in_colour(finding: Finding) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    text = Text(f"{finding.state:<{STATE_WIDTH}}", style=STATES[finding.state])
-    text.append(f"{finding.about:<{ABOUT_WIDTH}}", style="none")
-    text.append(_wrapped(finding.text), style="none")
+    style = STATES[finding.state]
+    text = Text.assemble((f"{finding.state:<{STATE_WIDTH}}", style), f"{finding.about:<{ABOUT_WIDTH}}")
+    text.append(_wrapped(finding.text))
     if finding.advice:
-        text.append(f"\n{' ' * _indent()}{_wrapped(f'→ {finding.advice}')}", style="bold")
+        text.append(f"\n{' ' * INDENT}{_wrapped(f'→ {finding.advice}')}", style)
     Console(highlight=False).print(text, soft_wrap=True)
 
 
 def _wrapped(text: str) -> str:
-    width = max(NARROWEST, min(shutil.get_terminal_size().columns, WIDEST)) - _indent()
+    width = max(NARROWEST, min(shutil.get_terminal_size().columns, WIDEST)) - INDENT
     lines = textwrap.wrap(_one_line(text), max(width, 20), break_on_hyphens=False)
-    return f"\n{' ' * _indent()}".join(lines)
-
-
-def _indent() -> int:
-    return STATE_WIDTH + ABOUT_WIDTH
+    return f"\n{' ' * INDENT}".join(lines)
 
 
 def _one_line(text: str) -> str:

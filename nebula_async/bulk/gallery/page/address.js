@@ -17,7 +17,8 @@
     const hash = new URLSearchParams(open === null ? kept : [...kept, ["open", open]]).toString();
     if (hash === location.hash.slice(1)) return;
     try {
-      history[isNew ? "pushState" : "replaceState"]({ isNew }, "", hash ? `#${hash}` : location.pathname + location.search);
+      const isOver = isNew || (open !== null && Boolean(history.state?.isOver)); // over the view that Back leads to
+      history[isNew ? "pushState" : "replaceState"]({ isOver }, "", hash ? `#${hash}` : location.pathname + location.search);
     } catch {
       // a browser that takes no more of them for now: the view itself is shown all the same
     }

@@ -2,12 +2,16 @@
 // What the run did and cost, above the pictures.
 
 {
-  const { byId, element, isGiven, count, counted, duration, money, period, span } = nebulaGallery.words;
+  const { byId, element, isGiven, count, counted, excerpt, duration, money, period, span } = nebulaGallery.words;
   const { chart, chartRows } = nebulaGallery.chart;
 
   function fact(name, value, note, kind) {
     return element("div", { class: kind }, element("dt", {}, name), element("dd", {}, value, isGiven(note) ? element("small", {}, note) : null));
   }
+
+  const MOST_CAUSES = 3;
+
+  const failed = (items) => (items ? element("a", { href: "#status=failed" }, count(items)) : count(items));
 
   const failures = (report) => (report.rejected ?? 0) + (report.bad ?? 0) + (report.unknown ?? 0);
 
@@ -24,7 +28,7 @@
   function* facts(report) {
     const left = (report.waiting ?? 0) + (report.unfetched ?? 0);
     if (isGiven(report.done)) yield fact("Done", count(report.done), isGiven(report.items) ? `of ${counted(report.items, "item", "items")}` : null);
-    if (isGiven(report.done)) yield fact("Failed", count(failures(report)), report.unknown ? `${count(report.unknown)} with unknown outcome` : null, failures(report) ? "bad" : null);
+    if (isGiven(report.done)) yield fact("Failed", failed(failures(report)), report.unknown ? `${count(report.unknown)} with unknown outcome` : null, failures(report) ? "bad" : null);
     if (left) yield fact("Left", count(left), report.unfetched ? `${count(report.unfetched)} paid, to be fetched` : null);
     yield cost(report);
     const seconds = (report.timeline ?? []).reduce((total, slice) => total + slice.seconds, 0);
@@ -50,6 +54,16 @@
   function causes(given) {
     const rows = given.map((each) => [count(each.items ?? 0), each.cause ?? "", each.error ?? "", each.next_step ?? ""]);
     return table("By cause of failure", ["Items", "Cause", "For example", "What to do"], rows);
+  }
+
+  /** Return the most frequent causes as lines; the table has all of them. */
+  function shortCauses(given) {
+    const lines = given.slice(0, MOST_CAUSES).map(({ items, cause, error, next_step: step }) => {
+      const why = element("span", { dir: "auto", title: cause }, excerpt(error || cause || "", 160));
+      return element("li", {}, element("b", {}, `${count(items ?? 0)}×`), why, isGiven(step) ? element("span", { class: "step" }, step) : null);
+    });
+    const more = given.length - lines.length;
+    return more > 0 ? [...lines, element("li", {}, `and ${counted(more, "other cause", "other causes")}, below`)] : lines;
   }
 
   function latencies({ requests, ...latency }) {
@@ -81,6 +95,7 @@
     byId("title").textContent = run.title;
     byId("subtitle").textContent = period(report.started, report.ended);
     byId("facts").replaceChildren(...[...facts(report)].filter(Boolean));
+    byId("causes").replaceChildren(...shortCauses(report.causes ?? []));
     byId("chart").hidden = !report.timeline?.length;
     if (report.timeline?.length) byId("chart").replaceChildren(...chart(report.timeline));
     byId("tables").replaceChildren(...tables(report));

@@ -54,7 +54,7 @@
   }
 
   function closed(place) {
-    if (history.state?.isNew) history.back();
+    if (history.state?.isOver) history.back();
     else address.write(query, null);
     grid.visit(place);
   }
@@ -73,7 +73,7 @@
       filters.write(query);
       await refresh();
     }
-    if (name !== null && !lightbox.isOpen) openNamed(name);
+    if (name !== null) openNamed(name);
   }
 
   // Keys and theme

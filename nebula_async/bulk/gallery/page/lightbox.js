@@ -23,6 +23,12 @@
     return least === null ? null : `${span(least, most ?? least, count)} ${(most ?? least) === 1 ? "picture" : "pictures"}`;
   }
 
+  /** Tell what else was asked for; width and height are told already, where the picture has them. */
+  function parameters(row) {
+    const given = Object.entries(data.parameters(row)).filter(([name, asked]) => isGiven(asked) && asked !== value(row, name));
+    return Object.fromEntries(given.map(([name, asked]) => [name.replaceAll("_", " "), written(asked)]));
+  }
+
   function facts(row) {
     return {
       Status: view.STATES[value(row, "state")] ?? value(row, "state"),
@@ -33,7 +39,7 @@
       Seed: value(row, "seed"),
       Size: dimensions(row),
       "Negative prompt": value(row, "negativePrompt"),
-      ...Object.fromEntries(Object.entries(data.parameters(row)).map(([name, given]) => [name.replaceAll("_", " "), isGiven(given) ? written(given) : null])),
+      ...parameters(row),
       Cost: value(row, "cost") === null ? null : money(value(row, "cost")),
       Charged: charges(row),
       Made: when(value(row, "created")),
@@ -153,7 +159,7 @@
     box.addEventListener("keydown", onKey);
     box.addEventListener("close", () => closed(place));
     box.addEventListener("click", ({ target }) => {
-      if (target === box || target === byId("close")) box.close();
+      if (target.matches("#lightbox, .stage, #close")) box.close();
       if (target.dataset.copies) copy(target.dataset.copies);
     });
     byId("previous").addEventListener("click", () => turn(-1));
