@@ -139,6 +139,8 @@ _PLACES = {
 
 def __getattr__(name: str) -> Any:
     """Import a name when it is first asked for: a command that is interrupted while it loads is still at its start."""
+    if name in _PLACES.values():  # a module: `nebula_async.errors`
+        return import_module(f"{__name__}.{name}")
     place, attribute = ("config", "VERSION") if name == "__version__" else (_PLACES.get(name), name)
     if place is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -113,11 +113,21 @@ def test_the_wheel_works_without_extras(core_environment):
 
 
 def test_importing_loads_core_dependencies_and_nothing_else(core_environment):
-    """`import nebula_async` loads no extra, no command line, no emulator, and neither trio nor SQLite."""
-    code = "import sys, nebula_async; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    """The client loads no extra, no command line, no emulator, and neither trio nor SQLite."""
+    code = (
+        "import sys; from nebula_async import AsyncNebula;"
+        " print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
     loaded = set(run(core_environment, code).split()) - set(sys.stdlib_module_names)
     known = {"anyio", "attr", "attrs", "cattr", "cattrs", "certifi", "h11", "httpcore", "httpx", "idna", "pybase64"}
     assert set() == loaded - known - {"nebula_async", "sniffio", "typing_extensions", "__main__", "_distutils_hack"}
+    assert "httpx" in loaded
+
+
+def test_modules_of_public_names_are_there_too(core_environment):
+    """After `import nebula_async` alone, `nebula_async.errors` and its like can be named, and nothing that is not."""
+    code = "import nebula_async as n; print(n.errors.NebulaError is n.NebulaError, hasattr(n, 'nothing'))"
+    assert "True False\n" == run(core_environment, code)
 
 
 def test_the_command_says_which_extra_it_needs(core_environment):

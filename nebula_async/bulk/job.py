@@ -328,6 +328,8 @@ class BulkJob:
         """End now: what is in flight may have been paid for, and the next run settles it."""
         self._run.drain()
         self._run.abandon()
+        if self._gallery is not None:
+            self._gallery.stop()
 
     async def _opened(self) -> OpenJob:
         path, bucket = open_places(self.out, self.job, self.store_options)

@@ -15,7 +15,7 @@ from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connect
 from nebula_async.cli.inputs import Inputs
 from nebula_async.cli.json_events import JsonView
 from nebula_async.cli.notices import Notice
-from nebula_async.cli.parameters import PictureParameters, Whole
+from nebula_async.cli.parameters import FileName, PictureParameters, Whole
 from nebula_async.cli.planning import Manifest, find_places, lay_plan, may_go_on
 from nebula_async.cli.resume import given_command
 from nebula_async.cli.running import run_job
@@ -73,7 +73,7 @@ def bulk(
     manifest: Manifest,
     /,
     *,
-    out: str | None = None,
+    out: FileName | None = None,
     job: Path | None = None,
     concurrency: Whole = None,
     yes: Annotated[bool, Switch] = False,

@@ -37,8 +37,8 @@ COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 class Outlet:
     """Writes lines, and on a terminal below them one that changes.
 
-    None of its methods waits, but for `close`. A stream that is closed, full or has no reader takes nothing more, and
-    that is no error. It writes to the stream's descriptor: what was printed before should be flushed.
+    None of its methods waits, but for `flush` and `close`. A stream that is closed, full or has no reader takes nothing
+    more, and that is no error. It writes to the stream's descriptor: what was printed before should be flushed.
     """
 
     stream: TextIO | None
@@ -91,6 +91,12 @@ class Outlet:
         if not (self.is_gone or self._closing.is_set()):
             self._draw = draw
             self._wake()
+
+    def flush(self, *, seconds: float) -> None:
+        """Wait until all is written, for so many seconds at most. Blocks."""
+        until = time.monotonic() + seconds
+        while self._waiting and not self.is_gone and time.monotonic() < until:
+            time.sleep(GATHERING_SECONDS / 4)
 
     def close(self, *, seconds: float | None = None) -> None:
         """Wait until all is written and the line that changes is gone, for so many seconds at most. Blocks."""

@@ -135,7 +135,7 @@ class Tally:
             in_flight=job.in_flight,
             pictures=spent.pictures,
             refusals=job.refusals,
-            seconds=now - self._began,
+            seconds=(now if self.left else self._ended_at) - self._began,
             per_minute=None if shown is None else 60 * shown,
             cost_at_least=spent.at_least,
             cost_at_most=spent.at_most,

@@ -11,7 +11,7 @@ from attrs import define, field
 from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.plan import Plan
 from nebula_async.bulk.summary import Summary
-from nebula_async.cli.connection import say, say_notice
+from nebula_async.cli.connection import say
 from nebula_async.cli.ending import tell_end
 from nebula_async.cli.notices import FOR_PROGRAMS, Notice, is_worth_a_line
 from nebula_async.cli.outlet import Outlet
@@ -74,7 +74,7 @@ class PeopleView:
     progress: Progress = field(factory=lambda: progress_on(sys.stderr))
     _failures: Failures = field(factory=Failures, init=False)
     _told: set[str] = field(factory=set, init=False)
-    _is_running: bool = field(default=False, init=False)
+    _has_ended: bool = field(default=False, init=False)
 
     @property
     def seconds(self) -> float:
@@ -82,22 +82,25 @@ class PeopleView:
         return self.progress.seconds
 
     def plan(self, plan: Plan) -> None:
-        """Tell it, line by line."""
+        """Tell it, line by line, before anything is asked."""
         self._told.update(f"note: {problem}" for problem in plan.problems)
-        tell_plan(plan)
+        tell_plan(plan, self._say)
+        self.progress.outlet.flush(seconds=LAST_WORD_SECONDS)
 
     def notice(self, notice: Notice) -> None:
         """Tell it above the line that changes; what comes and goes all the time is on that line itself."""
-        if notice.text in self._told:
-            return
-        if not self._is_running:
-            say_notice(notice)
-        elif is_worth_a_line(notice) and not (isinstance(self.progress, LiveProgress) and notice.name in FOR_PROGRAMS):
-            self.progress.outlet.line(on_one_line(notice.text))
+        is_shown = isinstance(self.progress, LiveProgress) and notice.name in FOR_PROGRAMS
+        if is_worth_a_line(notice) and not is_shown and notice.text not in self._told:
+            self._say(notice.text)
 
-    def begin(self, _job: BulkJob, _standing: Standing) -> None:
-        """From here on nobody is waited for."""
-        self._is_running = True
+    def _say(self, text: str) -> None:
+        if self._has_ended:
+            say(text)
+        else:
+            self.progress.outlet.line(on_one_line(text))
+
+    def begin(self, job: BulkJob, standing: Standing) -> None:
+        """Nothing: the plan was told."""
 
     def result(self, result: Result, _price: Decimal | None) -> None:
         """Tell a failure."""
@@ -110,8 +113,8 @@ class PeopleView:
 
     def end(self, standing: Standing) -> None:
         """Show the last of it."""
-        self._is_running = False
         self.progress.end(standing)
+        self._has_ended = True
 
     def report(self, job: BulkJob, summary: Summary, _exit_code: int) -> None:
         """Tell the summary."""
@@ -121,7 +124,8 @@ class PeopleView:
         """Nothing: `run` says it."""
 
     def close(self) -> None:
-        """Nothing is waited for."""
+        """Let the last of it be read, also where the run did not begin."""
+        self.progress.outlet.close(seconds=LAST_WORD_SECONDS)
 
 
 @define(eq=False)

@@ -182,7 +182,7 @@ def _prepare(folder: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """See that a folder can be used for what is shared. Raises `OSError` for one that is not there or not ours alone."""
+    """See that a folder can hold what is shared. Raises `OSError` for one that is not there or not ours alone."""
     found = folder.stat()
     if hasattr(os, "getuid") and (found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022):
         raise PermissionError(0, "must be this user's and writable by nobody else", str(folder))

@@ -290,8 +290,8 @@ def _describe(error: BaseException, timeouts: Timeouts) -> str:
     root = error
     while root.__cause__ is not None:
         root = root.__cause__
-    is_systems = isinstance(root, OSError) and not isinstance(root, SSLError)  # whose numbers are of another kind
-    number = (root.errno or 0) if is_systems else 0  # those of name look-ups are negative, and said
+    # Those of TLS have numbers of another kind, those of name look-ups negative ones, which are said.
+    number = (root.errno or 0) if isinstance(root, OSError) and not isinstance(root, SSLError) else 0
     reason = os.strerror(number) if number > 0 else ""
     said = str(error).rstrip(".")
     return ": ".join(filter(None, (type(error).__name__, said, "" if reason in said else reason)))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nebula_async.api.headers import Delay, read_delay, read_policy, read_rate_limit, read_request_id
+from nebula_async.api.headers import Delay, read_date, read_delay, read_policy, read_rate_limit, read_request_id
 from nebula_async.results import RateLimit
 
 NOW = datetime(2025, 11, 20, 12, 0, 0, tzinfo=UTC).timestamp()
@@ -324,3 +324,12 @@ def test_no_policy_is_too_strange(headers):
     """Whatever bytes come, the pace is a number above zero or nothing at all."""
     per_minute = read_policy(headers)
     assert per_minute is None or 0 < per_minute < math.inf
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [(b"Sun, 06 Nov 1994 08:49:37 GMT", 784111777.0), (b"soon", None), (b"", None)]
+)
+def test_the_clock_of_the_server(value, seconds):
+    """A reply's own date is its server's clock; one that cannot be read tells nothing."""
+    assert seconds == read_date([(b"Date", value)])
+    assert read_date([]) is None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import time
 from contextlib import ExitStack
 
 import pytest
 from doctor_servers import CREDITS_AT, MODELS_AT, REPLIES, ApiServer, deaf, mute, serving
+from terminals import let_go, on_terminal
 
 CANARY = "sk-canary-5cXq0Wv7Zt2LrB8nKd4M"
 
@@ -214,6 +217,20 @@ def test_a_name_server_that_is_silent(doctor, tmp_path):
     assert "api.inference.nebulablock.com has no address" in line_of(ended, "inference: name")
 
 
+def test_an_interruption(shell):
+    """Ctrl-C ends it at once, in one sentence, whatever it waits for."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/v1"
+        process = shell.start("doctor", NEBULA_BASE_URL=url, NEBULA_INFERENCE_URL=url)
+        for _ in range(2):  # to see whether it answers, and then to ask it
+            stack.enter_context(listener.accept()[0])
+        process.send_signal(signal.SIGINT)
+        ended = shell.ended(process)
+
+    assert (130, "", "nebula-async: interrupted; nothing was bought\n") == (ended.code, ended.out, ended.err)
+
+
 def test_one_api_on_this_machine_alone(doctor, serve):
     """Where only one URL was moved to this machine, the real host of the other one is not called."""
     ended = doctor(NEBULA_BASE_URL=serve(ApiServer()).url)
@@ -239,3 +256,27 @@ def test_each_fact_of_the_machine_has_a_line(doctor, serve):
     found = findings_of(doctor("--json", at=serve(ApiServer())))
 
     assert {"open files", "disk", "state", "completion", "trust", "libraries", "extra cli", "extra s3"} <= set(found)
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_lines_on_a_terminal(shell, columns):
+    """On a terminal lines are wrapped under their own column, what to do on a line of its own; NO_COLOR is honoured."""
+    with on_terminal(shell, "doctor", "--emulator", columns=columns, NO_COLOR="1", NEBULA_TEIR="x") as (process, given):
+        let_go(given)
+        lines = given.read_to_end().splitlines()
+        code = process.wait()
+
+    assert 0 == code
+    assert "\x1b[3" not in given.written
+    small = "note     NEBULA_TEIR            "
+    at = lines.index("note     NEBULA_TEIR            it is set, and nothing reads it" if columns == 80 else small)
+    assert "→ if you meant NEBULA_TIER, set that" in [line.strip() for line in lines[at + 1 : at + 3]]
+    assert max(map(len, lines[1:-1])) <= columns
+
+
+def test_colours_on_a_terminal(shell):
+    """On a terminal the state has a colour, and the line has none."""
+    with on_terminal(shell, "doctor", "--emulator") as (process, given):
+        let_go(given)
+        assert "\x1b[32mok       \x1b[0mkey  " in given.read_to_end()
+        assert 0 == process.wait()

@@ -159,3 +159,14 @@ def test_an_interruption_while_modules_load(shell, loaded):
 
     assert ended.code in (130, -signal.SIGINT)
     assert "" == ended.out
+
+
+def test_a_command_loads_what_it_needs_alone():
+    """Neither doctor nor completion nor what jobs need slows the start of another command."""
+    code = "import sys, nebula_async.cli.app; print(*sorted(sys.modules))"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+
+    assert set() == loaded & {"httpx", "sqlite3", "PIL", "nebula_async.bulk.job", "cyclopts.completion.bash"}
+    assert {f"nebula_async.cli.{command}" for command in COMMANDS if command != "completion"} & loaded == set()

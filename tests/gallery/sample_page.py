@@ -43,12 +43,12 @@ def failure(number: int, prompt: str, state: str = "rejected", **known: Any) -> 
 
 
 def write_gallery(
-    job: Path, entries: Sequence[dict[str, Any]], *, report: dict[str, Any] | None = None, **summary: Any
+    job: Path, entries: Sequence[dict[str, Any]], /, *, report: dict[str, Any] | None = None, **summary: Any
 ) -> str:
     """Write the gallery of a job with these entries; return the URL of its page."""
     place = GalleryFolder(job / "gallery")
     place.data.mkdir(parents=True, exist_ok=True)
-    place.put_page("../images/")
+    place.put_page(summary.get("pictures", "../images/"))
     chunks = [entries[start : start + CHUNK] for start in range(0, len(entries), CHUNK)]
     for number, chunk in enumerate(chunks):
         (place.data / f"{number:05}.js").write_bytes(script("items", number, chunk_of(chunk)))

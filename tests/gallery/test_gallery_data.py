@@ -176,7 +176,7 @@ def test_a_writing_that_is_stopped_leaves_the_page_before(tmp_path):
     before = Page.read(out)
     finish(out, [1])
     with closing(Ledger.read(JobFolder(out).ledger)) as ledger, closing(made(ledger, out)) as gallery:
-        gallery.stop()
+        gallery.stop(-1)
         with pytest.raises(JobError, match="stopped"):
             gallery.write(ledger, {})
     assert before == Page.read(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -106,6 +107,30 @@ async def test_a_run_that_is_cancelled_leaves_a_page(tmp_path, emulator):
     page = Page.read(tmp_path / "cats")
     assert 6 <= len(page.entries) < 500
     assert (page.column("state").count("done")) == page.summary["report"]["pictures"]
+
+
+@pytest.mark.parametrize("ending", ["drain", "stop", "cancel"])
+async def test_who_does_not_wait_for_thumbnails_gets_the_page_at_once(tmp_path, emulator, ending):
+    """A run that has its pictures can be told to leave the thumbnails; one that hangs holds up nobody."""
+    came = anyio.Event()
+
+    def hang(result):
+        picture = tmp_path / "cats" / result.image.stored
+        picture.unlink()
+        os.mkfifo(picture)  # no thumbnail of it ever comes
+        came.set()
+
+    async with opened(["a cat"], tmp_path / "cats", emulator, on_result=hang) as job:
+        async with anyio.create_task_group() as group:
+            group.start_soon(job.run)
+            await came.wait()
+            (picture,) = (tmp_path / "cats" / "images").rglob("*.png")
+            writing = await anyio.to_thread.run_sync(os.open, picture, os.O_WRONLY)  # waits until it is read
+            group.cancel_scope.cancel() if ending == "cancel" else getattr(job, ending)()
+        os.close(writing)
+    assert [None] == Page.read(tmp_path / "cats").column("thumbnail")
+    assert job.gallery_notes[0].startswith("thumbnails: 0 of 1; ")
+    assert not list((tmp_path / "cats").rglob("*.failed"))
 
 
 async def test_thumbnails_that_are_not_made_are_counted(tmp_path, emulator, monkeypatch):

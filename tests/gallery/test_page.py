@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 from browser import shown_count
 from sample_page import REPORT, failure, picture, write_gallery, write_pictures
@@ -115,6 +119,44 @@ def test_pictures_that_are_gone_are_shown_as_such(window, tmp_path):
     with window.showing(url, but=NO_FILE) as page:
         page.wait_for_function("() => document.querySelectorAll('img.here').length === 2")
         assert "The picture is not here" == page.locator(".tile").first.inner_text().split("\n")[0]
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A server of the pictures below a folder, as a bucket would be; its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=tmp_path))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files, and prints nothing."""
+
+    def log_message(self, *_):
+        """Print nothing."""
+
+
+def test_pictures_in_a_store_are_fetched_from_there(window, tmp_path, store):
+    """And from no other origin: the policy of the page names that one alone."""
+    entries = [picture(1, "in the store", thumbnail=None)]
+    write_pictures(tmp_path, [picture(1, "")])
+    url = write_gallery(tmp_path, entries, pictures=f"{store}images/", job=None)
+    with window.showing(url, but=f"request: {store}images/00000/000000001.png") as page:
+        page.wait_for_function("() => document.querySelectorAll('img.here').length === 1")
+        page.click(".tile")
+        assert 1 == page.locator("#box-commands pre").count()
+    elsewhere = store.replace("127.0.0.1", "localhost")
+    with (
+        window.showing(url, but="http://") as page,
+        page.expect_console_message(lambda message: f"refused: {elsewhere}" in message.text),
+    ):
+        page.evaluate("(url) => { document.querySelector('#preview').src = url; }", elsewhere)
 
 
 def test_names_of_files_may_hold_anything(window, tmp_path):

@@ -234,6 +234,21 @@ def test_what_is_offered_is_made_beside_the_caller(thumbnails):
     assert not [thread for thread in threading.enumerate() if "thumbnails" in thread.name]
 
 
+def test_settling_waits_for_one_picture_and_not_for_those_that_wait(thumbnails):
+    """A run that has ended looks for what is missing in its own order, and for a bounded time."""
+    os.mkfifo(endless := thumbnails.root / "images" / "endless")
+    for path in ("images/endless", PICTURE, PICTURE):
+        thumbnails.offer(path)
+    writing = os.open(endless, os.O_WRONLY)  # waits until it is read
+    settling = threading.Thread(target=thumbnails.settle)
+    settling.start()
+    while thumbnails.waiting > 1:
+        time.sleep(0.001)
+    os.close(writing)
+    settling.join()
+    assert thumbnails.find(PICTURE) is None
+
+
 def test_offers_that_are_too_many_are_left_out(thumbnails):
     """What waits is bounded: a run that is faster than the thumbnails grows no memory by them."""
     os.mkfifo(thumbnails.root / "images" / "endless")

@@ -105,7 +105,8 @@ def test_a_shell_needs_no_folder_and_is_told_which(manifest, emulator, moto_serv
     with start_command(manifest, emulator, url, moto_server.address) as process:
         out, err = process.communicate(timeout=60)
     assert 0 == process.returncode, err
-    assert out.startswith(f"4 of 4 are in {url}/images; this run: 4 pictures in ")
+    assert out.startswith("4 of 4 items done\n")
+    assert f"{url}/images" in out
     assert "what the job knows of its pictures is kept in prompts (--job names another folder); do not lose it" in err
     assert_stored(manifest.parent / "prompts", open_shelf(url, moto_server.options))
     small = [f"--{name}={SMALL[name]}" for name in ("model", "width", "height")]

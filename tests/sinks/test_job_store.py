@@ -176,7 +176,8 @@ def test_a_job_that_is_killed_at_its_puts_has_one_object_each(manifest, emulator
         out, _ = process.communicate(timeout=60)
 
     assert 0 == process.returncode
-    assert out.startswith(f"4 of 4 are in {url}/images; this run: ")
+    assert out.startswith("4 of 4 items done\n")
+    assert f"{url}/images" in out
     assert 4 == emulator.journal.charged
     assert_stored(folder, open_shelf(url, moto_server.options))
 

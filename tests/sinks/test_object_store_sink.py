@@ -90,8 +90,8 @@ async def test_a_store_that_is_away(emulator, own_rclone):
             await nebula.generate("a cat", model="black-forest-labs/FLUX.1-schnell", width=16, height=16, sink=sink)
     assert Charges(1, 1) == caught.value.charges
     assert (
-        "the picture was paid for, and the sink did not keep it: OSError: "
-        f"{sink.url}: the store could not be reached, or failed (no connection)"
+        f"the sink did not keep the picture: OSError: {sink.url}: the store could not be reached, or failed (no"
+        " connection). Paid for: 1 picture. Trying again pays again. Mend the place where the pictures go first."
     ) == str(caught.value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shlex
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,9 @@ from nebula_async.errors import JobError
 
 SECONDS_AFTER_RUN = 20.0
 """How long a run that has ended makes thumbnails of what it could not while it ran."""
+
+SECONDS_AFTER_STOP = 2.0
+"""How long somebody waits for the page who wants to leave at once: tens of thousands of entries are written by then."""
 
 NO_PILLOW = (
     "no thumbnails: Pillow is not installed, so the gallery shows the pictures themselves;"
@@ -53,7 +57,7 @@ class Gallery:
     _is_first: bool = field(init=False)
     _is_ours: bool = field(default=False, init=False)
     _is_filled: bool = field(default=False, init=False)
-    _is_stopped: bool = field(default=False, init=False)
+    _until: float = field(default=math.inf, init=False)
 
     @classmethod
     def of(
@@ -107,15 +111,17 @@ class Gallery:
         if self.thumbnails is not None and self._is_claimed():
             self.thumbnails.settle()
             self.is_filling = True
-            paths = read_paths(ledger, choose(ledger))
-            self._is_filled = self.thumbnails.fill(paths, seconds, on_each=on_each)
-            self.is_filling = False
+            try:
+                paths = read_paths(ledger, choose(ledger))
+                self._is_filled = self.thumbnails.fill(paths, seconds, on_each=on_each)
+            finally:
+                self.is_filling = False
 
     def write(self, ledger: Ledger, report: Report) -> Written:
         """Write the page. Raises `OSError` and `JobError`; then the page shows what it did before."""
         written = GalleryWriter(
             place=self.place, shown=self.shown,
-            thumbnail_of=self._thumbnail_of, is_stopped=lambda: self._is_stopped,
+            thumbnail_of=self._thumbnail_of, is_stopped=lambda: time.monotonic() > self._until,
         ).write(ledger, report, facts_of(ledger, self.shown))  # fmt: skip
         self._note(written)
         return written
@@ -142,10 +148,10 @@ class Gallery:
         if self.thumbnails is not None:
             self.thumbnails.stop()
 
-    def stop(self) -> None:
-        """Write nothing more."""
+    def stop(self, seconds: float = SECONDS_AFTER_STOP) -> None:
+        """Make no more thumbnails, and give up the page where it is not written in so many seconds."""
         self.hurry()
-        self._is_stopped = True
+        self._until = time.monotonic() + seconds
 
     def close(self) -> None:
         """Let go of what makes thumbnails."""

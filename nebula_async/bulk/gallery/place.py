@@ -89,7 +89,9 @@ class GalleryFolder:
 def page_files() -> Mapping[str, bytes]:
     """Return the page's files by their names."""
     folder = files("nebula_async.bulk.gallery") / "page"
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir(), key=lambda file: file.name)}
+    return {
+        file.name: file.read_bytes() for file in sorted(folder.iterdir(), key=lambda file: file.name) if file.is_file()
+    }
 
 
 def page_digest() -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 
 from attrs import define, field
@@ -53,8 +53,11 @@ class Thumbnails:
                 self._thread.start()
 
     def settle(self) -> None:
-        """End what is made beside the caller; blocks while a picture is under way."""
+        """End what is made beside the caller, and forget what waits; blocks while a picture is under way."""
         thread, self._thread = self._thread, None
+        with suppress(Empty):
+            while True:
+                self._waiting.get_nowait()
         with suppress(RuntimeError):
             if thread is not None:
                 self._waiting.put(None)

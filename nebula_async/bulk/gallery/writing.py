@@ -109,7 +109,7 @@ class GalleryWriter:
         written = 0
         for number in count():
             if self.is_stopped():
-                raise JobError("it was stopped")
+                raise JobError("the run was stopped")
             texts = Texts()
             rows = [entry.columns(self._thumbnail_of(entry), texts) for entry in islice(entries, CHUNK_ENTRIES)]
             if not rows:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
+import anyio
 from cyclopts import Parameter
 
-from nebula_async.cli.connection import Connection, Switch, configured, placed, run
+from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, configured, ended, placed, say
 from nebula_async.cli.doctor.checks import Place, check_all
 from nebula_async.cli.doctor.finding import without_secrets
 from nebula_async.cli.doctor.settings import read_settings
@@ -30,7 +31,15 @@ def doctor(
     as_json
         Print one JSON object instead of lines.
     """
-    return run(_doctor, connection, as_json)
+    return ended(_run, connection, as_json)
+
+
+def _run(connection: Connection, is_json: bool) -> int:
+    try:
+        return anyio.run(_doctor, connection, is_json)
+    except KeyboardInterrupt:
+        say("nebula-async: interrupted; nothing was bought")
+        return INTERRUPTED
 
 
 async def _doctor(connection: Connection, is_json: bool) -> int:

@@ -19,7 +19,8 @@ FORMAT = 1
 STATES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 STATE_WIDTH, ABOUT_WIDTH = 9, 23
 INDENT = STATE_WIDTH + ABOUT_WIDTH
-NARROWEST, WIDEST = 40, 120
+SMALL_INDENT, NARROW, NARROWEST, WIDEST = 2, 70, 20, 120
+"""Columns: below `NARROW` what is found stands under what it is about; no text is narrower or wider than the others."""
 
 
 def tell_json(findings: Sequence[Finding]) -> None:
@@ -50,18 +51,20 @@ def _tell_in_colour(finding: Finding) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    style = STATES[finding.state]
-    text = Text.assemble((f"{finding.state:<{STATE_WIDTH}}", style), f"{finding.about:<{ABOUT_WIDTH}}")
-    text.append(_wrapped(finding.text))
+    columns, style = shutil.get_terminal_size().columns, STATES[finding.state]
+    indent = INDENT if columns >= NARROW else SMALL_INDENT
+    break_before = "" if columns >= NARROW else f"\n{' ' * indent}"
+    text = Text.assemble((f"{finding.state:<{STATE_WIDTH}}", style), f"{finding.about:<{ABOUT_WIDTH}}{break_before}")
+    text.append(_wrapped(finding.text, columns, indent))
     if finding.advice:
-        text.append(f"\n{' ' * INDENT}{_wrapped(f'→ {finding.advice}')}", style)
+        text.append(f"\n{' ' * indent}{_wrapped(f'→ {finding.advice}', columns, indent)}", style)
     Console(highlight=False).print(text, soft_wrap=True)
 
 
-def _wrapped(text: str) -> str:
-    width = max(NARROWEST, min(shutil.get_terminal_size().columns, WIDEST)) - INDENT
-    lines = textwrap.wrap(_one_line(text), max(width, 20), break_on_hyphens=False)
-    return f"\n{' ' * INDENT}".join(lines)
+def _wrapped(text: str, columns: int, indent: int) -> str:
+    """Return a text in lines below its first one's column."""
+    width = max(min(columns, WIDEST) - indent, NARROWEST)
+    return f"\n{' ' * indent}".join(textwrap.wrap(_one_line(text), width, break_on_hyphens=False))
 
 
 def _one_line(text: str) -> str:

@@ -18,7 +18,8 @@
     if (hash === location.hash.slice(1)) return;
     try {
       const isOver = isNew || (open !== null && Boolean(history.state?.isOver)); // over the view that Back leads to
-      history[isNew ? "pushState" : "replaceState"]({ isOver }, "", hash ? `#${hash}` : location.pathname + location.search);
+      const address = hash ? `#${hash}` : location.pathname + location.search;
+      history[isNew ? "pushState" : "replaceState"]({ isOver }, "", address);
     } catch {
       // a browser that takes no more of them for now: the view itself is shown all the same
     }

@@ -26,8 +26,8 @@
   function bar(slice, place, slices, highest) {
     const step = WIDTH / slices.length;
     const height = (HEIGHT * perMinute(slice)) / highest;
-    const title = shape("title", {}, told(slice));
-    const group = shape("g", {}, title, shape("rect", { class: "hit", x: place * step, y: 0, width: step, height: HEIGHT }));
+    const hit = shape("rect", { class: "hit", x: place * step, y: 0, width: step, height: HEIGHT });
+    const group = shape("g", {}, shape("title", {}, told(slice)), hit);
     const room = { x: place * step, width: Math.max(step * 0.8, 0.5) };
     group.append(shape("rect", { class: "bar", y: HEIGHT - height, height, ...room }));
     if (troubles(slice)) group.append(shape("rect", { class: "trouble", y: HEIGHT - 3, height: 3, ...room }));
@@ -38,8 +38,8 @@
     const step = WIDTH / slices.length;
     const points = slices.map((slice, place) => [(place + 0.5) * step, slice.p50_seconds]);
     const known = points.filter(([, seconds]) => seconds != null);
-    const path = known.map(([x, seconds]) => `${x.toFixed(1)},${(HEIGHT - (HEIGHT * 0.94 * seconds) / longest).toFixed(1)}`).join(" ");
-    return shape("polyline", { class: "line", points: path });
+    const drawn = known.map(([x, seconds]) => [x, HEIGHT - (HEIGHT * 0.94 * seconds) / longest]);
+    return shape("polyline", { class: "line", points: drawn.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ") });
   }
 
   function key(kind, text) {
@@ -50,10 +50,12 @@
   function chart(slices) {
     const highest = Math.max(...slices.map(perMinute), 1e-9);
     const longest = Math.max(...slices.map((slice) => slice.p50_seconds ?? 0), 1e-9);
-    const label = `Over the run: at most ${rounded(highest)} pictures a minute; median latency at most ${duration(longest)}.`;
-    const drawing = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label });
+    const [most, slowest] = [rounded(highest), duration(longest)];
+    const label = `Over the run: at most ${most} pictures a minute; median latency at most ${slowest}.`;
+    const box = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none" };
+    const drawing = shape("svg", { ...box, role: "img", "aria-label": label });
     drawing.append(...slices.map((slice, place) => bar(slice, place, slices, highest)), line(slices, longest));
-    const keys = [key("bars", `pictures a minute, up to ${rounded(highest)}`), key("lines", `median latency, up to ${duration(longest)}`)];
+    const keys = [key("bars", `pictures a minute, up to ${most}`), key("lines", `median latency, up to ${slowest}`)];
     if (slices.some(troubles)) keys.push(key("troubles", "failures, refusals"));
     return [drawing, element("figcaption", {}, ...keys)];
   }
@@ -62,7 +64,8 @@
   function chartRows(slices) {
     const begun = slices.reduce((starts, slice) => [...starts, starts.at(-1) + slice.seconds], [0]);
     return slices.map((slice, place) => [
-      `after ${duration(begun[place])}`, rounded(perMinute(slice)), slice.p50_seconds == null ? "" : duration(slice.p50_seconds),
+      `after ${duration(begun[place])}`, rounded(perMinute(slice)),
+      slice.p50_seconds == null ? "" : duration(slice.p50_seconds),
       count(slice.failures ?? 0), count(slice.refusals ?? 0),
     ]);
   }

@@ -8,19 +8,21 @@
     "dialect", "width", "height", "num_steps", "guidance_scale", "n", "size", "quality", "style", "response_format",
   ];
 
-  /** Quote a word, of an option what is given. Backslashes stand in double quotes, for fish reads them in single ones. */
+  /** Quote a word; of an option, its value. */
   function quoted(text) {
     const [name, value] = /^(--[a-z-]+=)?([^]*)$/.exec(text).slice(1);
     return (name ?? "") + (/^[\w-][\w.,:/@+=-]*$/.test(value) ? value : inQuotes(value));
   }
 
+  /** Put a text in single quotes. Backslashes stand in double ones, for fish reads them in single ones. */
   function inQuotes(text) {
     return `'${text.replace(/'/g, `'"'"'`).replace(/\\/g, `'"\\\\"'`)}'`;
   }
 
   /** Whether a terminal takes a word as it is: no control characters but line feeds, no halves of characters. */
   function isPastable(text) {
-    return !/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\p{Cs}]/u.test(text) && new TextEncoder().encode(text).length <= LONGEST_WORD;
+    const isShort = new TextEncoder().encode(text).length <= LONGEST_WORD;
+    return isShort && !/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\p{Cs}]/u.test(text);
   }
 
   const option = (name, value) => `--${name.replaceAll("_", "-")}=${value}`;
@@ -28,9 +30,11 @@
   /** Return what is asked for by name, without what is null. */
   function asked(row) {
     const { image, mask, inputs, ...others } = data.parameters(row);
-    const first = { model: data.value(row, "model"), seed: data.value(row, "seed"), negative_prompt: data.value(row, "negativePrompt") };
-    const given = Object.entries({ ...first, ...others }).filter(([, value]) => value !== null && value !== undefined);
-    return { request: Object.fromEntries(given), inputs: { ...(image && { image }), ...(mask && { mask }), ...inputs } };
+    const [model, seed] = [data.value(row, "model"), data.value(row, "seed")];
+    const known = { model, seed, negative_prompt: data.value(row, "negativePrompt"), ...others };
+    const given = Object.entries(known).filter(([, value]) => value !== null && value !== undefined);
+    const pictures = { ...(image && { image }), ...(mask && { mask }), ...inputs };
+    return { request: Object.fromEntries(given), inputs: pictures };
   }
 
   /** Return the arguments that ask for the picture anew; null where it takes more than options. */
@@ -40,7 +44,8 @@
     if (data.value(row, "isCut") || Object.keys(inputs).length || (extra && Object.keys(extra).length)) return null;
     const options = ["model", "seed", "negative_prompt", ...OPTIONS].filter((name) => name in others);
     const said = options.filter((name) => !(name === "dialect" && others[name] === "serverless"));
-    return ["nebula-async", "generate", ...said.map((name) => option(name, others[name])), "--", data.value(row, "prompt") ?? ""];
+    const words = said.map((name) => option(name, others[name]));
+    return ["nebula-async", "generate", ...words, "--", data.value(row, "prompt") ?? ""];
   }
 
   /** Return the arguments that send the request of a picture file again; null where there is no such file. */

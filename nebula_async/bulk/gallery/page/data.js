@@ -3,10 +3,11 @@
 
 {
   const VERSION = 1;
+  const REMEDY = "Write it anew with nebula-async gallery and the folder of the job.";
   const NAMES = [
-    "number", "index", "state", "prompt", "model", "seed", "width", "height", "file", "thumbnail", "bytes", "cost", "seconds",
-    "created", "requests", "chargesAtLeast", "chargesAtMost", "requestId", "sha256", "id", "negativePrompt", "parameters",
-    "cause", "error", "nextStep", "isCut",
+    "number", "index", "state", "prompt", "model", "seed", "width", "height", "file", "thumbnail", "bytes", "cost",
+    "seconds", "created", "requests", "chargesAtLeast", "chargesAtMost", "requestId", "sha256", "id", "negativePrompt",
+    "parameters", "cause", "error", "nextStep", "isCut",
   ];
   const COLUMNS = Object.fromEntries(NAMES.map((name, column) => [name, column]));
   const TEXTS = ["state", "model", "cost", "parameters", "cause", "error", "nextStep"].map((name) => COLUMNS[name]);
@@ -45,10 +46,9 @@
   /** Read the summary of the run. Throws an Error that says what is wrong. */
   async function readSummary() {
     await runScript("data/summary.js");
-    const remedy = "Write it anew with nebula-async gallery and the folder of the job.";
-    if (!run) throw new Error(`The data of this gallery is not here: data/summary.js, beside this page, cannot be read. ${remedy}`);
-    if (run.version !== VERSION) throw new Error(`The data of this gallery is of another version (${run.version}) than the page. ${remedy}`);
-    return run;
+    if (!run) throw new Error(`The data of this gallery is not here: data/summary.js, beside this page, cannot be read. ${REMEDY}`);
+    if (run.version === VERSION) return run;
+    throw new Error(`The data of this gallery is of another version (${run.version}) than the page. ${REMEDY}`);
   }
 
   /** Read the items, chunk after chunk; `onChunk` is called after each. Returns how many chunks cannot be read. */
@@ -89,7 +89,8 @@
   const name = (row) => `${value(row, "number")}${value(row, "index") ? `.${value(row, "index")}` : ""}`;
 
   nebulaGallery.data = {
-    rows, COLUMNS, readSummary, readItems, value, isFailed, isPicture, pictureAddress, thumbnailAddress, parameters, name,
+    rows, COLUMNS, REMEDY, readSummary, readItems, value, isFailed, isPicture, pictureAddress, thumbnailAddress,
+    parameters, name,
     get run() { return run; },
   };
 }

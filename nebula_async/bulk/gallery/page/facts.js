@@ -1,46 +1,79 @@
 "use strict";
-// What the run did and cost, above the pictures.
+// What the run did and cost, above the pictures; what is not known is left out.
 
 {
   const { byId, element, isGiven, count, counted, excerpt, duration, money, period, span } = nebulaGallery.words;
   const { chart, chartRows } = nebulaGallery.chart;
-
-  function fact(name, value, note, kind) {
-    return element("div", { class: kind }, element("dt", {}, name), element("dd", {}, value, isGiven(note) ? element("small", {}, note) : null));
-  }
-
   const MOST_CAUSES = 3;
+  const LONGEST_CAUSE = 160;
 
-  const failed = (items) => (items ? element("a", { href: "#status=failed" }, count(items)) : count(items));
+  // Facts
 
-  const failures = (report) => (report.rejected ?? 0) + (report.bad ?? 0) + (report.unknown ?? 0);
-
-  function cost(report) {
-    if (!isGiven(report.cost_at_least)) return null;
-    const unpriced = report.pictures_without_price;
-    return fact("Cost", sum(report), unpriced ? `and ${counted(unpriced, "picture", "pictures")} at a price not known` : null);
+  function fact(name, value, note = null, kind = null) {
+    const told = element("dd", {}, value, note && element("small", {}, note));
+    return element("div", { class: kind }, element("dt", {}, name), told);
   }
 
   const sum = ({ cost_at_least: least, cost_at_most: most }) => span(least, most, (usd) => money(usd, { isSum: true }));
-
   const isKnown = (latency) => latency?.p50_seconds != null;
 
-  function* facts(report) {
-    const left = (report.waiting ?? 0) + (report.unfetched ?? 0);
-    if (isGiven(report.done)) yield fact("Done", count(report.done), isGiven(report.items) ? `of ${counted(report.items, "item", "items")}` : null);
-    if (isGiven(report.done)) yield fact("Failed", failed(failures(report)), report.unknown ? `${count(report.unknown)} with unknown outcome` : null, failures(report) ? "bad" : null);
-    if (left) yield fact("Left", count(left), report.unfetched ? `${count(report.unfetched)} paid, to be fetched` : null);
-    yield cost(report);
-    const seconds = (report.timeline ?? []).reduce((total, slice) => total + slice.seconds, 0);
-    if (seconds) yield fact("Time", duration(seconds), `${count(Math.round((60 * (report.pictures ?? 0)) / seconds))} pictures a minute`);
-    if (isKnown(report.latency)) yield fact("Latency", duration(report.latency.p50_seconds), `90\u00a0% in ${duration(report.latency.p90_seconds)}, 99\u00a0% in ${duration(report.latency.p99_seconds)}`);
+  function done({ done: items, items: total }) {
+    return fact("Done", count(items), isGiven(total) ? `of ${counted(total, "item", "items")}` : null);
   }
+
+  function failed({ rejected = 0, bad = 0, unknown = 0 }) {
+    const items = rejected + bad + unknown;
+    if (!items) return fact("Failed", "0");
+    const link = element("a", { href: "#status=failed" }, count(items));
+    return fact("Failed", link, unknown ? `${count(unknown)} with unknown outcome` : null, "bad");
+  }
+
+  function left({ waiting = 0, unfetched = 0 }) {
+    return fact("Left", count(waiting + unfetched), unfetched ? `${count(unfetched)} paid, to be fetched` : null);
+  }
+
+  function cost(report) {
+    const unpriced = report.pictures_without_price;
+    return fact("Cost", sum(report), unpriced ? `and ${counted(unpriced, "picture", "pictures")} of unknown price` : null);
+  }
+
+  function time({ timeline, pictures = 0 }) {
+    const seconds = timeline.reduce((total, slice) => total + slice.seconds, 0);
+    return fact("Time", duration(seconds), `${count(Math.round((60 * pictures) / Math.max(seconds, 1)))} pictures a minute`);
+  }
+
+  function latencyOf({ p50_seconds: half, p90_seconds: most, p99_seconds: nearly }) {
+    return fact("Latency", duration(half), `90\u00a0% in ${duration(most)}, 99\u00a0% in ${duration(nearly)}`);
+  }
+
+  function* facts(report) {
+    if (isGiven(report.done)) yield* [done(report), failed(report)];
+    if (report.waiting || report.unfetched) yield left(report);
+    if (isGiven(report.cost_at_least)) yield cost(report);
+    if (report.timeline?.length) yield time(report);
+    if (isKnown(report.latency)) yield latencyOf(report.latency);
+  }
+
+  function shortCause({ items = 0, cause, error, next_step: step }) {
+    const why = element("span", { dir: "auto", title: cause }, excerpt(error || cause || "", LONGEST_CAUSE));
+    return element("li", {}, element("b", {}, `${count(items)}×`), why, step && element("span", { class: "step" }, step));
+  }
+
+  /** Return the most frequent causes as lines; the table has all of them. */
+  function shortCauses(given) {
+    const more = given.length - MOST_CAUSES;
+    const lines = given.slice(0, MOST_CAUSES).map(shortCause);
+    return more > 0 ? [...lines, element("li", {}, `and ${counted(more, "other cause", "other causes")}, below`)] : lines;
+  }
+
+  // Tables
 
   function table(caption, names, rows) {
     const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)));
     const body = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell))));
-    const made = element("table", {}, element("caption", {}, caption), element("thead", {}, head), element("tbody", {}, ...body));
-    return element("div", { class: "scrolls", tabindex: "0", role: "region", "aria-label": caption }, made);
+    const parts = [element("caption", {}, caption), element("thead", {}, head), element("tbody", {}, ...body)];
+    const attributes = { class: "scrolls", tabindex: "0", role: "region", "aria-label": caption };
+    return element("div", attributes, element("table", {}, ...parts));
   }
 
   function models(given) {
@@ -52,28 +85,20 @@
   }
 
   function causes(given) {
-    const rows = given.map((each) => [count(each.items ?? 0), each.cause ?? "", each.error ?? "", each.next_step ?? ""]);
+    const rows = given.map((each) => [count(each.items ?? 0), each.cause, each.error, each.next_step]);
     return table("By cause of failure", ["Items", "Cause", "For example", "What to do"], rows);
-  }
-
-  /** Return the most frequent causes as lines; the table has all of them. */
-  function shortCauses(given) {
-    const lines = given.slice(0, MOST_CAUSES).map(({ items, cause, error, next_step: step }) => {
-      const why = element("span", { dir: "auto", title: cause }, excerpt(error || cause || "", 160));
-      return element("li", {}, element("b", {}, `${count(items ?? 0)}×`), why, isGiven(step) ? element("span", { class: "step" }, step) : null);
-    });
-    const more = given.length - lines.length;
-    return more > 0 ? [...lines, element("li", {}, `and ${counted(more, "other cause", "other causes")}, below`)] : lines;
   }
 
   function latencies({ requests, ...latency }) {
     const shares = { p50_seconds: "half of them", p90_seconds: "90 %", p99_seconds: "99 %", longest_seconds: "all" };
-    const rows = Object.entries(shares).filter(([name]) => latency[name] != null).map(([name, share]) => [share, duration(latency[name])]);
+    const known = Object.entries(shares).filter(([name]) => latency[name] != null);
+    const rows = known.map(([name, share]) => [share, duration(latency[name])]);
     return table(`Latency of ${counted(requests ?? 0, "request", "requests")}`, ["Requests", "Answered within"], rows);
   }
 
   function course(slices) {
-    return table("Over the run", ["Begun", "Pictures a minute", "Median latency", "Failures", "Refusals"], chartRows(slices));
+    const names = ["Begun", "Pictures a minute", "Median latency", "Failures", "Refusals"];
+    return table("Over the run", names, chartRows(slices));
   }
 
   function* tables({ causes: found, models: used, latency, timeline }) {
@@ -84,17 +109,17 @@
   }
 
   function* notices({ omitted }, { stopped_by: stop, next_step: step }) {
-    if (stop) yield `The run was stopped: ${stop}. ${step ?? ""}`;
+    if (stop) yield `The run was stopped: ${stop.replace(/\.$/, "")}. ${step ?? ""}`;
     if (omitted) yield `${counted(omitted, "picture is", "pictures are")} not shown: of so many, failures and the newest come first.`;
   }
 
-  /** Show what is known of a run; what is not known is left out. */
+  /** Show what is known of a run. */
   function show(run) {
     const report = run.report ?? {};
     document.title = `${run.title} · gallery`;
     byId("title").textContent = run.title;
     byId("subtitle").textContent = period(report.started, report.ended);
-    byId("facts").replaceChildren(...[...facts(report)].filter(Boolean));
+    byId("facts").replaceChildren(...facts(report));
     byId("causes").replaceChildren(...shortCauses(report.causes ?? []));
     byId("chart").hidden = !report.timeline?.length;
     if (report.timeline?.length) byId("chart").replaceChildren(...chart(report.timeline));

@@ -23,11 +23,10 @@
   /** Return the values of a filter: those that occurred first of all, and the one that is chosen. */
   function values(name, known, chosen) {
     if (chosen) known.add(chosen);
-    const sorted = [...known].sort();
-    if (name !== "status") return sorted;
-    const rank = [FAILED, ...Object.keys(STATES)];
-    const kinds = sorted.filter((value) => !["done", FAILED, "urls", "sent", "pending"].includes(value));
-    return sorted.filter((value) => value !== FAILED || kinds.length > 1 || chosen === FAILED).sort((one, other) => rank.indexOf(one) - rank.indexOf(other));
+    if (name !== "status") return [...known].sort();
+    const others = [...known].filter((value) => !["done", FAILED, "urls", "sent", "pending"].includes(value));
+    const ranks = [FAILED, ...Object.keys(STATES)].filter((value) => known.has(value));
+    return others.length > 1 || chosen === FAILED ? ranks : ranks.filter((value) => value !== FAILED);
   }
 
   const known = { status: new Set(), model: new Set(), size: new Set() };
@@ -36,15 +35,17 @@
     for (const value of counts.keys()) known[name].add(value);
     const total = [...counts].reduce((sum, [value, number]) => sum + (value === FAILED ? 0 : number), 0);
     const offered = values(name, known[name], chosen);
+    const labelled = offered.map((value) => [value, `${LABELS[name](value)} (${count(counts.get(value) ?? 0)})`]);
     const select = byId(name);
-    select.replaceChildren(new Option(`All (${count(total)})`, ""), ...offered.map((value) => option(value, `${LABELS[name](value)} (${count(counts.get(value) ?? 0)})`)));
+    select.replaceChildren(new Option(`All (${count(total)})`, ""), ...labelled.map(([value, text]) => option(value, text)));
     select.value = chosen;
     select.disabled = offered.length < 2 && !chosen;
   }
 
   function offerSeeds(counts) {
     const most = counts.size > 5000 ? [] : [...counts].sort(byNumber).slice(0, MOST_SEEDS);
-    byId("seeds").replaceChildren(...most.map(([value, number]) => element("option", { value, label: `${value} (${count(number)})` })));
+    const labelled = most.map(([value, number]) => ({ value, label: `${value} (${count(number)})` }));
+    byId("seeds").replaceChildren(...labelled.map((attributes) => element("option", attributes)));
     byId("seed").disabled = counts.size === 0 && !byId("seed").value;
   }
 
@@ -61,7 +62,9 @@
     for (const name of NAMES) {
       const field = byId(name);
       if (field.value.trim() === query[name]) continue;
-      if (field.matches("select") && ![...field.options].some((each) => each.value === query[name])) field.append(option(query[name], query[name]));
+      field.value = query[name];
+      if (field.value === query[name] || !field.matches("select")) continue;
+      field.append(option(query[name], query[name])); // its options are not known yet
       field.value = query[name];
     }
   }

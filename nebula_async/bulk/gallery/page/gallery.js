@@ -18,7 +18,7 @@
   function tellCount(found) {
     const total = data.run.items;
     const loading = isComplete ? "" : ` (${count(data.rows.length)} read so far)`;
-    byId("count").textContent = isEverything() ? `${counted(total, "item", "items")}${loading}` : `${count(found)} of ${counted(total, "item", "items")}${loading}`;
+    byId("count").textContent = `${isEverything() ? "" : `${count(found)} of `}${counted(total, "item", "items")}${loading}`;
   }
 
   function tellNothing(found) {
@@ -134,7 +134,7 @@
     });
     isComplete = true;
     await refresh({ isSame: true });
-    if (missing) notice(`${counted(missing, "part", "parts")} of the data cannot be read, so items are missing here. Write it anew with nebula-async gallery and the folder of the job.`);
+    if (missing) notice(`${counted(missing, "part", "parts")} of the data cannot be read, so items are missing here. ${data.REMEDY}`);
   }
 
   async function start() {

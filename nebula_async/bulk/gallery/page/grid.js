@@ -20,24 +20,26 @@
 
   // Tiles
 
+  const shortly = (row, name) => excerpt(value(row, name) ?? "", SHOWN_CHARACTERS);
+  const stateOf = (row) => view.STATES[value(row, "state")] ?? value(row, "state") ?? "";
+
   function showPicture(image) {
-    const { sources } = image;
-    image.src = sources[0];
+    [image.src] = image.sources;
   }
 
   function fillPicture(tile, row, isFast) {
     const image = tile.querySelector("img");
     image.sources = [data.thumbnailAddress(row), data.pictureAddress(row)].filter(Boolean);
-    image.alt = excerpt(value(row, "prompt") ?? "", SHOWN_CHARACTERS);
+    image.alt = shortly(row, "prompt");
     if (isFast) waiting.add(image);
     else showPicture(image);
   }
 
   function fillFailure(tile, row) {
     const [state, problem, step] = tile.querySelector(".failure").children;
-    state.textContent = view.STATES[value(row, "state")] ?? value(row, "state") ?? "";
-    problem.textContent = excerpt(value(row, "error") ?? value(row, "cause") ?? "", SHOWN_CHARACTERS);
-    step.textContent = excerpt(value(row, "nextStep") ?? "", SHOWN_CHARACTERS);
+    state.textContent = stateOf(row);
+    problem.textContent = shortly(row, "error") || shortly(row, "cause");
+    step.textContent = shortly(row, "nextStep");
   }
 
   function fill(cell, { place, left, width }, column, isFast) {
@@ -49,8 +51,8 @@
     tile.dataset.place = place;
     tile.tabIndex = place === active ? 0 : -1;
     tile.className = isPicture(row) ? "tile picture" : `tile card ${isFailed(row) ? "failed" : ""}`;
-    tile.querySelector(".caption").textContent = excerpt(value(row, "prompt") ?? "", SHOWN_CHARACTERS);
-    tile.ariaLabel = isPicture(row) ? null : `Item ${data.name(row)}, ${view.STATES[value(row, "state")] ?? ""}: ${excerpt(value(row, "prompt") ?? "", SHOWN_CHARACTERS)}. ${excerpt(value(row, "error") ?? "", SHOWN_CHARACTERS)}`;
+    tile.querySelector(".caption").textContent = shortly(row, "prompt");
+    tile.ariaLabel = isPicture(row) ? null : `${stateOf(row)}: ${shortly(row, "prompt")}. ${shortly(row, "error")}`;
     if (isPicture(row)) fillPicture(tile, row, isFast);
     else fillFailure(tile, row);
   }
@@ -67,10 +69,13 @@
 
   // Lines
 
+  const lineHeight = (line) => laid.heights[line] + layout.CAPTION;
+  const pageTop = (line) => scrollY + grid.getBoundingClientRect().top + laid.tops[line];
+
   function addLine(line, isFast) {
     const made = element("div", { role: "row", class: "line", "aria-rowindex": line + 1 });
     made.style.transform = `translateY(${laid.tops[line]}px)`;
-    made.style.height = `${laid.heights[line] + layout.CAPTION}px`;
+    made.style.height = `${lineHeight(line)}px`;
     const tiles = layout.tiles(laid, line);
     const cells = tiles.map(() => spare.pop() ?? newCell());
     cells.forEach((cell, column) => fill(cell, tiles[column], column, isFast));
@@ -156,18 +161,19 @@
 
   /** Return the lines that are shown and may have changed: the last one, to which tiles may have been added. */
   function linesFrom({ starts }) {
-    return [...lines.keys()].filter((line) => lines.get(line).childElementCount !== (starts[line + 1] ?? laid.items.length) - starts[line]);
+    const tilesOf = (line) => (starts[line + 1] ?? laid.items.length) - starts[line];
+    return [...lines.keys()].filter((line) => lines.get(line).childElementCount !== tilesOf(line));
   }
 
   function resize() {
     if (grid.clientWidth === laid.width) return;
     const top = -grid.getBoundingClientRect().top;
-    const kept = top > 0 ? laid.starts[layout.lineAt(laid, top)] : null;
+    const kept = top > 0 ? laid.starts[layout.lineAt(laid, top)] : undefined;
     const [items, was] = [laid.items, active];
     show(items);
     active = was;
     for (const tile of grid.querySelectorAll(".tile")) tile.tabIndex = Number(tile.dataset.place) === active ? 0 : -1;
-    if (kept !== null && kept !== undefined) scrollTo(0, scrollY + grid.getBoundingClientRect().top + laid.tops[layout.lineOf(laid, kept)]);
+    if (kept !== undefined) scrollTo(0, pageTop(layout.lineOf(laid, kept)));
   }
 
   /** Keep clear of the bar with the filters, where it stays at the top. */
@@ -188,8 +194,8 @@
   /** Scroll to a place, below the bar that stays at the top, and move the focus there. */
   function visit(place) {
     const line = layout.lineOf(laid, place);
-    const [begin, bar] = [scrollY + grid.getBoundingClientRect().top, parseFloat(grid.style.scrollMarginTop)];
-    const [top, bottom] = [begin + laid.tops[line] - bar, begin + laid.tops[line] + laid.heights[line] + layout.CAPTION];
+    const top = pageTop(line) - parseFloat(grid.style.scrollMarginTop);
+    const bottom = pageTop(line) + lineHeight(line);
     if (top < scrollY) scrollTo(0, top);
     else if (bottom > scrollY + innerHeight) scrollTo(0, bottom - innerHeight + layout.GAP);
     setActive(place);
@@ -202,7 +208,7 @@
     return layout.nearest(laid, active, Math.min(Math.max(line, 0), laid.starts.length - 1));
   }
 
-  const pageStep = () => Math.max(1, Math.floor(innerHeight / (laid.heights[layout.lineOf(laid, active)] + layout.CAPTION)) - 1);
+  const pageStep = () => Math.max(1, Math.floor(innerHeight / lineHeight(layout.lineOf(laid, active))) - 1);
 
   const MOVES = {
     ArrowRight: () => Math.min(active + 1, laid.items.length - 1),

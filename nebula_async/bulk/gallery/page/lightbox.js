@@ -8,6 +8,8 @@
   const box = byId("lightbox");
   const TURNS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
   const LONGEST_ALT = 500;
+  const LONGEST_ERROR = 2000;
+  const GONE = "it was moved or removed, or its store cannot be reached or wants a key.";
 
   let place = 0;
   let items = [];
@@ -19,13 +21,15 @@
   const dimensions = (row) => (value(row, "width") ? `${value(row, "width")} × ${value(row, "height")}` : null);
 
   function charges(row) {
-    const [least, most] = [value(row, "chargesAtLeast"), value(row, "chargesAtMost")];
-    return least === null ? null : `${span(least, most ?? least, count)} ${(most ?? least) === 1 ? "picture" : "pictures"}`;
+    const least = value(row, "chargesAtLeast");
+    const most = value(row, "chargesAtMost") ?? least;
+    return least === null ? null : `${span(least, most, count)} ${most === 1 ? "picture" : "pictures"}`;
   }
 
   /** Tell what else was asked for; width and height are told already, where the picture has them. */
   function parameters(row) {
-    const given = Object.entries(data.parameters(row)).filter(([name, asked]) => isGiven(asked) && asked !== value(row, name));
+    const isNew = ([name, asked]) => isGiven(asked) && asked !== value(row, name);
+    const given = Object.entries(data.parameters(row)).filter(isNew);
     return Object.fromEntries(given.map(([name, asked]) => [name.replaceAll("_", " "), written(asked)]));
   }
 
@@ -54,7 +58,8 @@
   }
 
   function pairs(row) {
-    return Object.entries(facts(row)).filter(([, told]) => isGiven(told)).flatMap(([name, told]) => [element("dt", {}, name), element("dd", { dir: "auto" }, String(told))]);
+    const known = Object.entries(facts(row)).filter(([, told]) => isGiven(told));
+    return known.flatMap(([name, told]) => [element("dt", {}, name), element("dd", { dir: "auto" }, String(told))]);
   }
 
   function commands(row) {
@@ -81,17 +86,20 @@
 
   function say(title, ...texts) {
     byId("box-problem").hidden = !title;
-    byId("box-problem").replaceChildren(element("b", {}, title), ...texts.filter(isGiven).map((text) => element("p", { dir: "auto" }, text)));
+    const paragraphs = texts.filter(isGiven).map((text) => element("p", { dir: "auto" }, text));
+    byId("box-problem").replaceChildren(element("b", {}, title), ...paragraphs);
   }
 
   function showProblem(row) {
+    const error = excerpt(value(row, "error") ?? "", LONGEST_ERROR);
     if (data.isPicture(row)) say("");
-    else say(view.STATES[value(row, "state")] ?? "No picture", excerpt(value(row, "error") ?? "", 2000), value(row, "nextStep"));
+    else say(view.STATES[value(row, "state")] ?? "No picture", error, value(row, "nextStep"));
   }
 
   function tellMissing() {
     byId("whole").hidden = true;
-    say("The picture is not here", `It was looked for at ${data.run.pictures}${value(data.rows[items[place]], "file")}: it was moved or removed, or its store cannot be reached or wants a key.`);
+    const where = data.run.pictures + value(data.rows[items[place]], "file");
+    say("The picture is not here", `It was looked for at ${where}: ${GONE}`);
   }
 
   // Turning

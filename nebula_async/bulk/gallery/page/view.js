@@ -2,7 +2,7 @@
 // Which items are shown, in which order. Long work is done in slices: no keystroke waits for it.
 
 {
-  const { rows, COLUMNS, value, isFailed } = nebulaGallery.data;
+  const { rows, COLUMNS, value, isFailed, isPicture } = nebulaGallery.data;
   const SLICE_MS = 12;
   const STEPS = 500;
 
@@ -15,7 +15,7 @@
   const FACETS = {
     status: (row) => row[COLUMNS.state],
     model: (row) => row[COLUMNS.model] ?? null,
-    size: (row) => (value(row, "file") !== null && value(row, "width") ? `${value(row, "width")}×${value(row, "height")}` : null),
+    size: (row) => (isPicture(row) && value(row, "width") ? `${value(row, "width")}×${value(row, "height")}` : null),
     seed: (row) => (value(row, "seed") === null ? null : String(value(row, "seed"))),
   };
 
@@ -44,7 +44,8 @@
   /** Return what is searched of an item. */
   function searched(item) {
     const row = rows[item];
-    folded[item] ??= fold([row[COLUMNS.prompt], row[COLUMNS.id], row[COLUMNS.file], `#${row[COLUMNS.number]}`].join("\n"));
+    const { prompt, id, file, number } = COLUMNS;
+    folded[item] ??= fold([row[prompt], row[id], row[file], `#${row[number]}`].join("\n"));
     return folded[item];
   }
 

@@ -5,6 +5,7 @@ const nebulaGallery = {};
 
 {
   const whole = new Intl.NumberFormat("en");
+  const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
   const day = new Intl.DateTimeFormat("en-GB", { dateStyle: "long" });
   const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
   const exact = new Intl.DateTimeFormat("en-GB", { dateStyle: "long", timeStyle: "medium" });
@@ -42,7 +43,7 @@ const nebulaGallery = {};
 
   /** Write USD; a sum is rounded to cents, the price of a picture is not. */
   function money(text, { isSum = false } = {}) {
-    return isSum && Number(text) >= 1 ? `$${Number(text).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}` : `$${text}`;
+    return isSum && Number(text) >= 1 ? `$${cents.format(text)}` : `$${text}`;
   }
 
   function span(least, most, write) {
