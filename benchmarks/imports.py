@@ -1,4 +1,4 @@
-"""How long the import of the client takes beside that of openai's, in a fresh environment with the core dependencies alone.
+"""How long importing the client takes beside importing openai's, in an environment with core dependencies alone.
 
 Prints a table and exits 1 when the target is missed. Needs the package index, for openai. The second row makes a client
 as well: what the first leaves for then is in it.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable, Mapping
 from hashlib import sha256
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from nebula_async.errors import ConfigurationError, NebulaError
 
 KEY_VARIABLE = "NEBULA_API_KEY"
+
+SHORTEST_SECRET = 6
+"""Characters: what is shorter stands in ordinary words, too."""
 
 KeySource: TypeAlias = str | Callable[[], str]
 """A key, or a callable that returns the current one: keys rotate."""
@@ -68,6 +71,17 @@ def hide(given: KeySource | None) -> Callable[[], str]:
     Keep only this in local variables: many reports of errors show those of each frame.
     """
     return _Hidden(_from_environment if given is None else given)
+
+
+def without_secrets(value: Any, secrets: Collection[str]) -> Any:
+    """Return plain data in whose texts `***` stands for each secret: a server may repeat the key that it was sent."""
+    if isinstance(value, str):
+        for secret in sorted(secrets, key=len, reverse=True):
+            value = value.replace(secret, "***") if len(secret) >= SHORTEST_SECRET else value
+        return value
+    if isinstance(value, Mapping):
+        return {without_secrets(name, secrets): without_secrets(each, secrets) for name, each in value.items()}
+    return [without_secrets(each, secrets) for each in value] if isinstance(value, list | tuple) else value
 
 
 def find_key(given: KeySource | None) -> Callable[[], ApiKey]:

@@ -59,9 +59,7 @@ class ItemCall:
     _last: Verdict | None = field(default=None, init=False)
     _told: Charges = field(factory=Charges, init=False)
     _unsettled: NebulaError | None = field(default=None, init=False)
-    _left: float = field(default=0.0, init=False)
-    """When the last attempt left; its seconds are counted from here, whatever is done to the clock."""
-
+    _left: float = field(default=0.0, init=False)  # when the last attempt did, whatever is done to the clock
     _seconds: float | None = field(default=None, init=False)
     _first: int = field(default=0, init=False)
     """The index of the first picture: those of an earlier purchase keep theirs."""

@@ -125,7 +125,8 @@ class PeopleView:
 
     def close(self) -> None:
         """Let the last of it be read, also where the run did not begin."""
-        self.progress.outlet.close(seconds=LAST_WORD_SECONDS)
+        if not self._has_ended:
+            self.progress.outlet.close(seconds=LAST_WORD_SECONDS)
 
 
 @define(eq=False)

@@ -158,9 +158,12 @@ class Caller:
 
     async def _exchange(self, call: PendingCall, reader: ReplyReader[Value]) -> Completed[Value] | Verdict:
         try:
-            return await self._judged(call, reader)
+            outcome = await self._judged(call, reader)
         finally:
             await reader.discard()
+        if isinstance(outcome, Verdict) and self.transport.credentials is not None:
+            self.transport.credentials.repeated.conceal(outcome.error)
+        return outcome
 
     async def _judged(self, call: PendingCall, reader: ReplyReader[Value]) -> Completed[Value] | Verdict:
         try:

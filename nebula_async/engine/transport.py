@@ -24,6 +24,7 @@ from nebula_async.engine.connections import ConnectionStack, ReplyBody
 from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.phase import Progress
 from nebula_async.engine.reading import BodyReader, ReplyReader, WholeBody, feed_all
+from nebula_async.engine.repeated_keys import RepeatedKeys
 from nebula_async.errors import ConfigurationError, NebulaError, NotSentError, UnusableReplyError
 from nebula_async.keys import ApiKey
 
@@ -69,6 +70,7 @@ class Credentials:
     key: Callable[[], ApiKey]
     account: Hashable = None
     _origins: frozenset[Origin] = field(init=False)
+    repeated: RepeatedKeys = field(factory=RepeatedKeys, init=False)
 
     def __attrs_post_init__(self) -> None:
         try:
@@ -80,7 +82,9 @@ class Credentials:
         """Return the header that a request to this URL carries the key in."""
         if _origin(url) not in self._origins:
             raise RuntimeError(f"the key is only sent to {' and '.join(self.urls)}, not to {url.host}")
-        return "Authorization", f"Bearer {self.key().reveal()}"
+        key = self.key()
+        self.repeated.remember(key)
+        return "Authorization", f"Bearer {key.reveal()}"
 
 
 @define(eq=False)
@@ -125,7 +129,8 @@ class Transport:
         try:
             if self.custom is not None:
                 await outgoing.aread()  # a transport of the user's own may look at its content
-            return await _exchange(http, outgoing, progress, timeouts.attempt, most, reader)
+            reply = await _exchange(http, outgoing, progress, timeouts.attempt, most, reader)
+            return reply if self.credentials is None else self.credentials.repeated.concealed(reply)
         except (httpx.ProxyError, httpcore.ProxyError) as error:
             raise _refused_by_proxy(error) from error
         except Exception as error:  # a transport of the user's own may raise anything

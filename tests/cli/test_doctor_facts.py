@@ -10,7 +10,7 @@ import pytest
 
 from nebula_async.cli.completion import place_for, script_for
 from nebula_async.cli.doctor.completed import look_at_completion
-from nebula_async.cli.doctor.finding import fine, without_secrets
+from nebula_async.cli.doctor.finding import concealed, fine
 from nebula_async.cli.doctor.key import look_at_key
 from nebula_async.cli.doctor.machine import look_at_disk, look_at_open_files
 from nebula_async.cli.doctor.settings import read_settings
@@ -127,7 +127,7 @@ def test_variables_that_nothing_reads():
 def test_secrets_are_hidden_wherever_they_stand():
     """A secret is replaced in texts, advice and facts alike, the longer of two that overlap first."""
     finding = fine("key", "the server said sk-canary-longer and sk-canary", said=["sk-canary-longer", 3])
-    hidden = without_secrets(finding, {"sk-canary", "sk-canary-longer", ""})
+    hidden = concealed(finding, {"sk-canary", "sk-canary-longer", ""})
 
     assert ("the server said *** and ***", ["***", 3]) == (hidden.text, hidden.facts["said"])
 

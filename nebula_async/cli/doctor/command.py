@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, configured, ended, placed, say
 from nebula_async.cli.doctor.checks import Place, check_all
-from nebula_async.cli.doctor.finding import without_secrets
+from nebula_async.cli.doctor.finding import concealed
 from nebula_async.cli.doctor.settings import read_settings
 from nebula_async.cli.doctor.text import tell_findings, tell_json
 from nebula_async.keys import KEY_VARIABLE
@@ -48,7 +48,7 @@ async def _doctor(connection: Connection, is_json: bool) -> int:
     with placed(connection, config) as (config, key):
         environ = settings.usable if key is None else {**settings.usable, KEY_VARIABLE: key}
         findings = await check_all(Place(config, environ, settings.findings, is_emulated=key is not None))
-    findings = [without_secrets(finding, settings.secrets) for finding in findings]
+    findings = [concealed(finding, settings.secrets) for finding in findings]
     tell = tell_json if is_json else tell_findings
     tell(findings)
     return 1 if any(finding.state == "problem" for finding in findings) else 0

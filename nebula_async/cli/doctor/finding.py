@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from attrs import evolve, field, frozen
 
-State: TypeAlias = Literal["ok", "note", "problem"]
+from nebula_async.keys import without_secrets
 
-SHORTEST_SECRET = 6
-"""Characters: what is shorter stands in ordinary words, too."""
+State: TypeAlias = Literal["ok", "note", "problem"]
 
 
 @frozen
@@ -40,20 +38,7 @@ def problem(about: str, text: str, advice: str, **facts: Any) -> Finding:
     return Finding(about, "problem", text, advice, facts)
 
 
-def without_secrets(finding: Finding, secrets: Collection[str]) -> Finding:
-    """Return a finding in which no secret stands, whoever put it there: a server may repeat the key that it refuses."""
-    hide = partial(_hidden, secrets=sorted((text for text in secrets if len(text) >= SHORTEST_SECRET), key=len)[::-1])
-    facts = {name: _hidden_in(value, hide) for name, value in finding.facts.items()}
-    return evolve(finding, text=hide(finding.text), advice=hide(finding.advice), facts=facts)
-
-
-def _hidden(text: str, secrets: Collection[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text
-
-
-def _hidden_in(value: Any, hide: Any) -> Any:
-    if isinstance(value, str):
-        return hide(value)
-    return [_hidden_in(each, hide) for each in value] if isinstance(value, list | tuple) else value
+def concealed(finding: Finding, secrets: Collection[str]) -> Finding:
+    """Return a finding in which no secret stands, whoever put it there."""
+    text, advice, facts = without_secrets([finding.text, finding.advice, finding.facts], secrets)
+    return evolve(finding, text=text, advice=advice, facts=facts)

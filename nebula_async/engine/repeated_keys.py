@@ -1,0 +1,47 @@
+"""The key in a server's own words: one may repeat what it was sent, and proxies in front of models do."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from attrs import define, evolve, field
+
+from nebula_async.api.messages import Reply
+from nebula_async.errors import NebulaError
+from nebula_async.keys import SHORTEST_SECRET, ApiKey, without_secrets
+
+MOST_KEYS = 8
+"""Keys rotate, and a reply may come after another one was told."""
+
+SAID_BY_SERVER = ("message", "code", "request_id", "details")
+"""What an error holds of a reply."""
+
+
+@define(eq=False)
+class RepeatedKeys:
+    """The keys that were sent, which nothing that comes back may show."""
+
+    _keys: deque[ApiKey] = field(factory=lambda: deque(maxlen=MOST_KEYS), init=False)
+
+    def remember(self, key: ApiKey) -> None:
+        """Look for this key from now on."""
+        if key.reveal() not in self._secrets:
+            self._keys.append(key)
+
+    def concealed(self, reply: Reply) -> Reply:
+        """Return a reply without the keys, of which a message that is cut could show a part."""
+        body = reply.body
+        for secret in self._secrets:
+            body = body.replace(secret.encode(), b"***") if len(secret) >= SHORTEST_SECRET else body
+        return evolve(reply, body=body)
+
+    def conceal(self, error: NebulaError) -> None:
+        """Take the keys out of an error, however the reply wrote them."""
+        for name in SAID_BY_SERVER:
+            if (said := getattr(error, name, None)) is not None:
+                setattr(error, name, without_secrets(said, self._secrets))
+        error.args = tuple(without_secrets(error.args, self._secrets))  # what it was made with is kept there
+
+    @property
+    def _secrets(self) -> list[str]:
+        return [key.reveal() for key in self._keys]
