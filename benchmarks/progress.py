@@ -23,6 +23,7 @@ import tempfile
 import termios
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,10 +67,11 @@ class Watch:
 
 @frozen
 class Reader:
-    """Reads what is written, and counts it."""
+    """Reads what is written, counts it, and keeps the last of it."""
 
     descriptor: int
     counted: list[int] = field(factory=list)
+    kept: deque[bytes] = field(factory=lambda: deque(maxlen=3))
     thread: threading.Thread = field(init=False)
 
     @thread.default
@@ -82,6 +84,7 @@ class Reader:
         try:
             while piece := os.read(self.descriptor, 1 << 16):
                 self.counted.append(len(piece))
+                self.kept.append(piece)
         except OSError:  # Linux says so when the last writer of a terminal has gone
             pass
 
@@ -134,7 +137,8 @@ def measure_apart(kind: str, items: int, folder: Path) -> Took:
         code = process.wait()
     written = sum(reader.count() for reader in readers)
     if code:
-        raise SystemExit(f"the run of kind {kind} ended with {code}")
+        said = b"".join(piece for reader in readers for piece in reader.kept).decode(errors="replace")
+        raise SystemExit(f"the run of kind {kind} ended with {code}:\n{said}")
     took = Took(**json.loads((folder / "took.json").read_text()))
     return Took(took.cpu, took.wall, written)
 

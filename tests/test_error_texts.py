@@ -177,7 +177,7 @@ def test_nothing_is_said_twice(error, text):
 
 
 @pytest.mark.parametrize("charges", [Charges(0, 0), Charges(0, 1), Charges(1, 1), Charges(1, 2)], ids=str)
-@pytest.mark.parametrize("kind", {type(error) for error, _ in TEXTS}, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", dict.fromkeys(type(error) for error, _ in TEXTS), ids=lambda kind: kind.__name__)
 def test_a_second_payment_is_never_left_unsaid(kind, charges):
     """Whatever may have been paid for is said, and where trying again can help, that it may be paid for twice."""
     for retryable in (False, True):

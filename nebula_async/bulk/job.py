@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from random import SystemRandom
 from types import TracebackType
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -16,13 +15,12 @@ import anyio
 import anyio.to_thread
 from attrs import define, evolve, field
 
-from nebula_async.bulk.bucket import Uploads, as_place, open_places
-from nebula_async.bulk.budget import Budget, Purse, Spent
+from nebula_async.bulk.bucket import as_place, open_places
+from nebula_async.bulk.budget import Budget, Spent
 from nebula_async.bulk.command import Command
-from nebula_async.bulk.descriptors import most_under_way
+from nebula_async.bulk.ending import RunEnd
 from nebula_async.bulk.execution import executed, finish_in_thread
 from nebula_async.bulk.folder import JobFolder
-from nebula_async.bulk.gallery import ending
 from nebula_async.bulk.gallery.gallery import Gallery
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.ledger_file import DURABILITIES, Durability
@@ -31,18 +29,14 @@ from nebula_async.bulk.manifest.source import open_source
 from nebula_async.bulk.opening import INPUT, OpenJob
 from nebula_async.bulk.recovery import Recovery
 from nebula_async.bulk.report import Report, Spending, report_of
-from nebula_async.bulk.report_values import values_of
 from nebula_async.bulk.run import Run
+from nebula_async.bulk.starting import new_run
 from nebula_async.bulk.states import FAILED, State
 from nebula_async.bulk.summary import Summary, summarize
-from nebula_async.bulk.writer import LedgerWriter
-from nebula_async.bulk.written import write_reports
 from nebula_async.checks import Checks
 from nebula_async.client import AsyncNebula
 from nebula_async.config import Config
-from nebula_async.engine.breaker import Breaker
 from nebula_async.engine.gate import workers_for
-from nebula_async.engine.outage import Outage
 from nebula_async.errors import ConfigurationError, JobError
 from nebula_async.items import Result
 
@@ -118,27 +112,34 @@ class BulkJob:
     _stack: AsyncExitStack = field(init=False)
     _open: OpenJob = field(init=False)
     _run: Run = field(init=False)
-    _workers: int = field(init=False)
+    _end: RunEnd = field(init=False)
     _limiter: anyio.CapacityLimiter = field(init=False)
     _is_open: bool = field(default=False, init=False)
     _started: float | None = field(default=None, init=False)
     _ended: anyio.Event = field(init=False)
     _last: Report = field(init=False)
-    _summary: Summary | None = field(default=None, init=False)
     _gallery: Gallery | None = field(default=None, init=False)
 
     async def __aenter__(self) -> BulkJob:
-        self._started, self._ended, self._summary, self._gallery = None, anyio.Event(), None, None
+        self._started, self._ended, self._gallery = None, anyio.Event(), None
         async with AsyncExitStack() as stack:
             self._nebula = await stack.enter_async_context(AsyncNebula()) if self.nebula is None else self.nebula
             if self._nebula.generator.caller.transport.is_closed:
                 raise ConfigurationError("the client given to the job is closed; give it one that is open")
-            self._workers = workers_for(self._nebula.config, self.concurrency)
+            workers = workers_for(self._nebula.config, self.concurrency)
             self._limiter = anyio.CapacityLimiter(1)
             self._open = await self._opened()
             begin = partial(self._begin, stack)
             await finish_in_thread(begin, stop=self._open.is_stopped.set, limiter=self._limiter)
-            self._run = self._new_run()
+            self._run = new_run(
+                self._open,
+                self._nebula.generator,
+                self._limiter,
+                workers=workers,
+                budget=self.budget,
+                is_waiting_for_quota=self.when_exhausted == "wait",
+            )
+            self._end = RunEnd(self._open, self._run, self._gallery, self._limiter)
             self._stack = stack.pop_all()
         self._is_open = True
         return self
@@ -251,8 +252,8 @@ class BulkJob:
 
         After a run it is that of its end. Before, it is read anew, which takes a second for 100,000 items.
         """
-        if self._summary is not None:
-            return evolve(self._summary, report=evolve(self._last, seconds=self._summary.report.seconds))
+        if (ended := self._end.summary) is not None:
+            return evolve(ended, report=evolve(self._last, seconds=ended.report.seconds))
         report = await self.report()
         return await self._read(lambda ledger: summarize(ledger, report))
 
@@ -283,40 +284,13 @@ class BulkJob:
                     yield results
             finally:
                 with anyio.CancelScope(shield=True):
-                    await self._write_reports()
+                    await self._end.write_reports(self.report)
                     self._last = await self.report()
-            await self._fill_gallery()
+            await self._end.make_thumbnails()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._write_gallery()
+                await self._end.write_gallery()
             self._ended.set()  # from here on the files may be closed
-
-    async def _write_reports(self) -> None:
-        if (failure := self._run.writer.failure) is not None:
-            self._run.stop(failure)
-        try:
-            if not (self.was_stopped or self._run.has_no_store):
-                await self._run.writer.read(lambda _: self._open.tell_store())
-        except JobError as error:
-            self._run.stop(error)
-        report = await self.report()
-        try:
-            self._summary = await self._run.writer.read(lambda ledger: summarize(ledger, report))
-            await self._run.writer.read(partial(self._write, self._summary))
-        except (OSError, JobError) as error:
-            self._run.stop(JobError(f"the report could not be written: {error}"))
-
-    def _write(self, summary: Summary, ledger: Ledger) -> None:
-        job = self._open
-        write_reports(job.folder, job.source, job.census, self.limit, ledger, summary)
-
-    async def _fill_gallery(self) -> None:
-        if self._gallery is not None and self._summary is not None and not self._run.is_interrupted:
-            await ending.fill(self._gallery, self._open.ledger, self._limiter)
-
-    async def _write_gallery(self) -> None:
-        if self._gallery is not None and (summary := self._summary) is not None:
-            await ending.finish(self._gallery, self._open.ledger, lambda: values_of(summary), self._limiter)
 
     def drain(self) -> None:
         """Send nothing more; `run` returns when what is in flight is stored. What waits for the limit is put back."""
@@ -367,29 +341,6 @@ class BulkJob:
             self._gallery = Gallery.of(self._open.ledger, self._open.folder, store_options=self.store_options)
             self._open.storing.on_stored = self._gallery.offer
             stack.callback(self._gallery.close)
-
-    def _new_run(self) -> Run:
-        job, nebula = self._open, self._nebula
-        return Run(
-            source=job.source,
-            stamp=job.stamp,
-            census=job.census,
-            limit=self.limit,
-            folder=job.folder,
-            writer=LedgerWriter(
-                job.ledger, job.storing.settle, job.storing.tidy, job.lock.committed, job.commits, self._limiter
-            ),
-            spool=job.storing.spool,
-            storing=job.storing,
-            purse=Purse(self.budget, Spent() if self.budget.per_run else job.spent()),
-            duplicates=job.duplicates,
-            generator=nebula.generator,
-            breaker=Breaker(Outage(SystemRandom(), nebula.config.retry.backoff)),
-            secret=job.secret,
-            workers=min(self._workers, most_under_way()),
-            is_waiting_for_quota=self.when_exhausted == "wait",
-            uploads=None if job.bucket is None else Uploads(job.storing.spool.folder),
-        )
 
 
 def _servers(config: Config) -> str:

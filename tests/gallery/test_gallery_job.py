@@ -135,7 +135,7 @@ async def test_who_does_not_wait_for_thumbnails_gets_the_page_at_once(tmp_path, 
 
 async def test_thumbnails_that_are_not_made_are_counted(tmp_path, emulator, monkeypatch):
     """A run makes thumbnails for a bounded time, and says how the rest is made."""
-    monkeypatch.setattr("nebula_async.bulk.gallery.ending.SECONDS_AFTER_RUN", -1.0)
+    monkeypatch.setattr("nebula_async.bulk.ending.SECONDS_AFTER_RUN", -1.0)
     async with opened(CATS, tmp_path / "my cats", emulator) as job:
         job.drain()  # before anything was offered
         await job.run()
