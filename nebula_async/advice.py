@@ -18,13 +18,14 @@ OTHER_PICTURE = "give the input picture as a whole PNG, JPEG or WebP"
 
 UNKNOWN_KEY = f"{CHECK_KEY}: this API answers 404 to one that it does not know; then {CHECK_URL}"
 ASK = "ask Nebula Block if it"
+ASK_WHY = f"{ASK} happens again"
 NEXT_DAY = "wait until then, as a job does by itself, or use an account of a higher tier"
 FETCH_LATER = "fetch it with nebula.download(image) before its URL expires; a job does with the same command"
 
 BY_CLASS: Mapping[str, str] = {
     "NotSentError": "check the network, the proxy and the URL, as nebula-async doctor does",
     "OutcomeUnknownError": "look at the balance before you send it again; a job does that with --resend-unknown",
-    "UnusableReplyError": f"{ASK} happens again; a job asks for the picture anew with --retry-failed",
+    "UnusableReplyError": f"{ASK_WHY}; a job asks for the picture anew with --retry-failed",
     "SinkError": "mend the place where the pictures go first",
     "DownloadError": "ask for another one; a job does with --retry-failed",
     "DeadlineError": "allow more time (timeout=, --timeout or NEBULA_TIMEOUT)",

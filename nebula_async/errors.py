@@ -30,7 +30,7 @@ from typing import Any, ClassVar, TypeVar
 
 from attrs import define, field
 
-from nebula_async.advice import ASK, FETCH_LATER, NEXT_DAY, after, cost_of, in_sentences, prospect_of, step_for
+from nebula_async.advice import ASK, ASK_WHY, FETCH_LATER, NEXT_DAY, after, cost_of, in_sentences, prospect_of, step_for
 from nebula_async.charges import Charges
 
 Exc = TypeVar("Exc", bound=BaseException)
@@ -116,6 +116,11 @@ class OutcomeUnknownError(NebulaError):
 
 class UnusableReplyError(NebulaError):
     """The API answered with success, and the answer holds no usable picture: it was paid for, and is not repeated."""
+
+    @property
+    def next_step(self) -> str:
+        """What to do now; a list or a balance that cannot be read was free, and no job asks for it again."""
+        return super().next_step if self.charges.at_most else ASK_WHY
 
 
 class SinkError(NebulaError):

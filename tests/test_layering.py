@@ -70,7 +70,7 @@ OWNERS = {
         "engine/wire_stream.py",
         "engine/asyncio_sockets.py",
     },
-    "asyncio": {"engine/asyncio_sockets.py", "engine/happy_eyeballs.py", "engine/rounds.py"},
+    "asyncio": {"engine/asyncio_connect.py", "engine/asyncio_sockets.py", "engine/rounds.py"},
     "sqlite3": {
         "engine/host_store.py",
         "bulk/ledger_file.py",

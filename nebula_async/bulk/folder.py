@@ -109,11 +109,11 @@ class JobFolder:
         except OSError as error:
             text = f"the output folder {self.path} cannot be used any more: {error.strerror}; mend that, then repeat"
             raise JobError(text) from error
-        needed = ROOM_LEFT + (pictures + 1) * max(largest, ROOM_FOR_PICTURE)
+        needed = wanted_room(pictures, largest)
         if free < needed:
             raise JobError(
-                f"no more pictures can be stored in {self.path}: {free >> 20} MiB are free, and {needed >> 20} are"
-                " wanted for those under way; make room, then repeat"
+                f"no more pictures can be stored in {self.path}: {free / 10**6:.0f} MB are free, and"
+                f" {needed / 10**6:.0f} MB are wanted for those under way; make room, then repeat"
             )
 
     def _sync_names(self, above: Sequence[Path]) -> None:
@@ -189,6 +189,13 @@ class Shelf:
         if not is_there or folder not in self._known:  # a run that was killed may have made it, and not synced its name
             self._known.add(folder)
             self._touched.add(folder.parent)
+
+
+def wanted_room(pictures: int, largest: int = 0) -> int:
+    """Return the bytes that must be free for so many pictures to be asked for at a time, the largest so far of so many
+    bytes.
+    """
+    return ROOM_LEFT + (pictures + 1) * max(largest, ROOM_FOR_PICTURE)
 
 
 def _folders_above(path: Path) -> Sequence[Path]:

@@ -75,6 +75,9 @@ APPLICATION = 0x6E6562  # "neb": tells this ledger from any other SQLite file
 
 LOCK_SECONDS = 0.2
 
+UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_IOERR")
+"""What SQLite says of a place where it cannot make the index of a log."""
+
 
 def open_file(path: Path, durability: Durability) -> sqlite3.Connection:
     """Open the file for its one writer, or make it, for its owner alone: it may hold URLs. Raises `JobError`."""
@@ -120,7 +123,7 @@ def _reading(path: Path) -> sqlite3.Connection:
         _pragma(connection, "user_version")
     except sqlite3.OperationalError as error:
         connection.close()
-        if not error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")) or _log_bytes(path):
+        if not error.sqlite_errorname.startswith(UNWRITABLE) or _log_bytes(path):
             raise
         return _connected(path, "mode=ro&immutable=1")
     return connection

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from nebula_async.api.catalog import CATALOG, price_of
 from nebula_async.bulk.budget import Budget, Spent
+from nebula_async.bulk.folder import wanted_room
 from nebula_async.bulk.manifest.census import Census
 from nebula_async.bulk.manifest.items import BadLine
 from nebula_async.config import Config
@@ -143,8 +144,9 @@ class Plan:
 
     @property
     def fits_disk(self) -> bool:
-        """Whether there is room for the pictures, as far as that is known."""
-        return self.free is None or self.disk <= self.free
+        """Whether there is room, if that is known: for all, and at the end for those that are still under way."""
+        under_way = wanted_room(min(self.concurrency, self.pictures))
+        return self.free is None or self.pictures == 0 or self.disk + under_way <= self.free
 
 
 def make_plan(

@@ -10,7 +10,7 @@ from shlex import quote
 
 from cyclopts import App, CycloptsError, MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
-from nebula_async.cli.connection import INTERRUPTED, USAGE, say
+from nebula_async.cli.connection import INTERRUPTED, USAGE, say, silence
 from nebula_async.cli.examples import examples_of
 from nebula_async.config import VERSION
 
@@ -52,6 +52,10 @@ def start() -> None:
         app(print_error=False, exit_on_error=False)
     except CycloptsError as error:  # cyclopts would end otherwise where stderr cannot be written to
         say(f"{PROGRAM}: {_what_is_wrong(error)}")
+        sys.exit(USAGE)
+    except OSError as error:  # what is told of the commands finds no room
+        silence(sys.stdout)
+        say(f"{PROGRAM}: {error.strerror or error}")
         sys.exit(USAGE)
     except KeyboardInterrupt:  # before the command itself has begun
         sys.exit(INTERRUPTED)

@@ -213,8 +213,18 @@ def _write(text: str, stream: TextIO | None) -> None:
     try:
         print(printable(text), file=stream, flush=True)
     except OSError:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), stream.fileno())
+        silence(stream)
+
+
+def silence(stream: TextIO) -> None:
+    """Let nothing more be written to a stream that nobody reads, or that has no room: what waits in it neither."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a standard stream is there, and a person looks at it."""
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 def printable(text: str) -> str:

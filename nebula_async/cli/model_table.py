@@ -46,6 +46,11 @@ def model_table(summary: Summary, console: Console) -> RenderableType:
     return Group(*(text for line in lines for text in _stacked(line)))
 
 
+def model_name(model: str, dialect: str) -> str:
+    """Return how a model is called where models of both APIs stand."""
+    return model if dialect in ("", USUAL_DIALECT) else f"{model} ({dialect})"
+
+
 def cost_text(at_least: Decimal, at_most: Decimal, unpriced: int) -> str:
     """Return an amount, or its bounds, and how many pictures are not in it because nobody knows their price."""
     amount = dollars(at_least) if at_least == at_most else f"{dollars(at_least)} to {dollars(at_most)}"
@@ -63,9 +68,8 @@ def _lines(summary: Summary) -> list[_Line]:
 
 
 def _line(share: ModelShare) -> _Line:
-    name = share.model if share.dialect in ("", USUAL_DIALECT) else f"{share.model} ({share.dialect})"
     return _Line(
-        name=" ".join(printable(name).splitlines()),
+        name=" ".join(printable(model_name(share.model, share.dialect)).splitlines()),
         items=share.items,
         done=share.done,
         failed=share.failed,

@@ -8,6 +8,7 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from nebula_async.bulk.plan import BYTES_PER_PIXEL, EXPECTED_SECONDS, ModelPlan, Plan
+from nebula_async.cli.model_table import model_name
 from nebula_async.cli.quantities import counted, dollars, duration, size
 
 CENT = Decimal("0.01")
@@ -32,10 +33,11 @@ def _contents(plan: Plan) -> Iterator[str]:
 
 
 def _model(plan: Plan, model: ModelPlan) -> str:
+    name = model_name(model.model, model.dialect)
     if model.price is None:
-        return f"{model.model}: {counted(model.pictures, 'picture')} at a price that is not known"
+        return f"{name}: {counted(model.pictures, 'picture')} at a price that is not known"
     source = "the account's price" if model.model in plan.account.prices else "the built-in price"
-    return f"{model.model}: {counted(model.pictures, 'picture')} at {dollars(model.price)} ({source})"
+    return f"{name}: {counted(model.pictures, 'picture')} at {dollars(model.price)} ({source})"
 
 
 def _costs(plan: Plan) -> Iterator[str]:

@@ -171,9 +171,8 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "Cost", _cost(summary)
     spending = summary.report.spending
     if summary.report.seconds:
-        unpriced = f", {counted(spending.unpriced, 'picture')} without a known price" if spending.unpriced else ""
-        made = counted(spending.pictures, "picture")
-        yield "This run", f"{made} in {precise_seconds(summary.report.seconds)} for {spending}{unpriced}"
+        made = f"{counted(spending.pictures, 'picture')} in {precise_seconds(summary.report.seconds)}"
+        yield "This run", f"{made}, cost: {cost_text(spending.at_least, spending.at_most, spending.unpriced)}"
 
 
 def _times(latency: Latency) -> tuple[float, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import select
-import socket
 import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import httpcore
 from anyio.lowlevel import cancel_shielded_checkpoint
 from attrs import define, field
 
-from nebula_async.engine.happy_eyeballs import connect_first
+from nebula_async.engine.asyncio_connect import connect_to
 from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.rounds import Rounds, settle
 
@@ -48,9 +47,7 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
         loop = asyncio.get_running_loop()
         stream = AsyncioStream(loop, _rounds.get())
         with _raising(httpcore.ConnectTimeout, httpcore.ConnectError), anyio.fail_after(timeout):
-            places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            connected = await connect_first([(family, place) for family, *_, place in places])
-            await loop.create_connection(lambda: stream, sock=connected)
+            await loop.create_connection(lambda: stream, sock=await connect_to(host, port))
         return stream
 
 

@@ -22,8 +22,7 @@ from anyio.lowlevel import checkpoint, current_token
 from attrs import define, field
 
 from nebula_async.engine.idle import IdleConnections
-from nebula_async.engine.interim import ReplyHeads
-from nebula_async.engine.proxy import Proxy
+from nebula_async.engine.proxy import Proxy, tunnel_status
 from nebula_async.engine.reading import BodyReader, WholeBody, feed_all
 from nebula_async.engine.tls import tls_context
 from nebula_async.engine.wire_stream import WireStream
@@ -133,8 +132,8 @@ class _Wire(httpcore.AsyncNetworkBackend):
                 if self.proxy_tls is not None:
                     stream = await stream.start_tls(self.proxy_tls, proxy.host)
                 await stream.write(proxy.tunnel_to(host, port))
-                status = await _tunnel_status(stream)
-        except (TimeoutError, ValueError, httpcore.NetworkError) as error:
+                status = await tunnel_status(partial(stream.read, READ_BYTES))
+        except (TimeoutError, ValueError, ConnectionError, httpcore.NetworkError) as error:
             problem = "no tunnel in time" if isinstance(error, TimeoutError) else str(error) or "it broke off"
             raise httpcore.ConnectError(f"the proxy at {proxy}: {problem}") from error
         if not 200 <= status < 300:
@@ -144,19 +143,6 @@ class _Wire(httpcore.AsyncNetworkBackend):
     async def aclose(self) -> None:
         if self._socket is not None:
             await self._socket.aclose()
-
-
-async def _tunnel_status(stream: httpcore.AsyncNetworkStream) -> int:
-    heads, size = ReplyHeads(), 0
-    while heads.status is None and size < READ_BYTES:
-        data = await stream.read(READ_BYTES)
-        if not data:
-            raise httpcore.ReadError("it hung up")
-        size += len(data)
-        heads.feed(data)
-    if not heads.status or (heads.after and heads.status < 300):
-        raise ValueError("it does not answer as a proxy does")
-    return heads.status
 
 
 @define(eq=False)

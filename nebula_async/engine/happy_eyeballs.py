@@ -1,26 +1,34 @@
-"""A socket connected to one of a host's addresses, to whichever answers first (RFC 8305)."""
+"""The race for the addresses of a host: whichever answers first is talked to (RFC 8305)."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import anyio
 
 HAPPY_EYEBALLS_SECONDS = 0.25
 """RFC 8305, section 5: how long one address of a name is tried before the next one is tried beside it."""
 
+Place = TypeVar("Place")
+Connection = TypeVar("Connection")
 
-async def connect_first(places: Sequence[tuple[int, Any]]) -> socket.socket:
-    """Return a socket that is connected to one of these addresses. Raises `OSError` where none answers."""
-    connected: list[socket.socket] = []
+
+async def connect_first(
+    places: Sequence[Place],
+    connect: Callable[[Place], Awaitable[Connection]],
+    hang_up: Callable[[Connection], Awaitable[None]],
+) -> Connection:
+    """Return a connection to one of these places, the best of which is first. Raises `OSError` where none answers.
+
+    Another one that came at the same moment is hung up, and so are all where this is cancelled.
+    """
+    connected: list[Connection] = []
     errors: list[OSError] = []
 
-    async def connect(family: int, place: Any, failed: anyio.Event) -> None:
+    async def attempt(place: Place, failed: anyio.Event) -> None:
         try:
-            connected.append(await _connected(family, place))
+            connected.append(await connect(place))
         except OSError as error:
             errors.append(error)
             failed.set()
@@ -29,26 +37,14 @@ async def connect_first(places: Sequence[tuple[int, Any]]) -> socket.socket:
 
     try:
         async with anyio.create_task_group() as group:
-            for family, place in places:
+            for place in places:
                 failed = anyio.Event()
-                group.start_soon(connect, family, place, failed)
+                group.start_soon(attempt, place, failed)
                 with anyio.move_on_after(HAPPY_EYEBALLS_SECONDS):
                     await failed.wait()
         if not connected:
             raise errors[-1]
-        return connected.pop()
+        return connected.pop(0)
     finally:
         for spare in connected:
-            spare.close()
-
-
-async def _connected(family: int, place: Any) -> socket.socket:
-    candidate = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        candidate.setblocking(False)
-        candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a request's body follows its head at once
-        await asyncio.get_running_loop().sock_connect(candidate, place)
-    except BaseException:
-        candidate.close()
-        raise
-    return candidate
+            await hang_up(spare)

@@ -1,9 +1,10 @@
-"""A proxy of the user's own: what is asked of it, and what may be reached through it."""
+"""A proxy of the user's own: what it is asked, what it answers, and what may be reached through it."""
 
 from __future__ import annotations
 
 import socket
 from base64 import b64encode
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -11,6 +12,10 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from attrs import field, frozen
 
 from nebula_async.engine.addresses import is_public
+from nebula_async.engine.interim import ReplyHeads
+
+MOST_BYTES = 64 * 1024
+"""So much a proxy may say before it lets us pass."""
 
 NEAR = (".localhost", ".local", ".internal")
 """What names end in that mean something else on every network."""
@@ -47,6 +52,24 @@ class Proxy:
         if self.authorization is not None:
             lines.append(f"Proxy-Authorization: {self.authorization}")
         return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+async def tunnel_status(receive: Callable[[], Awaitable[bytes]]) -> int:
+    """Return the status with which a proxy answers who asks it for a tunnel: a 2xx is one.
+
+    `receive` returns what came, nothing where no more comes. Raises `ConnectionError` where the proxy hangs up,
+    `ValueError` where it does not answer as a proxy does.
+    """
+    heads, size = ReplyHeads(), 0
+    while heads.status is None and size < MOST_BYTES:
+        data = await receive()
+        if not data:
+            raise ConnectionError("it hung up")
+        size += len(data)
+        heads.feed(data)
+    if not heads.status or (heads.after and heads.status < 300):
+        raise ValueError("it does not answer as a proxy does")
+    return heads.status
 
 
 def public_name(host: str) -> str:

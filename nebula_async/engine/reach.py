@@ -18,13 +18,8 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 from attrs import frozen
 
 from nebula_async.engine.abandon import abandonable
-from nebula_async.engine.interim import ReplyHeads
-from nebula_async.engine.proxy import Proxy
-
-NEXT_ADDRESS_SECONDS = 0.25
-"""How long one address is tried before the next one is tried beside it (RFC 8305, section 5)."""
-
-MOST_BYTES = 64 * 1024
+from nebula_async.engine.happy_eyeballs import connect_first
+from nebula_async.engine.proxy import Proxy, tunnel_status
 
 
 @frozen
@@ -43,31 +38,7 @@ async def find_addresses(host: str, port: int) -> list[str]:
 
 async def connect(addresses: Sequence[str], port: int) -> SocketStream:
     """Return a connection to the address that answers first. Raises `OSError` where none does."""
-    streams: list[SocketStream] = []
-    errors: list[OSError] = []
-
-    async def attempt(address: str, failed: anyio.Event) -> None:
-        try:
-            streams.append(await anyio.connect_tcp(address, port))
-        except OSError as error:
-            errors.append(error)
-            failed.set()
-        else:
-            group.cancel_scope.cancel()
-
-    try:
-        async with anyio.create_task_group() as group:
-            for address in addresses:
-                failed = anyio.Event()
-                group.start_soon(attempt, address, failed)
-                with anyio.move_on_after(NEXT_ADDRESS_SECONDS):
-                    await failed.wait()
-        if not streams:
-            raise errors[-1]
-        return streams.pop(0)
-    finally:
-        for spare in streams:
-            await hang_up(spare)
+    return await connect_first(addresses, lambda address: anyio.connect_tcp(address, port), hang_up)
 
 
 def address_of(stream: ByteStream) -> str:
@@ -81,17 +52,14 @@ async def ask_for_tunnel(stream: ByteStream, proxy: Proxy, host: str, port: int)
     Raises `OSError` where it hangs up, `ValueError` where it does not answer as a proxy does.
     """
     await stream.send(proxy.tunnel_to(host, port))
-    heads, size = ReplyHeads(), 0
-    while heads.status is None and size < MOST_BYTES:
+
+    async def receive() -> bytes:
         try:
-            data = await stream.receive()
-        except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
-            raise ConnectionError("it hung up") from error
-        size += len(data)
-        heads.feed(data)
-    if not heads.status:
-        raise ValueError("it does not answer as a proxy does")
-    return heads.status
+            return await stream.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            return b""
+
+    return await tunnel_status(receive)
 
 
 async def speak_tls(stream: ByteStream, host: str, context: ssl.SSLContext) -> tuple[ByteStream, Secured]:

@@ -101,7 +101,7 @@ async def test_a_disk_without_room_stops_the_job_before_anything_is_sent(manifes
     report = await run(manifest, emulator)
 
     assert (3, 0, 4, Charges(0, 0)) == (report.exit_code, report.done, report.waiting, report.charges)
-    assert f"no more pictures can be stored in {manifest.parent / 'out'}: 1 MiB are free, and 7" in str(
+    assert f"no more pictures can be stored in {manifest.parent / 'out'}: 1 MB are free, and 7" in str(
         report.stopped_by
     )
     assert "make room, then repeat" in str(report.stopped_by)

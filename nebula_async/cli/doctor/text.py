@@ -9,7 +9,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
-from nebula_async.cli.connection import printable, tell
+from nebula_async.cli.connection import is_terminal, printable, tell
 from nebula_async.cli.doctor.finding import Finding
 from nebula_async.cli.quantities import counted
 
@@ -36,7 +36,7 @@ def tell_json(findings: Sequence[Finding]) -> None:
 
 def tell_findings(findings: Sequence[Finding]) -> None:
     """Print a line for each finding, wrapped and in colour on a terminal, and what they come to."""
-    tell_line = _tell_in_colour if sys.stdout.isatty() else _tell_plainly
+    tell_line = _tell_in_colour if is_terminal(sys.stdout) else _tell_plainly
     for finding in findings:
         tell_line(finding)
     tell(_in_sum(findings))
@@ -44,7 +44,7 @@ def tell_findings(findings: Sequence[Finding]) -> None:
 
 def _tell_plainly(finding: Finding) -> None:
     advice = f"; {finding.advice}" if finding.advice else ""
-    tell(f"{finding.state:<{STATE_WIDTH}}{f'{finding.about}:':<{ABOUT_WIDTH}}{_one_line(finding.text + advice)}")
+    tell(f"{finding.state:<{STATE_WIDTH}}{f'{finding.about}: ':<{ABOUT_WIDTH}}{_one_line(finding.text + advice)}")
 
 
 def _tell_in_colour(finding: Finding) -> None:
