@@ -24,7 +24,7 @@ FETCH_LATER = "fetch it with nebula.download(image) before its URL expires; a jo
 
 BY_CLASS: Mapping[str, str] = {
     "NotSentError": "check the network, the proxy and the URL, as nebula-async doctor does",
-    "OutcomeUnknownError": "look at the balance before you send it again; a job does that with --resend-unknown",
+    "OutcomeUnknownError": "look at the balance, then send it again (a job: --resend-unknown)",
     "UnusableReplyError": f"{ASK_WHY}; a job asks for the picture anew with --retry-failed",
     "SinkError": "mend the place where the pictures go first",
     "DownloadError": "ask for another one; a job does with --retry-failed",

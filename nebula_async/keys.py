@@ -130,7 +130,8 @@ def _from_environment() -> str:
     if key is None:
         raise ConfigurationError(
             f"no API key: set {KEY_VARIABLE}, or pass api_key=. Keys are made in the Nebula Block console; "
-            "a .env file is not read. To try without a key, use the emulator (--emulator)"
+            "a .env file is not read. To try without a key: commands take --emulator, and for programs"
+            " there is nebula-async emulator"
         )
     return key
 

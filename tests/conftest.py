@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import trio
+import trustme
 
 from nebula_async.emulator import Emulator
 from nebula_async.engine.gate import known_account
@@ -71,3 +72,16 @@ def _no_settings_from_outside(monkeypatch):
 def _no_account_from_before():
     """Servers of tests come and go on the same ports: what one said of the day is no word of the next."""
     known_account.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """An authority that nobody knows."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def trusted(authority, monkeypatch, tmp_path) -> None:
+    """Let this machine trust that authority."""
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from attrs import define, field
 from documents import ROOT, Block, blocks_of, compare, is_run, told_by
+from places import announced
 
 from nebula_async.emulator import Emulator
 
@@ -154,10 +155,7 @@ def environ_of(emulator: Emulator, state: Path) -> dict[str, str]:
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "NEBULA_API_KEY": emulator.key,
-        "NEBULA_BASE_URL": emulator.base_url,
-        "NEBULA_INFERENCE_URL": emulator.inference_url,
-        "NEBULA_ALLOWED_IMAGE_HOSTS": emulator.storage_host,
+        **announced(emulator),
         "NEBULA_STATE_DIR": str(state),
         "NO_COLOR": "1",
     }

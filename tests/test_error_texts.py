@@ -55,12 +55,12 @@ TEXTS = [
     (
         OutcomeUnknownError("no complete reply came back", attempts=2, charges=Charges(0, 2), retryable=True),
         "no complete reply came back. May have been paid for: 0 to 2 pictures, in 2 attempts. Trying again can help,"
-        " and may pay twice. Look at the balance before you send it again; a job does that with --resend-unknown.",
+        " and may pay twice. Look at the balance, then send it again (a job: --resend-unknown).",
     ),
     (
         OutcomeUnknownError("the reply was lost", attempts=1, charges=Charges(1, 1), retryable=True),
-        "the reply was lost. Paid for: 1 picture. Trying again can help, and pays again. Look at the balance before"
-        " you send it again; a job does that with --resend-unknown.",
+        "the reply was lost. Paid for: 1 picture. Trying again can help, and pays again. Look at the balance,"
+        " then send it again (a job: --resend-unknown).",
     ),
     (
         UnusableReplyError("the reply is no JSON", attempts=1, charges=Charges(1, 1), request_id="req-7"),

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as Pillow
+from places import announced
 
 from nebula_async.emulator import Emulator, Fault
 
@@ -63,13 +64,7 @@ KEPT = 60
 def environ() -> Iterator[dict[str, str]]:
     """The environment of someone with a key, whose API is an emulator that knows the documents' key."""
     with Emulator(keys=["YOUR_API_KEY"]) as emulator:
-        yield {
-            **os.environ,
-            "NEBULA_API_KEY": emulator.key,
-            "NEBULA_BASE_URL": emulator.base_url,
-            "NEBULA_INFERENCE_URL": emulator.inference_url,
-            "NEBULA_ALLOWED_IMAGE_HOSTS": emulator.storage_host,
-        }
+        yield os.environ | announced(emulator)
 
 
 def run(words: list[str], folder: Path, environ: dict[str, str]) -> str:

@@ -53,6 +53,7 @@ THIRD_PARTY = {
 LAZY = {
     "images/image.py": {"PIL", "numpy"},
     "images/preview.py": {"PIL"},
+    "cli/generate.py": {"PIL"},
     "engine/tls.py": {"certifi"},
     "bulk/manifest/parquet.py": {"pyarrow"},
     "bulk/export/parquet.py": {"pyarrow"},

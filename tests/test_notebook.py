@@ -13,6 +13,7 @@ from pathlib import Path
 import pybase64
 import pytest
 from PIL import Image as Pillow
+from places import announced
 
 from nebula_async.emulator import Emulator
 
@@ -62,16 +63,6 @@ def execute(notebook: dict[str, object], folder: Path, environ: dict[str, str]) 
     return [found["outputs"] for found in cells if found["cell_type"] == "code"]
 
 
-def settings(emulator: Emulator) -> dict[str, str]:
-    """Return the environment of someone whose API is the emulator."""
-    return {
-        "NEBULA_API_KEY": emulator.key,
-        "NEBULA_BASE_URL": emulator.base_url,
-        "NEBULA_INFERENCE_URL": emulator.inference_url,
-        "NEBULA_ALLOWED_IMAGE_HOSTS": emulator.storage_host,
-    }
-
-
 def sizes(output: dict[str, object]) -> list[tuple[int, int]]:
     """Return the sizes of the pictures of an output, decoded: those shown by their type, and those in its HTML."""
     data = output.get("data", {})
@@ -84,7 +75,7 @@ def sizes(output: dict[str, object]) -> list[tuple[int, int]]:
 def test_the_notebook_shows_pictures(is_with_key, emulator, tmp_path):
     """The example runs with a key and, on a Nebula Block of its own, without one; every cell shows what it should."""
     notebook = json.loads(NOTEBOOK.read_text())
-    outputs = execute(notebook, tmp_path, settings(emulator) if is_with_key else {})
+    outputs = execute(notebook, tmp_path, announced(emulator) if is_with_key else {})
 
     assert [] == [output for each in outputs for output in each if output["output_type"] == "error"]
     shown = [[size for output in each for size in sizes(output)] for each in outputs]
@@ -99,7 +90,7 @@ def test_the_notebook_shows_pictures(is_with_key, emulator, tmp_path):
 
 def test_a_failure_is_told_in_a_notebook(emulator, tmp_path):
     """Among pictures and by itself, a failure is a text that says what was wrong; a prompt is never markup."""
-    outputs = execute(json.loads(NOTEBOOK.read_text()), tmp_path, settings(emulator))
+    outputs = execute(json.loads(NOTEBOOK.read_text()), tmp_path, announced(emulator))
     several, alone = outputs[3][0]["data"], outputs[4][0]["data"]
     page = "".join(several["text/html"])
 
@@ -126,7 +117,7 @@ def test_a_cell_can_be_stopped(tmp_path):
     """The stop button ends the call that waits, whatever the API does meanwhile; the client works on in the next."""
     with Emulator(faults=["delay=3:@1"]) as emulator:
         notebook = {"cells": [cell(text) for text in STOPPED], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
-        first, stopped, after, last = execute(notebook, tmp_path, settings(emulator))
+        first, stopped, after, last = execute(notebook, tmp_path, announced(emulator))
 
     assert [] == first
     assert ["error"] == [output["output_type"] for output in stopped]

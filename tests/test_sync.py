@@ -25,6 +25,7 @@ import attrs
 import pytest
 from anyio.lowlevel import current_token
 from engine.wire import PATIENCE, RawServer, answer
+from places import announced
 
 from nebula_async import (
     AsyncNebula,
@@ -127,12 +128,7 @@ def environ(server: Emulator | RawServer) -> dict[str, str]:
     given = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "NEBULA_"))}
     if isinstance(server, RawServer):
         return given | {"NEBULA_API_KEY": "sk-raw", "NEBULA_BASE_URL": server.url}
-    return given | {
-        "NEBULA_API_KEY": server.key,
-        "NEBULA_BASE_URL": server.base_url,
-        "NEBULA_INFERENCE_URL": server.inference_url,
-        "NEBULA_ALLOWED_IMAGE_HOSTS": server.storage_host,
-    }
+    return given | announced(server)
 
 
 def run(server: Emulator | RawServer, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:

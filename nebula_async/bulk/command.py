@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,16 @@ class Command:
         except (TypeError, ValueError):
             return None
         return cls(tuple(words), folder, job) if _are_texts(words) and _are_texts([folder, job]) else None
+
+
+def quoted(word: str) -> str:
+    """Return a word as a shell reads it; control characters, and bytes that are no text, are escaped as bash does."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = "".join(
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(word)
+    )
+    return f"$'{escaped}'"
 
 
 def _are_texts(values: Any) -> bool:

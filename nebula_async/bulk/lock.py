@@ -10,9 +10,6 @@ from attrs import define, frozen
 
 from nebula_async.errors import JobError
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
 LOCKS = Path("/proc/locks")
 
 RECORD_BYTES = 128
@@ -123,11 +120,3 @@ def _read(file: int) -> tuple[str, int]:
     holder, _, rest = os.pread(file, RECORD_BYTES, 0).decode(errors="replace").partition("\n")
     commits = rest.partition("\n")[0]
     return holder, int(commits) if commits.isdecimal() and commits.isascii() else 0
-
-
-def boot_id() -> str:
-    """Return what names this start of the machine; empty where the system does not tell."""
-    try:
-        return BOOT_ID.read_text().strip()
-    except OSError:
-        return ""

@@ -19,7 +19,7 @@ from nebula_async.bulk.command import NAME, Command
 from nebula_async.bulk.folder import JobFolder, Shelf
 from nebula_async.bulk.ledger import COMMITS, Ledger
 from nebula_async.bulk.ledger_file import Durability, damaged
-from nebula_async.bulk.lock import JobLock, boot_id
+from nebula_async.bulk.lock import JobLock
 from nebula_async.bulk.manifest.census import Census, Selection, rest_of, take_census
 from nebula_async.bulk.manifest.source import Source
 from nebula_async.bulk.metadata import Metadata
@@ -28,6 +28,7 @@ from nebula_async.bulk.spool import Spool
 from nebula_async.bulk.states import FAILED, State
 from nebula_async.bulk.storing import Storing
 from nebula_async.config import Config
+from nebula_async.engine.host_account import boot_id
 from nebula_async.errors import JobError
 
 METADATA = "metadata_bytes"

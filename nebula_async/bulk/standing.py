@@ -15,6 +15,7 @@ from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.lock import Holder, holder_of
 from nebula_async.bulk.report import report_of
+from nebula_async.bulk.report_values import values_of
 from nebula_async.bulk.summary import Summary, summarize
 from nebula_async.bulk.written import ENDED
 
@@ -42,6 +43,10 @@ class JobStanding:
     def is_running(self) -> bool:
         """Whether a process has the job now."""
         return self.holder is not None and not self.holder.was_killed
+
+    def values(self) -> dict[str, Any]:
+        """Return what `report.json` would hold now; there is no `this_run` while one is under way, or was killed."""
+        return values_of(self.summary) | {"this_run": self.last_run}
 
 
 def read_standing(out: Path) -> JobStanding:

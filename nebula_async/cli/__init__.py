@@ -8,13 +8,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+PROGRAM = "nebula-async"
+"""What a shell calls it."""
+
 EXTRAS = {
     "cyclopts": "cli",
     "rich": "cli",
     "textual_image": "cli",
     "starlette": "emulator",
     "uvicorn": "emulator",
-    "PIL": "emulator",
+    "PIL": "images",
 }
 
 

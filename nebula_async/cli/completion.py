@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
 
+from nebula_async.cli import PROGRAM
 from nebula_async.cli.connection import Switch, ended, say, tell
 from nebula_async.errors import ConfigurationError
 
 Shell: TypeAlias = Literal["bash", "zsh", "fish"]
 SHELLS: tuple[Shell, ...] = get_args(Shell)
-
-PROGRAM = "nebula-async"
 
 LOADED_BY_ZSH = f"""
 if [[ "$funcstack[1]" == _{PROGRAM} ]]; then

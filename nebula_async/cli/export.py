@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +13,8 @@ from nebula_async.bulk.export.exporter import Exported, export_job
 from nebula_async.bulk.export.shards import Limits, Shard
 from nebula_async.cli.connection import INTERRUPTED, ended, say, tell
 from nebula_async.cli.quantities import counted
+from nebula_async.cli.signals import noted_signals
 from nebula_async.errors import ConfigurationError
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|[KMGT]i?B)?", re.ASCII | re.IGNORECASE)
 UNITS = {"": 1, "b": 1} | {
@@ -63,8 +61,9 @@ def _export(out: Path, kind: str, to: Path | None, shard_size: str, shard_items:
         raise ConfigurationError(f"--shard-items must be 1 or more; got {shard_items}")
     limits = Limits(size=read_size(shard_size), items=shard_items)
     try:
-        with _stoppable() as check_signals:
-            exported = export_job(out, kind, to, limits=limits, on_written=_say_written, before_each=check_signals)
+        with noted_signals() as came:
+            check = partial(_end_if, came)
+            exported = export_job(out, kind, to, limits=limits, on_written=_say_written, before_each=check)
     except KeyboardInterrupt:
         say("nebula-async: interrupted; the same command goes on")
         return INTERRUPTED
@@ -72,27 +71,9 @@ def _export(out: Path, kind: str, to: Path | None, shard_size: str, shard_items:
     return 0
 
 
-@contextmanager
-def _stoppable() -> Iterator[Callable[[], None]]:
-    """Give what raises `KeyboardInterrupt` once a signal has come: between two pictures it leaves nothing half done."""
-    came = []
-
-    def note(number: int, _: object) -> None:
-        came.append(number)
-        signal.signal(number, usual[signal.Signals(number)])  # a second one ends the command where it stands
-
-    def check() -> None:
-        if came:
-            raise KeyboardInterrupt
-
-    usual = {number: signal.getsignal(number) for number in SIGNALS}
-    for number in SIGNALS:
-        signal.signal(number, note)
-    try:
-        yield check
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
+def _end_if(came: Sequence[int]) -> None:
+    if came:
+        raise KeyboardInterrupt
 
 
 def read_size(text: str) -> int:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.gallery.gallery import NO_PILLOW, Gallery
 from nebula_async.bulk.gallery.writing import Written
 from nebula_async.bulk.ledger import Ledger
-from nebula_async.bulk.report_values import values_of
 from nebula_async.bulk.standing import read_standing
 from nebula_async.cli.connection import INTERRUPTED, ended, say, tell
 from nebula_async.cli.quantities import counted
+from nebula_async.cli.signals import noted_signals
 from nebula_async.errors import ConfigurationError
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def gallery(out: Path, /, *, pictures_url: str | None = None) -> int:
@@ -47,11 +43,11 @@ def _gallery(out: Path, pictures_url: str | None) -> int:
         made = Gallery.of(ledger, JobFolder(out), pictures_url=url)
         if url is not None and made.shown.job is not None:
             raise ConfigurationError(f"the pictures of {out} are in that folder; leave out --pictures-url")
-        with closing(made), _hurried(made) as came:
+        with closing(made), noted_signals(made.hurry) as came:
             written = _write(made, ledger, out)
+            with _shown(written.pictures) as advance:
+                made.fill(ledger, on_each=advance)
             if made.thumbnails is not None and written.thumbnails < written.pictures:
-                with _shown(written.pictures) as advance:
-                    made.fill(ledger, on_each=advance)
                 written = _write(made, ledger, out)
     _tell(made, written)
     return INTERRUPTED if came else 0
@@ -59,9 +55,8 @@ def _gallery(out: Path, pictures_url: str | None) -> int:
 
 def _write(made: Gallery, ledger: Ledger, out: Path) -> Written:
     """Write the page as the job stands now, with the thumbnails that are there."""
-    standing = read_standing(out)
     made.notes.clear()
-    return made.write(ledger, {**values_of(standing.summary), "this_run": standing.last_run})
+    return made.write(ledger, read_standing(out).values())
 
 
 def read_pictures_url(text: str) -> str:
@@ -78,26 +73,6 @@ def read_pictures_url(text: str) -> str:
             f"--pictures-url must be such as https://bucket.example.com/cats/images/, without ? and #; got {text!r}"
         )
     return f"{text.rstrip('/')}/"
-
-
-@contextmanager
-def _hurried(made: Gallery) -> Iterator[list[int]]:
-    """Let a signal end the making of thumbnails; give the list of those that came. A second one ends the command."""
-    came: list[int] = []
-
-    def note(number: int, _: object) -> None:
-        came.append(number)
-        signal.signal(number, usual[signal.Signals(number)])
-        made.hurry()
-
-    usual: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in SIGNALS}
-    for number in SIGNALS:
-        signal.signal(number, note)
-    try:
-        yield came
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

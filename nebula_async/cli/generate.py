@@ -63,6 +63,9 @@ async def _generate(
     parameters: PictureParameters,
     connection: Connection,
 ) -> int:
+    if preview:
+        import PIL.Image  # noqa: F401 - what is missing is said before a picture is paid for
+
     request = read_request({"prompt": prompt, **parameters.given()})
     target = choose_target(prompt, output, overwrite=overwrite)
     waiting = Waiting()
@@ -73,7 +76,7 @@ async def _generate(
         )
     if preview:
         _show([place for place in places if place is not None])
-    return ended(generation, places)
+    return conclude(generation, places)
 
 
 async def make(
@@ -116,10 +119,13 @@ def _show(paths: Sequence[Path]) -> None:
     from textual_image.renderable import Image as Preview  # it asks the terminal what it can do when it is loaded
 
     for path in paths:
-        Console(stderr=True).print(Preview(path))
+        try:
+            Console(stderr=True).print(Preview(path))
+        except (OSError, ValueError) as error:  # the picture is there all the same
+            say(f"the preview of {path} cannot be shown: {error}")
 
 
-def ended(generation: Generation, places: Sequence[Path | None]) -> int:
+def conclude(generation: Generation, places: Sequence[Path | None]) -> int:
     """Say what is not as it was asked for, and return the exit code. Raises `JobError` for a picture not saved."""
     if not generation.charges.settled:
         say(f"{cost_of(generation.charges)}, earlier attempts included")

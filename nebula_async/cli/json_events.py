@@ -134,7 +134,7 @@ def _outcome(result: Result, price: Decimal | None, folder: Path) -> dict[str, A
 
 
 def _place(stored: str, folder: Path) -> str:
-    return stored if "://" in stored else str(folder / stored)
+    return stored if "://" in stored else f"{folder}/{stored}"
 
 
 def _status(result: Result) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import anyio
 from cyclopts import Parameter
@@ -18,7 +18,7 @@ from nebula_async.bulk.budget import Budget, Spent
 from nebula_async.bulk.manifest.census import Census
 from nebula_async.bulk.plan import Account, Plan, make_plan
 from nebula_async.cli.account import ask_account
-from nebula_async.cli.connection import say
+from nebula_async.cli.connection import is_terminal, say
 from nebula_async.cli.parameters import FileName
 from nebula_async.cli.plan_text import plan_lines
 from nebula_async.cli.quantities import counted, dollars
@@ -98,7 +98,7 @@ async def may_go_on(plan: Plan, *, yes: bool) -> bool:
     Cancellation, also by Ctrl-C, ends the question.
     """
     is_trial = plan.pictures <= UNASKED_PICTURES and plan.cost <= UNASKED_COST
-    if yes or is_trial or not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
+    if yes or is_trial or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         return True
     say(f"send {counted(plan.items, 'request')} for {_about_cost(plan)}: go on? [y/N] ")
     await anyio.wait_readable(sys.stdin)  # a plain read would keep Ctrl-C waiting for the end of the line
@@ -109,7 +109,3 @@ def _about_cost(plan: Plan) -> str:
     unpriced = f"{counted(plan.unpriced, 'picture')} at a price that is not known" if plan.unpriced else ""
     known = f"about {dollars(plan.cost)}" if plan.cost or not unpriced else ""
     return " and ".join(filter(None, (known, unpriced)))
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and not stream.closed and stream.isatty()

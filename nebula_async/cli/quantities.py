@@ -43,6 +43,11 @@ def precise_seconds(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
+def in_milliseconds(seconds: float) -> str:
+    """Return a short time as people read it."""
+    return f"{seconds * 1_000:.3g} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
 def size(count: float) -> str:
     """Return a number of bytes in its largest unit, in thousands."""
     for unit in ("bytes", "kB", "MB", "GB"):

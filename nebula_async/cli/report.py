@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from nebula_async.bulk.bucket import is_store
-from nebula_async.bulk.report_values import values_of
 from nebula_async.bulk.standing import JobStanding, read_standing
 from nebula_async.cli.connection import INTERRUPTED, Switch, ended, say, tell
 from nebula_async.cli.resume import resume_line
@@ -42,7 +41,7 @@ def _report(out: Path, is_json: bool) -> int:
         say("nebula-async: interrupted")
         return INTERRUPTED
     if is_json:
-        tell(json_text.dumps({**values_of(standing.summary), "this_run": standing.last_run}, allow_nan=False))
+        tell(json_text.dumps(standing.values(), allow_nan=False))
         return 0
     resume = None if standing.is_running else resume_line(standing.command, out, standing.place)
     print_summary(standing.summary, place=standing.place, folder=out, resume=resume, standing=_said(standing))

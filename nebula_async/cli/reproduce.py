@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from nebula_async.cli.account import learn_prices
 from nebula_async.cli.connection import Connection, Switch, connected, run, say, tell
-from nebula_async.cli.generate import ended, make
+from nebula_async.cli.generate import conclude, make
 from nebula_async.cli.known import Known, read_known
 from nebula_async.cli.saving import choose_target
 from nebula_async.cli.waiting import Waiting
@@ -68,7 +68,7 @@ async def _reproduce(
         )
     digests = {sha256(image.data).hexdigest() for image in generation.images if image.data is not None}
     tell(_compared(known, digests))
-    return ended(generation, places)
+    return conclude(generation, places)
 
 
 def _request(made: Provenance, given: dict[str, Path], file: Path) -> Request:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from nebula_async.bulk.command import Command
+from nebula_async.bulk.command import Command, quoted
 from nebula_async.bulk.states import State
 from nebula_async.bulk.summary import Summary
+from nebula_async.cli import PROGRAM
+from nebula_async.errors import BudgetExceededError
 from nebula_async.keys import KEY_VARIABLE
-
-PROGRAM = "nebula-async"
 
 ONCE = frozenset({"--retry-failed", "--resend-unknown", "--new-key", "--json", "--quiet"})
 """Options that were meant for one run: repeated, the first two pay again for what the run before did not get."""
@@ -53,26 +52,18 @@ def more_commands(summary: Summary, resume: str | None) -> Iterator[tuple[str, s
     Nothing where there is none, or all is done.
     """
     report = summary.report
-    is_open = any(cause.state is State.SENT for cause in summary.causes)
     is_unknown = any(cause.state is State.UNKNOWN for cause in summary.causes)
     if resume is None:
         return
+    is_open = any(cause.state is State.SENT for cause in summary.causes)
     if report.waiting or report.unfetched or is_open:
-        yield "To go on:", resume
+        is_used_up = isinstance(report.stopped_by, BudgetExceededError)
+        yield "To go on, once its budget is raised:" if is_used_up else "To go on:", resume
     if report.rejected or report.bad:
-        yield "To send again what failed, and pay again for what was paid for:", f"{resume} --retry-failed"
+        and_pay = ", and pay again for what was paid for" if report.bad else ""
+        yield f"To send again what failed{and_pay}:", f"{resume} --retry-failed"
     if is_unknown:
         yield "To send again what may have been paid for:", f"{resume} --resend-unknown"
-
-
-def quoted(word: str) -> str:
-    """Return a word as a shell reads it; control characters, and bytes that are no text, are escaped as bash does."""
-    if word.isprintable():
-        return shlex.quote(word)
-    escaped = "".join(
-        chr(byte) if 0x20 <= byte < 0x7F and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(word)
-    )
-    return f"$'{escaped}'"
 
 
 def _general_line(folder: Path, place: str) -> str:

@@ -94,7 +94,7 @@ def _head(summary: Summary, standing: str) -> Iterator[str]:
     report = summary.report
     counts = {
         "refused": report.rejected,
-        "unusable, incomplete or gone": report.bad,
+        "unusable": report.bad,
         "perhaps paid for": report.unknown,
         "to be fetched": report.unfetched,
         "to be sent": report.waiting,
@@ -170,7 +170,9 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
         yield "Answered in", f"{p50} (half of them), {p90} (90 %), {p99} (99 %), {longest} at most"
     yield "Cost", _cost(summary)
     spending = summary.report.spending
-    if summary.report.seconds:
+    if summary.report.seconds and not spending.pictures and summary.report.done == summary.report.total:
+        yield "This run", "nothing was left to do"
+    elif summary.report.seconds:
         made = f"{counted(spending.pictures, 'picture')} in {precise_seconds(summary.report.seconds)}"
         yield "This run", f"{made}, cost: {cost_text(spending.at_least, spending.at_most, spending.unpriced)}"
 

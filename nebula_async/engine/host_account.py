@@ -177,10 +177,10 @@ class HostAccount:
 
     def _read(self, now: float, *texts: str | None) -> HostState:
         """Return the state of the first text that has one, else that of an account of which nothing is known."""
-        state = HostState(_boot())
+        state = HostState(boot_id() or "unknown")
         for text in texts:
             with suppress(ValueError):
-                state = read_state(text or "", _boot(), now)
+                state = read_state(text or "", boot_id() or "unknown", now)
                 break
         if not state.members:
             state.allowance.pace.give(self.per_minute)
@@ -193,9 +193,9 @@ class HostAccount:
 
 
 @lru_cache(maxsize=1)
-def _boot() -> str:
-    """Return what tells one start of this machine from another, where the system has a name for it."""
+def boot_id() -> str:
+    """Return what names this start of the machine; empty where the system does not tell."""
     try:
         return BOOT_ID.read_text().strip()
     except OSError:
-        return "unknown"
+        return ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from attrs import evolve
@@ -14,20 +13,6 @@ from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.states import GOES_TO, NewItem, Output, State
 from nebula_async.charges import Charges
 from nebula_async.errors import JobError
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the ledger of a job in `tmp_path` lies."""
-    (tmp_path / ".nebula").mkdir()
-    return tmp_path / ".nebula" / "ledger.db"
-
-
-@pytest.fixture
-def ledger(path: Path):
-    """A new ledger."""
-    with closing(Ledger.open(path, "process")) as ledger:
-        yield ledger
 
 
 def item(number: int, **values: object) -> NewItem:

@@ -6,7 +6,6 @@ import json
 import math
 from contextlib import closing
 from decimal import Decimal
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -21,20 +20,6 @@ from nebula_async.bulk.timeline import MOST_SLICES
 from nebula_async.charges import Charges
 
 DAY = 86_400.0
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the ledger of a job in `tmp_path` lies."""
-    (tmp_path / ".nebula").mkdir()
-    return tmp_path / ".nebula" / "ledger.db"
-
-
-@pytest.fixture
-def ledger(path: Path):
-    """A new ledger."""
-    with closing(Ledger.open(path, "process")) as ledger:
-        yield ledger
 
 
 def add(ledger: Ledger, number: int, *, asked: int = 1, **request: object) -> None:

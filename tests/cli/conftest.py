@@ -8,24 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
 
 import attrs
 import pytest
+from places import Place, announced
 
 from nebula_async.emulator import Emulator
 
 COMMAND = Path(sys.executable).parent / "nebula-async"
 OURS = ("NEBULA_", "PYTHON", "COLUMNS", "LINES", "TERM", "FORCE_COLOR", "NO_COLOR", "CLICOLOR")
-
-
-class Place(Protocol):
-    """Where both APIs and their storage are, and a key for them."""
-
-    key: str
-    base_url: str
-    inference_url: str
-    storage_host: str
 
 
 @attrs.frozen
@@ -89,16 +80,6 @@ class Shell:
     def files(self) -> list[str]:
         """Return the files of the folder."""
         return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
-
-
-def announced(place: Place) -> dict[str, str]:
-    """Return the environment that says where both APIs are, as `nebula-async emulator` announces it."""
-    return {
-        "NEBULA_BASE_URL": place.base_url,
-        "NEBULA_API_KEY": place.key,
-        "NEBULA_INFERENCE_URL": place.inference_url,
-        "NEBULA_ALLOWED_IMAGE_HOSTS": place.storage_host,
-    }
 
 
 def _end(process: subprocess.Popen[str]) -> None:

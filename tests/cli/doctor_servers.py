@@ -134,17 +134,6 @@ def serving(server: ThreadingHTTPServer) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def deaf() -> Iterator[int]:
-    """Give a port whose queue is full: who connects there gets no answer at all, as behind a firewall."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        with contextlib.suppress(TimeoutError):
-            for _ in range(8):
-                stack.enter_context(socket.create_connection(listener.getsockname(), timeout=0.05))
-        yield listener.getsockname()[1]
-
-
-@contextlib.contextmanager
 def mute() -> Iterator[int]:
     """Give a port that accepts connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
 import socket
-import ssl
 import threading
 import time
 from contextlib import ExitStack
 
 import pytest
-import trustme
-from doctor_servers import CREDITS, CREDITS_AT, MODELS, MODELS_AT, REPLIES, ApiServer, TunnelProxy, deaf, mute, serving
+from certificates import speaks_tls
+from doctor_servers import CREDITS, CREDITS_AT, MODELS, MODELS_AT, REPLIES, ApiServer, TunnelProxy, mute, serving
+from places import deaf
 
 from nebula_async.cli.doctor.checks import Place, check_all
 from nebula_async.cli.doctor.finding import Finding
@@ -32,19 +31,6 @@ def serve():
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-
-
-@pytest.fixture(scope="session")
-def authority():
-    """An authority that nobody knows."""
-    return trustme.CA()
-
-
-@pytest.fixture
-def trusted(authority, monkeypatch, tmp_path):
-    """Let this machine trust that authority."""
-    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
 
 
 async def examine(url: str, *, inference_url: str | None = None, seconds: float = 9.0, **settings) -> list[Finding]:
@@ -117,15 +103,6 @@ async def test_a_balance_of_many_decimals(serve):
 
 
 # TLS
-
-
-def speaks_tls(authority: trustme.CA, *names: str, days: float = 90) -> ssl.SSLContext:
-    """Return what a server needs whose certificate is for these names and ends in so many days."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    today = datetime.datetime.now(datetime.UTC)
-    begin, end = today - datetime.timedelta(days=9), today + datetime.timedelta(days=days)
-    authority.issue_cert(*names, not_before=begin, not_after=end).configure_cert(context)
-    return context
 
 
 @pytest.mark.usefixtures("trusted")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from places import announced
 from rich.console import Console
 
 from nebula_async.cli.app import BEGIN, COMMANDS, app
@@ -50,10 +51,7 @@ def in_shell(line: str, folder, emulator, *, check: bool = False) -> subprocess.
     """Run a command line as a user types it, in a home of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("NEBULA_", "XDG_", "PYTHON"))}
     clean |= {
-        "NEBULA_BASE_URL": emulator.base_url,
-        "NEBULA_INFERENCE_URL": emulator.inference_url,
-        "NEBULA_ALLOWED_IMAGE_HOSTS": emulator.storage_host,
-        "NEBULA_API_KEY": emulator.key,
+        **announced(emulator),
         "HOME": str(folder),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from attrs import frozen
+from places import announced
 
 from nebula_async.emulator import Emulator
 
@@ -83,15 +84,9 @@ class SmallJob:
     def start(self, *options: str, under: Sequence[str] = (), **environment: str) -> subprocess.Popen[str]:
         """Start the job in a process of its own, by another command if need be; it waits for a line of its input."""
         command = [*under, sys.executable, str(SCRIPT), str(self.manifest), str(self.out), *self.options, *options]
-        settings = {
-            "NEBULA_API_KEY": self.emulator.key,
-            "NEBULA_BASE_URL": self.emulator.base_url,
-            "NEBULA_INFERENCE_URL": self.emulator.inference_url,
-            "NEBULA_ALLOWED_IMAGE_HOSTS": self.emulator.storage_host,
-        }
         return subprocess.Popen(
             command,
-            env=os.environ | settings | environment,
+            env=os.environ | announced(self.emulator) | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

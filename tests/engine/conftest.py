@@ -7,21 +7,7 @@ import ssl
 from collections.abc import Callable
 
 import pytest
-import trustme
 from wire import RawServer
-
-
-@pytest.fixture(scope="session")
-def authority():
-    """An authority that nobody knows."""
-    return trustme.CA()
-
-
-@pytest.fixture
-def trusted(authority, monkeypatch, tmp_path) -> None:
-    """Let this machine trust that authority."""
-    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
 
 
 @pytest.fixture

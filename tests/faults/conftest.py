@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-import trustme
 from broken_exchange import NO_FAULT, Fault
 from chaos import ChaosProxy, in_turn
 
@@ -27,16 +26,3 @@ def chaos(emulator: Emulator) -> Iterator[Callable[..., ChaosProxy]]:
             return stack.enter_context(ChaosProxy(upstream, script, **options))
 
         yield start
-
-
-@pytest.fixture(scope="session")
-def authority() -> trustme.CA:
-    """An authority that nobody knows."""
-    return trustme.CA()
-
-
-@pytest.fixture
-def trusted(authority, monkeypatch, tmp_path) -> None:
-    """Let this machine trust that authority."""
-    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import socket
-import ssl
 from collections.abc import Iterator
 
 import anyio
 import anyio.to_thread
 import pytest
-import trustme
 from attrs import evolve
 from broken_exchange import NO_FAULT, At, Fault, How
+from certificates import speaks_tls
 from invariants import CALM, SMALL, check, check_all, client_of, end_of, meet
+from places import deaf
 from replies import reply
 
 from nebula_async import Charges, Generation, NotSentError, RetryPolicy
@@ -66,13 +63,9 @@ async def test_an_unknown_host(chaos, emulator):
 
 @pytest.fixture
 def deaf_url() -> Iterator[str]:
-    """Listen with a full queue, so that a connection gets no answer at all."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        with contextlib.suppress(TimeoutError):
-            for _ in range(8):
-                stack.enter_context(socket.create_connection(listener.getsockname(), timeout=0.05))
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    """Where a connection gets no answer at all."""
+    with deaf() as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def test_an_address_that_does_not_answer(chaos, emulator, deaf_url):
@@ -88,15 +81,6 @@ async def test_an_address_that_does_not_answer(chaos, emulator, deaf_url):
 
 
 # TLS (F4)
-
-
-def speaks_tls(authority: trustme.CA, *names: str, days: int = 1) -> ssl.SSLContext:
-    """Return what a server needs whose certificate is for these names and expires in so many days."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    today = datetime.datetime.now(datetime.UTC)
-    begin, end = today - datetime.timedelta(days=9), today + datetime.timedelta(days=days)
-    authority.issue_cert(*names, not_before=begin, not_after=end).configure_cert(context)
-    return context
 
 
 @pytest.mark.usefixtures("trusted")

@@ -54,8 +54,8 @@ def write_gallery(
         (place.data / f"{number:05}.js").write_bytes(script("items", number, chunk_of(chunk)))
     facts = {
         "version": 1, "title": job.name, "written": "2026-11-21T10:00:00Z", "commits": 1, "items": len(entries),
-        "chunks": len(chunks), "omitted": 0, "pictures": "../images/", "thumbnails": "thumbnails/", "job": job.name,
-        "report": report or {},
+        "chunks": len(chunks), "omitted": 0, "data": "data/", "pictures": "../images/", "thumbnails": "thumbnails/",
+        "job": job.name, "report": report or {},
     }  # fmt: skip
     place.summary.write_bytes(script("summary", facts | summary))
     return place.page.as_uri()

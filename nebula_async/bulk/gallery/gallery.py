@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 from attrs import define, field
 
 from nebula_async.bulk.bucket import STORE
+from nebula_async.bulk.command import quoted
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.gallery.decoding import can_decode
 from nebula_async.bulk.gallery.entries import choose, read_paths
@@ -198,7 +198,7 @@ class Gallery:
         self.notes += [note] if note not in self.notes else []
 
     def _command(self) -> str:
-        return f"nebula-async gallery {shlex.quote(_named(self.folder.path))}"
+        return f"nebula-async gallery {quoted(_named(self.folder.path))}"
 
 
 def _named(folder: Path) -> str:

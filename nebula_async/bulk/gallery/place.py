@@ -53,7 +53,7 @@ class GalleryFolder:
 
     def claim(self) -> None:
         """Make the folder. Raises `JobError` where somebody else's files have its name, and `OSError`."""
-        self.path.mkdir(exist_ok=True)
+        _make_folder(self.path)
         if (self.path / MARK).exists():
             return
         if any(self.path.iterdir()):
@@ -66,7 +66,7 @@ class GalleryFolder:
         import fcntl
 
         self.claim()
-        self.data.mkdir(exist_ok=True)
+        _make_folder(self.data)
         file = os.open(self.path / MARK, os.O_RDWR)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,6 +83,13 @@ class GalleryFolder:
             target = self.path / name
             if not _holds(target, wanted):
                 write_whole(target, wanted)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        raise JobError(f"{path} is no folder, and the gallery wants that name; move it away") from error
 
 
 @cache

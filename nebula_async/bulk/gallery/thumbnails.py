@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -21,13 +22,16 @@ MOST_WAITING = 1_000
 OLD_SECONDS = 600.0
 """After that a part file is one of a process that was killed."""
 
+NAME = re.compile(r"[0-9a-f]{16}\.(webp|failed)")
+"""Of a thumbnail, or of the note that none can be made; files of other names are nobody's business here."""
+
 
 @define(eq=False)
 class Thumbnails:
     """Makes thumbnails of pictures below `root`, by their paths there, in `folder`.
 
-    A thumbnail is named after its picture's path, size and time: one that was replaced gets another. A picture of which
-    none can be made is noted, and not tried again.
+    A thumbnail is named after its picture's path, size and time: one that was replaced gets another, and the old one
+    is removed. A picture of which none can be made is noted, and not tried again.
     """
 
     root: Path
@@ -65,28 +69,33 @@ class Thumbnails:
         self._waiting = SimpleQueue()
 
     def fill(self, paths: Iterable[str], seconds: float, *, on_each: Callable[[], None] = lambda: None) -> bool:
-        """Make what is missing of these for so many seconds; return whether all were looked at, of which `on_each` is
-        told.
+        """Make what is missing of these for so many seconds, and remove those of other pictures; return whether all
+        were looked at, of which `on_each` is told.
         """
         self._remove_parts()
-        until = time.monotonic() + seconds
+        begun, until = time.time(), time.monotonic() + seconds
+        wanted = set()
         for path in paths:
             if self._is_over or time.monotonic() > until:
                 return False
-            self.make(path)
+            wanted.add(self.make(path))
             on_each()
-        return not self._is_over
+        if self._is_over:
+            return False
+        self._remove_others(wanted - {None}, begun)
+        return True
 
-    def make(self, path: str) -> None:
-        """Make one thumbnail, unless it is there, or was tried."""
+    def make(self, path: str) -> str | None:
+        """Make one thumbnail, unless it is there, or was tried; return its name, `None` where the picture is gone."""
         name = self._name(path)
         if name is None:
-            return
+            return None
         target = self.folder / name
         if target.exists() or target.with_suffix(".failed").exists():
-            return
+            return name
         if self.decoder.make(self.root / path, target) is Made.BAD:
             self._note_failed(target)
+        return name
 
     def stop(self) -> None:
         """End what is under way, from another thread; nothing is made after it."""
@@ -131,6 +140,22 @@ class Thumbnails:
         with suppress(OSError):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.with_suffix(".failed").touch()
+
+    def _remove_others(self, wanted: Set[str | None], begun: float) -> None:
+        """Remove the thumbnails of pictures that were replaced, copied or deleted; those of a run that goes on are
+        newer. Where no picture is to be found, all may come back: their disk is not there.
+        """
+        for name in self._names() if wanted else ():
+            file = self.folder / name
+            with suppress(OSError):
+                if str(Path(name).with_suffix(".webp")) not in wanted and file.stat().st_mtime < begun:
+                    file.unlink()
+
+    def _names(self) -> Iterator[str]:
+        """Yield the names of all thumbnails, and of the notes that there is none."""
+        for folder, _, files in os.walk(self.folder):
+            inner = os.path.relpath(folder, self.folder)
+            yield from [os.path.normpath(f"{inner}/{file}") for file in files if NAME.fullmatch(file)]
 
     def _remove_parts(self) -> None:
         with suppress(OSError):

@@ -16,9 +16,8 @@ from nebula_async.api.envelope import read_error
 from nebula_async.api.headers import read_date
 from nebula_async.api.messages import HttpRequest, Reply
 from nebula_async.cli.doctor.finding import Finding, fine, note, problem
-from nebula_async.cli.doctor.within import in_milliseconds
 from nebula_async.cli.parameters import DEFAULT_MODEL
-from nebula_async.cli.quantities import counted, dollars, duration
+from nebula_async.cli.quantities import counted, dollars, duration, in_milliseconds
 from nebula_async.config import Timeouts
 from nebula_async.engine.phase import Progress
 from nebula_async.engine.reading import WholeReply

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nebula_async.cli.completion import PROGRAM, place_for, script_for, shell_of
+from nebula_async.cli import PROGRAM
+from nebula_async.cli.completion import place_for, script_for, shell_of
 from nebula_async.cli.doctor.finding import Finding, fine, note
 
 

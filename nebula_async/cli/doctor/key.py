@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nebula_async.cli.doctor.finding import Finding, fine, note, problem
+from nebula_async.cli.quantities import counted
 from nebula_async.errors import ConfigurationError
 from nebula_async.keys import KEY_VARIABLE, ApiKey
 
@@ -50,7 +51,7 @@ def look_at_key(environ: Mapping[str, str]) -> Finding:
     if key is None:
         return problem("key", f"{KEY_VARIABLE} is not set", _how_to_set(environ), is_set=False)
     facts = {"is_set": True, "from": KEY_VARIABLE, "characters": len(key)}
-    size = f"{len(key)} character{'' if len(key) == 1 else 's'} in {KEY_VARIABLE}"
+    size = f"{counted(len(key), 'character')} in {KEY_VARIABLE}"
     if found := _what_is_wrong(key):
         return problem("key", f"{size}: {found[0]}", found[1], **facts)
     if len(key) < FEWEST_CHARACTERS:

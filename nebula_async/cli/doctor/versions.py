@@ -23,11 +23,8 @@ PURPOSES: Mapping[str, str] = {
     "emulator": "a Nebula Block of this machine's own, to try things without money",
     "s3": "pictures straight into an object store (s3://…)",
     "parquet": "Parquet in and out",
-    "fastapi": "pictures from a FastAPI application",
-    "redis": "one rate limit for several machines",
-    "otel": "traces and metrics by OpenTelemetry",
-    "ray": "jobs on a cluster with Ray Data",
 }
+"""Of the extras, those that something in this package uses today."""
 
 REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*([^;]*)")
 EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")

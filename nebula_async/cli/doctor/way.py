@@ -11,8 +11,8 @@ from attrs import define, field, frozen
 
 from nebula_async.cli.doctor.finding import Finding, fine, note, problem
 from nebula_async.cli.doctor.untrusted import what_to_trust
-from nebula_async.cli.doctor.within import in_milliseconds, reason, within
-from nebula_async.cli.quantities import counted
+from nebula_async.cli.doctor.within import reason, within
+from nebula_async.cli.quantities import counted, in_milliseconds
 from nebula_async.engine.proxy import Proxy
 from nebula_async.engine.quota import DAY_SECONDS
 from nebula_async.engine.reach import (

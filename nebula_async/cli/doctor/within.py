@@ -25,8 +25,3 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and (error.errno or 0) > 0 and type(error).__module__ == "builtins":
         return os.strerror(error.errno or 0)
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-
-
-def in_milliseconds(seconds: float) -> str:
-    """Return a short time as people read it."""
-    return f"{seconds * 1_000:.3g} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -4,15 +4,22 @@
 {
   const NOTHING = { q: "", status: "", model: "", size: "", seed: "", sort: "number" };
 
-  /** Return the query and the open item of the address. */
+  const NAMES = [...Object.keys(NOTHING), "open"];
+
+  let last = { query: NOTHING, open: null };
+
+  /** Return the query and the open item of the address; one that names neither, such as #top, changes nothing. */
   function read() {
     const given = new URLSearchParams(location.hash.slice(1));
+    if (given.size > 0 && !NAMES.some((name) => given.has(name))) return last;
     const query = Object.fromEntries(Object.entries(NOTHING).map(([name, none]) => [name, given.get(name) ?? none]));
-    return { query, open: given.get("open") };
+    last = { query, open: given.get("open") };
+    return last;
   }
 
   /** Write the query and the open item; with `isNew` the browser's Back leads to what was there before. */
   function write(query, open, { isNew = false } = {}) {
+    last = { query, open };
     const kept = Object.entries(query).filter(([name, value]) => value !== NOTHING[name]);
     const hash = new URLSearchParams(open === null ? kept : [...kept, ["open", open]]).toString();
     if (hash === location.hash.slice(1)) return;

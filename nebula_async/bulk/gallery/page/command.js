@@ -1,8 +1,9 @@
 "use strict";
-// The commands that make a picture again, safe to paste into sh, bash, zsh or fish.
+// The commands that ask for a picture again, safe to paste into sh, bash, zsh or fish.
 
 {
   const { data } = nebulaGallery;
+  const DRAWN = -1; // as a seed: the server draws one, and does not tell it
   const LONGEST_WORD = 100_000; // bytes; Linux takes 131,072
   const OPTIONS = [
     "dialect", "width", "height", "num_steps", "guidance_scale", "n", "size", "quality", "style", "response_format",
@@ -29,11 +30,11 @@
 
   /** Return what is asked for by name, without what is null. */
   function asked(row) {
-    const { image, mask, inputs, ...others } = data.parameters(row);
+    const { image, mask, ...others } = data.parameters(row);
     const [model, seed] = [data.value(row, "model"), data.value(row, "seed")];
     const known = { model, seed, negative_prompt: data.value(row, "negativePrompt"), ...others };
     const given = Object.entries(known).filter(([, value]) => value !== null && value !== undefined);
-    const pictures = { ...(image && { image }), ...(mask && { mask }), ...inputs };
+    const pictures = { ...(image && { image }), ...(mask && { mask }) };
     return { request: Object.fromEntries(given), inputs: pictures };
   }
 
@@ -72,12 +73,18 @@
     const { inputs } = asked(row);
     const from = Object.keys(inputs).length ? "; PATH is the picture that it was made of" : "";
     const found = [
-      ["Command that makes it again", generate],
-      [`Command that makes it again and compares it with this file${from}`, reproduce],
+      ["Command that asks for it again", generate],
+      [`Command that asks for it again and compares it with this file${from}`, reproduce],
     ].filter(([, command]) => command);
     if (found.length || from || data.value(row, "isCut")) return found;
     return [["As a line of a manifest (.jsonl), for no shell takes this prompt", manifestLine(row)]];
   }
 
-  nebulaGallery.command = { commands, quoted };
+  /** Tell what to expect of asking again; null where the seed that was sent is known. */
+  function expectation(row) {
+    const seed = data.value(row, "seed") ?? data.parameters(row).extra?.seed ?? DRAWN;
+    return data.isPicture(row) && Number(seed) === DRAWN ? "No seed was sent: another picture comes." : null;
+  }
+
+  nebulaGallery.command = { commands, expectation };
 }

@@ -54,7 +54,7 @@
   /** Read the items, chunk after chunk; `onChunk` is called after each. Returns how many chunks cannot be read. */
   async function readItems(chunks, onChunk) {
     for (let chunk = 0; chunk < chunks; chunk += 1) {
-      await runScript(`${run.data ?? "data/"}${String(chunk).padStart(5, "0")}.js`);
+      await runScript(`${run.data}${String(chunk).padStart(5, "0")}.js`);
       onChunk();
     }
     return chunks - chunksRead;
@@ -72,8 +72,7 @@
   /** Return the address of a picture's thumbnail, or null where it has none. */
   function thumbnailAddress(row) {
     const name = value(row, "thumbnail");
-    if (name === null) return null;
-    return run.thumbnails + escaped(name === true ? value(row, "file").replace(/\.[^./]*$/, "") + ".webp" : name);
+    return name === null ? null : run.thumbnails + escaped(name);
   }
 
   /** Return all parameters but those with a column of their own, as an object. */

@@ -7,6 +7,8 @@
   const NAMES = ["q", "status", "model", "size", "seed", "sort"];
   const MOST_SEEDS = 100;
   const SEARCH_AFTER_MS = 90;
+  const NARROW = matchMedia("(width < 480px)"); // there the count leaves no room for more
+  const HINTS = { true: "Search", false: "Search prompts, ids, file names" };
 
   const LABELS = {
     status: (value) => (value === FAILED ? "All failures" : STATES[value] ?? value),
@@ -69,6 +71,10 @@
     }
   }
 
+  function hint() {
+    byId("q").placeholder = HINTS[NARROW.matches];
+  }
+
   /** Call `onChange` with the query whenever it changes; while somebody types, a moment later. */
   function watch(onChange) {
     const form = byId("controls");
@@ -83,6 +89,8 @@
     byId("show-filters").addEventListener("click", ({ target }) => {
       target.ariaExpanded = form.classList.toggle("open");
     });
+    NARROW.addEventListener("change", hint);
+    hint();
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => change(0));
   }

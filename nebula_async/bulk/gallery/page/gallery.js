@@ -24,7 +24,7 @@
   function tellNothing(found) {
     byId("nothing").hidden = found > 0 || !isComplete;
     byId("nothing").textContent = data.rows.length
-      ? "Nothing is like that. Search for fewer words, or clear the filters."
+      ? "No item matches. Search for fewer words, or clear the filters."
       : "No item has been sent yet. Pictures and failures are here once the job has run.";
   }
 
@@ -67,6 +67,7 @@
 
   async function follow() {
     const { query: asked, open: name } = address.read();
+    address.write(asked, name); // where the address was of no view, it is of one again
     if (name === null && lightbox.isOpen) lightbox.close();
     if (JSON.stringify(asked) !== JSON.stringify(query)) {
       query = asked;
@@ -77,6 +78,12 @@
   }
 
   // Keys and theme
+
+  /** Lead to the pictures; the address keeps the view. */
+  function skip(event) {
+    event.preventDefault();
+    byId("grid").focus();
+  }
 
   const isTyping = (target) => target.matches("input, select, textarea");
 
@@ -119,6 +126,7 @@
     filters.write(query);
     grid.start(open);
     lightbox.start((place) => address.write(query, data.name(data.rows[grid.items[place]])), closed);
+    document.querySelector(".skip").addEventListener("click", skip);
     byId("show-keys").addEventListener("click", () => byId("keys").showModal());
     addEventListener("keydown", onKey);
     addEventListener("popstate", follow);

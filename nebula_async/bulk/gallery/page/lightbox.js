@@ -9,6 +9,10 @@
   const TURNS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
   const LONGEST_ALT = 500;
   const LONGEST_ERROR = 2000;
+  const LABELS = {
+    num_steps: "Steps", n: "Pictures asked for", size: "Size asked for", width: "Width asked for",
+    height: "Height asked for",
+  };
   const GONE = "it was moved or removed, or its store cannot be reached or wants a key.";
 
   let place = 0;
@@ -20,6 +24,8 @@
   const written = (given) => (typeof given === "object" ? JSON.stringify(given) : String(given));
   const dimensions = (row) => (value(row, "width") ? `${value(row, "width")} × ${value(row, "height")}` : null);
 
+  const label = (name) => LABELS[name] ?? (name.charAt(0).toUpperCase() + name.slice(1)).replaceAll("_", " ");
+
   function charges(row) {
     const least = value(row, "chargesAtLeast");
     const most = value(row, "chargesAtMost") ?? least;
@@ -30,10 +36,16 @@
   function parameters(row) {
     const isNew = ([name, asked]) => isGiven(asked) && asked !== value(row, name);
     const given = Object.entries(data.parameters(row)).filter(isNew);
-    return Object.fromEntries(given.map(([name, asked]) => [name.replaceAll("_", " "), written(asked)]));
+    return given.map(([name, asked]) => [label(name), written(asked)]);
   }
 
+  /** Return everything that is told of an item, in pairs. */
   function facts(row) {
+    const [first, last] = [madeOf(row), cameOf(row)].map(Object.entries);
+    return [...first, ...parameters(row), ...last].filter(([, told]) => isGiven(told));
+  }
+
+  function madeOf(row) {
     return {
       Status: view.STATES[value(row, "state")] ?? value(row, "state"),
       Cause: value(row, "cause"),
@@ -43,7 +55,11 @@
       Seed: value(row, "seed"),
       Size: dimensions(row),
       "Negative prompt": value(row, "negativePrompt"),
-      ...parameters(row),
+    };
+  }
+
+  function cameOf(row) {
+    return {
       Cost: value(row, "cost") === null ? null : money(value(row, "cost")),
       Charged: charges(row),
       Made: when(value(row, "created")),
@@ -58,15 +74,16 @@
   }
 
   function pairs(row) {
-    const known = Object.entries(facts(row)).filter(([, told]) => isGiven(told));
-    return known.flatMap(([name, told]) => [element("dt", {}, name), element("dd", { dir: "auto" }, String(told))]);
+    return facts(row).flatMap(([name, told]) => [element("dt", {}, name), element("dd", { dir: "auto" }, String(told))]);
   }
 
   function commands(row) {
-    return command.commands(row).flatMap(([what, text], number) => {
-      const code = element("pre", { id: `command-${number}`, tabindex: "0", "aria-label": what }, text);
+    const asking = command.commands(row).flatMap(([what, text], number) => {
+      const code = element("pre", { id: `command-${number}`, tabindex: "0", role: "group", "aria-label": what }, text);
       return [element("h3", {}, what), code, element("button", { type: "button", "data-copies": code.id }, "Copy")];
     });
+    const expected = asking.length ? command.expectation(row) : null;
+    return [expected && element("p", { class: "hint" }, expected), ...asking].filter(isGiven);
   }
 
   // The picture
