@@ -33,8 +33,17 @@ def _split(text: str) -> SplitResult:
 
 def host_and_port(parts: SplitResult) -> str:
     """Return where a URL leads, as `host:port`."""
-    host = parts.hostname or ""
-    return f"{f'[{host}]' if ':' in host else host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    return place_of(parts.hostname or "", port_of(parts))
+
+
+def port_of(parts: SplitResult) -> int:
+    """Return the port that a URL leads to: the usual one of its scheme where it names none."""
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def place_of(host: str, port: int) -> str:
+    """Return a host and a port as URLs and HTTP write them: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

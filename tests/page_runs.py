@@ -22,7 +22,7 @@ PACKAGES = ROOT / "examples/javascript/node_modules"
 
 PORT = re.compile(r"--port (\d+)")
 AWAIT = re.compile(r"^(?:\w+ = )?await ", flags=re.MULTILINE)
-EXIT = re.compile(r"# exits with (\d+)$")
+EXIT = re.compile(r"# .*\(exit code (\d+)\)$")
 
 CELL = """
 import ast, asyncio, sys

@@ -24,9 +24,9 @@ def values_of(summary: Summary) -> dict[str, Any]:
     report = summary.report
     return {
         "version": VERSION,
-        "written": told_time(datetime.now(UTC).timestamp()),
-        "started": told_time(summary.started),
-        "ended": told_time(summary.ended),
+        "written": _told_time(datetime.now(UTC).timestamp()),
+        "started": _told_time(summary.started),
+        "ended": _told_time(summary.ended),
         "items": report.total,
         **{name: getattr(report, name) for name in ("done", "rejected", "bad", "unknown", "unfetched", "waiting")},
         "pictures": report.pictures,
@@ -60,7 +60,7 @@ def run_values(report: Report) -> dict[str, Any]:
     }
 
 
-def told_time(moment: float | None) -> str | None:
+def _told_time(moment: float | None) -> str | None:
     """Return a Unix time as a date and a time of day in UTC, `None` where there is none."""
     try:
         return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
-from attrs import define, field, frozen
+from attrs import evolve, frozen
 
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.charges import Charges
@@ -14,6 +14,8 @@ MOST_MODELS = 100
 """So many are told one by one, those with the most items; the rest are `OTHERS`."""
 
 OTHERS = "others"
+
+COUNTS = ("items", "done", "failed", "pictures", "cost_at_least", "cost_at_most", "unpriced")
 
 KIND = (
     "coalesce(CAST(json_extract(request, '$.dialect') AS TEXT), 'serverless') AS dialect,"
@@ -52,65 +54,40 @@ class ModelShare:
     items: int
     done: int
     failed: int
-    pictures: int
     charges: Charges
-    cost_at_least: Decimal
-    cost_at_most: Decimal
-    unpriced: int
-
-
-@define
-class _Tally:
-    items: int = 0
-    done: int = 0
-    failed: int = 0
     pictures: int = 0
-    charges: Charges = field(factory=Charges)
     cost_at_least: Decimal = Decimal(0)
     cost_at_most: Decimal = Decimal(0)
     unpriced: int = 0
 
-    def pay(self, price: Decimal | None, least: int, most: int) -> None:
-        """Count pictures at USD for each, `None`: not known."""
+    def paying(self, price: Decimal | None, least: int, most: int) -> ModelShare:
+        """Return the share with pictures paid for at USD for each, `None`: not known."""
         if price is None:
-            self.unpriced += most
-            return
-        self.cost_at_least += least * price
-        self.cost_at_most += most * price
-
-    def add(self, other: _Tally) -> None:
-        """Count what another one has."""
-        for name in self.__annotations__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def share(self, dialect: str, model: str) -> ModelShare:
-        """Return it as a value."""
-        return ModelShare(dialect=dialect, model=model, **{name: getattr(self, name) for name in self.__annotations__})
+            return evolve(self, unpriced=self.unpriced + most)
+        least_cost, most_cost = self.cost_at_least + least * price, self.cost_at_most + most * price
+        return evolve(self, cost_at_least=least_cost, cost_at_most=most_cost)
 
 
 def read_shares(ledger: Ledger) -> tuple[ModelShare, ...]:
     """Return the share of each model, those with the most items first; it blocks, about 2 s for a million items."""
-    tallies: dict[tuple[str, str], _Tally] = {}
+    shares: dict[tuple[str, str], ModelShare] = {}
     for dialect, model, items, done, failed, least, most in ledger.select(ITEMS):
-        tallies[dialect, model] = _Tally(items, done, failed, charges=Charges(least, most))
+        shares[dialect, model] = ModelShare(
+            dialect=dialect, model=model, items=items, done=done, failed=failed, charges=Charges(least, most)
+        )
     for dialect, model, pictures in ledger.select(PICTURES):
-        tallies[dialect, model].pictures = pictures
+        shares[dialect, model] = evolve(shares[dialect, model], pictures=pictures)
     for dialect, model, price, least, most in ledger.select(PRICES):
-        tallies[dialect, model].pay(amount(price), least, most)
-    return _shares(sorted(tallies.items(), key=lambda pair: (-pair[1].items, pair[0])))
+        shares[dialect, model] = shares[dialect, model].paying(amount(price), least, most)
+    ordered = sorted(shares.values(), key=lambda share: (-share.items, share.dialect, share.model))
+    told, rest = ordered[:MOST_MODELS], ordered[MOST_MODELS:]
+    return (*told, _together(rest)) if rest else tuple(told)
 
 
-def _shares(ordered: Sequence[tuple[tuple[str, str], _Tally]]) -> tuple[ModelShare, ...]:
-    told = tuple(tally.share(*kind) for kind, tally in ordered[:MOST_MODELS])
-    rest = ordered[MOST_MODELS:]
-    return (*told, _together(tally for _, tally in rest).share("", OTHERS)) if rest else told
-
-
-def _together(tallies: Iterable[_Tally]) -> _Tally:
-    whole = _Tally()
-    for tally in tallies:
-        whole.add(tally)
-    return whole
+def _together(shares: Sequence[ModelShare]) -> ModelShare:
+    sums = {name: sum(getattr(share, name) for share in shares) for name in COUNTS}
+    charges = sum((share.charges for share in shares), Charges())
+    return ModelShare(dialect="", model=OTHERS, charges=charges, **sums)
 
 
 def amount(price: str | None) -> Decimal | None:

@@ -102,7 +102,7 @@ def bulk(
     job
         With an object store, the folder for what the job knows, which has to be kept; else one named after the file.
     concurrency
-        Requests in flight; else as many as the tier can use.
+        Requests in flight; else as many as the tier can use, and 16 without one.
     yes
         Do not ask whether to go on; without a terminal nothing is asked anyway.
     """

@@ -13,6 +13,7 @@ import anyio
 from attrs import evolve, frozen
 from cyclopts import Group, Parameter
 
+from nebula_async.cli.lines import columns_of, fitted
 from nebula_async.cli.notices import Notice, is_worth_a_line, notice_of
 from nebula_async.cli.parameters import TierName
 from nebula_async.client import AsyncNebula
@@ -48,15 +49,15 @@ class Connection:
     """Where the API is, and as whom it is called."""
 
     base_url: Annotated[str | None, Place] = None
-    "The serverless API, up to and with /api/v1."
+    "The serverless API, up to and with /api/v1; else NEBULA_BASE_URL, or Nebula Block's own."
     inference_url: Annotated[str | None, Place] = None
-    "The inference API, up to and with /v1."
+    "The inference API, up to and with /v1; else NEBULA_INFERENCE_URL, or Nebula Block's own."
     tier: Annotated[TierName | None, Place] = None
-    "The account's tier, whose limits are kept to."
+    "The account's tier, whose limits are kept to; else NEBULA_TIER, and without it the limit is found out."
     timeout: Annotated[float | None, Place] = None
-    "The longest a call may take, waits included, in seconds."
+    "The longest a call may take, waits included, in seconds; else NEBULA_TIMEOUT, or 300."
     idempotency: Annotated[Literal["off", "unknown", "replay"] | None, Place] = None
-    "Whether an Idempotency-Key is sent; with replay the server promises one charge for each, however often it is sent."
+    "Whether an Idempotency-Key is sent; else it is off. With replay the server promises one charge for each key."
     never_twice: Annotated[bool, Switch, Place] = False
     "Repeat nothing that may have been paid for."
     emulator: Annotated[bool, Switch, Place] = False
@@ -194,24 +195,27 @@ def exit_code(error: NebulaError) -> int:
     return USAGE if isinstance(error, ConfigurationError | InvalidRequestError | JobError) else 1
 
 
-def tell(text: str) -> None:
-    """Print a line of the result: on stdout, control characters shown as they are escaped.
+def tell(text: str, *, is_prose: bool = False) -> None:
+    """Print a line of the result: on stdout, control characters shown as they are escaped; prose is wrapped at words
+    on a terminal, and nothing else is.
 
     Where nobody reads it (`| head -1`) or it finds no room, what was done stands, and so does the exit code.
     """
-    _write(text, sys.stdout)
+    _write(text, sys.stdout, columns_of(sys.stdout) if is_prose else None)
 
 
 def say(text: str) -> None:
-    """Tell the user something that is not the result: on stderr, control characters shown as they are escaped."""
-    _write(text, sys.stderr)
+    """Tell the user something that is not the result: on stderr, control characters shown as they are escaped, and
+    wrapped at words on a terminal.
+    """
+    _write(text, sys.stderr, columns_of(sys.stderr))
 
 
-def _write(text: str, stream: TextIO | None) -> None:
+def _write(text: str, stream: TextIO | None, columns: int | None) -> None:
     if stream is None:  # it was closed when the command began, and print would take stdout instead
         return
     try:
-        print(printable(text), file=stream, flush=True)
+        print(fitted(printable(text), columns), file=stream, flush=True)
     except OSError:
         silence(stream)
 

@@ -38,7 +38,7 @@ def gallery(out: Path, /, *, pictures_url: str | None = None) -> int:
 
 
 def _gallery(out: Path, pictures_url: str | None) -> int:
-    url = None if pictures_url is None else read_pictures_url(pictures_url)
+    url = None if pictures_url is None else _read_pictures_url(pictures_url)
     with closing(Ledger.read(JobFolder(out).ledger)) as ledger:
         made = Gallery.of(ledger, JobFolder(out), pictures_url=url)
         if url is not None and made.shown.job is not None:
@@ -59,7 +59,7 @@ def _write(made: Gallery, ledger: Ledger, out: Path) -> Written:
     return made.write(ledger, read_standing(out).values())
 
 
-def read_pictures_url(text: str) -> str:
+def _read_pictures_url(text: str) -> str:
     """Return a URL below which pictures lie, with a slash at its end. Raises `ConfigurationError`."""
     parts = urlsplit(text)
     if (

@@ -28,7 +28,7 @@ def generate(
     prompt: str,
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
+    output: Annotated[str | Path | None, Parameter(name=("--output", "-o"))] = None,
     overwrite: Annotated[bool, Switch] = False,
     preview: Annotated[bool, Switch] = False,
     provenance: Annotated[bool, Switch] = False,
@@ -42,7 +42,7 @@ def generate(
     prompt
         What to see.
     output
-        The file, or a folder that is there; the extension is added from the picture's type. Without a file, the
+        The file, or a folder: one that is there, or ends with a slash; the extension is added from the picture's type. Without a file, the
         prompt's words are the name.
     overwrite
         Replace a file of that name; of several pictures, the others get names that are free.
@@ -56,7 +56,7 @@ def generate(
 
 async def _generate(
     prompt: str,
-    output: Path | None,
+    output: str | Path | None,
     overwrite: bool,
     preview: bool,
     provenance: bool,

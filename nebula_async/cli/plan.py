@@ -69,7 +69,7 @@ def plan(
     job
         With an object store, the folder of the job; else one named after the file.
     concurrency
-        Requests in flight; else as many as the tier can use.
+        Requests in flight; else as many as the tier can use, and 16 without one.
     retry_failed
         Count what was refused, came back unusable or is gone as still to be sent.
     resend_unknown
@@ -135,7 +135,7 @@ def _tell(plan: Plan, *, is_json: bool) -> None:
     if is_json:
         tell(dumps(plan_json(plan)))
     else:
-        tell_plan(plan, tell)
+        tell_plan(plan, partial(tell, is_prose=True))
 
 
 async def _counted(source: Source, asked: _Asked, folder: Path) -> _Found:

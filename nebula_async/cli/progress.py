@@ -10,7 +10,9 @@ from typing import Protocol, TextIO
 
 from attrs import define, field
 
+from nebula_async.bulk.outcome import about_missing
 from nebula_async.cli.connection import printable
+from nebula_async.cli.lines import fitted, shortened, with_short_fact
 from nebula_async.cli.live_line import Look, last_line, live_line, log_line
 from nebula_async.cli.outlet import Outlet
 from nebula_async.cli.tally import Course, Standing
@@ -29,7 +31,10 @@ LAST_WORD_SECONDS = 2.0
 """How long a reader that is slow is waited for at the end."""
 
 MOST_FAILURES_TOLD = 20
-MOST_OF_PROMPT = 40
+MOST_OF_PROMPT, FEWEST_OF_PROMPT = 40, 12
+"""Columns: a prompt takes a fifth of a terminal, within these."""
+
+MORE_FAILURES = "more failures are noted in the job's ledger, and not told one by one"
 
 NO_TERMINALS = ("dumb", "unknown")
 
@@ -133,24 +138,34 @@ class Failures:
 
     told: int = field(default=0, init=False)
 
-    def line_about(self, result: Result) -> str | None:
-        """Return what is to be told of a result, `None` where that is nothing."""
+    def line_about(self, result: Result, columns: int | None) -> str | None:
+        """Return what is to be told of a result on a terminal of so many columns (`None`: in a log), `None` where that
+        is nothing.
+        """
         if not isinstance(result, Failure) and not result.missing:
             return None
         self.told += 1
         if self.told > MOST_FAILURES_TOLD:
             is_first = self.told == MOST_FAILURES_TOLD + 1
-            return "more failures are noted in the job's ledger, and not told one by one" if is_first else None
-        return _about(result)
+            return fitted(MORE_FAILURES, columns) if is_first else None
+        return _about(result, columns)
 
 
-def _about(result: Result) -> str:
+def _about(result: Result, columns: int | None) -> str:
+    """Return the number of an item, as its file has it, its prompt, the fact and its cost; the next step is told for
+    each cause, at the end.
+    """
+    prompt = shortened(result.request.prompt, _room_for_prompt(columns))
     if isinstance(result, Failure):
-        prompt = result.request.prompt
-        short = prompt if len(prompt) <= MOST_OF_PROMPT else f"{prompt[:MOST_OF_PROMPT]}…"
-        error = result.error  # the next step is told for each cause, at the end
-        return on_one_line(f"failed: item {result.index + 1}, {short!r}: {error.message}; {error.paid}")
-    return f"item {result.index + 1}: {result.missing} of {result.request.pictures} pictures are missing"
+        parts = (f"failed: item {result.index}, {prompt!r}: ", result.error.message, f"; {result.error.paid}")
+    else:
+        missing = about_missing(result.missing, result.request.pictures)
+        parts = (f"incomplete: item {result.index}, {prompt!r}: ", missing or "", "")
+    return with_short_fact(*map(on_one_line, parts), columns)
+
+
+def _room_for_prompt(columns: int | None) -> int:
+    return MOST_OF_PROMPT if columns is None else min(max(columns // 5, FEWEST_OF_PROMPT), MOST_OF_PROMPT)
 
 
 def on_one_line(text: str) -> str:

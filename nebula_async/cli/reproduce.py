@@ -24,7 +24,7 @@ def reproduce(
     file: Path,
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
+    output: Annotated[str | Path | None, Parameter(name=("--output", "-o"))] = None,
     image: Path | None = None,
     mask: Path | None = None,
     provenance: Annotated[bool, Switch] = False,
@@ -52,7 +52,7 @@ def reproduce(
 
 
 async def _reproduce(
-    file: Path, output: Path | None, given: dict[str, Path], provenance: bool, connection: Connection
+    file: Path, output: str | Path | None, given: dict[str, Path], provenance: bool, connection: Connection
 ) -> int:
     known = read_known(file)
     if known.provenance is None:

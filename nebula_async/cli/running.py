@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 
 import anyio
-from anyio.abc import TaskStatus
 
 from nebula_async.bulk.gallery.gallery import SECONDS_AFTER_RUN
 from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.plan import Plan
 from nebula_async.bulk.recovery import Recovery
-from nebula_async.bulk.report import Report
+from nebula_async.cli.beside import accompanied
 from nebula_async.cli.connection import INTERRUPTED
 from nebula_async.cli.notices import Notice
+from nebula_async.cli.signals import deaf_for
 from nebula_async.cli.tally import Tally
 from nebula_async.cli.views import RunView
 from nebula_async.client import AsyncNebula
@@ -23,6 +25,10 @@ from nebula_async.items import Result
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The last is what a terminal sends that is closed."""
 
+
+DEAF_SECONDS = 2.0
+"""So long nothing keeps a run from telling its end; then a stdout that takes no more holds up nobody who presses Ctrl-C.
+"""
 
 SHORT_SECONDS = 1.0
 """So long nobody asks what a run does that has its pictures."""
@@ -33,19 +39,22 @@ THUMBNAILS = f"making thumbnails for the gallery, for at most {SECONDS_AFTER_RUN
 async def run_job(job: BulkJob, nebula: AsyncNebula, view: RunView, plan: Plan | None) -> int:
     """Run a job by its plan (`None`: nothing is to be sent) and return the exit code; `view` is told how it goes.
 
-    The first signal drains it, a second one stops it.
+    The first signal drains it, a second one stops it; those that come later keep nobody from being told its end.
     """
     for text in _found(job.recovery):
         view.notice(Notice("found", text))
     tally = await Tally.of(job, nebula, plan)
     view.begin(job, tally.standing())
     job.on_result = partial(_count, tally, view, nebula)
-    try:
-        report = await _attended(job, tally, view)
-    finally:
-        view.end(tally.standing())
-    exit_code = INTERRUPTED if job.was_stopped else report.exit_code
-    view.report(job, await job.summary(), exit_code)
+    with anyio.open_signal_receiver(*SIGNALS) as signals:
+        try:
+            report = await accompanied(job.run, partial(_show, job, tally, view), partial(_heed, signals, job, view))
+        finally:
+            view.end(tally.standing())
+        exit_code = INTERRUPTED if job.was_stopped else report.exit_code
+        summary = await job.summary()
+        with deaf_for(DEAF_SECONDS), suppress(KeyboardInterrupt):
+            view.report(job, summary, exit_code)
     return exit_code
 
 
@@ -55,24 +64,9 @@ def _count(tally: Tally, view: RunView, nebula: AsyncNebula, result: Result) -> 
     view.result(result, price)
 
 
-async def _attended(job: BulkJob, tally: Tally, view: RunView) -> Report:
-    """Run a job while its signals are listened to, and its progress is shown."""
-    report: Report | Exception | None = None
-    async with anyio.create_task_group() as group:
-        await group.start(_listen, job, view)
-        if tally.left:
-            group.start_soon(_show, job, tally, view)
-        try:
-            report = await job.run()
-        except Exception as error:  # noqa: BLE001 - raised again below: it would leave the group inside of another one
-            report = error
-        group.cancel_scope.cancel()
-    if not isinstance(report, Report):
-        raise report or RuntimeError("the run was cancelled")
-    return report
-
-
 async def _show(job: BulkJob, tally: Tally, view: RunView) -> None:
+    if not tally.left:
+        return
     while tally.left:
         view.show(tally.standing())
         await anyio.sleep(view.seconds)
@@ -82,18 +76,16 @@ async def _show(job: BulkJob, tally: Tally, view: RunView) -> None:
         view.notice(Notice("thumbnails", f"all is stored; {THUMBNAILS}; Ctrl-C leaves that"))
 
 
-async def _listen(job: BulkJob, view: RunView, *, task_status: TaskStatus[None]) -> None:
-    with anyio.open_signal_receiver(*SIGNALS) as signals:
-        task_status.started()
-        async for _ in signals:
-            if job.is_draining:
-                job.stop()
-                continue
-            is_done, in_flight = job.is_making_thumbnails, job.in_flight
-            job.drain()
-            if is_done:
-                continue
-            view.notice(Notice("draining", f"finishing what is in flight: {in_flight}; once more stops at once"))
+async def _heed(signals: AsyncIterator[signal.Signals], job: BulkJob, view: RunView) -> None:
+    async for _ in signals:
+        if job.is_draining:
+            job.stop()
+            continue
+        is_done, in_flight = job.is_making_thumbnails, job.in_flight
+        job.drain()
+        if is_done:
+            continue
+        view.notice(Notice("draining", f"finishing what is in flight: {in_flight}; once more stops at once"))
 
 
 def _found(recovery: Recovery) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +17,20 @@ from nebula_async.sinks.names import slug
 
 
 def choose_target(
-    prompt: str, output: Path | None, *, overwrite: bool, remedy: str = "give another --output, or --overwrite"
+    prompt: str, output: str | Path | None, *, overwrite: bool, remedy: str = "give another --output, or --overwrite"
 ) -> Path:
     """Return the file to save into, without extension where none was asked for.
 
-    Without an output, or into a folder, the prompt's words are the name. Refuses what could not be saved, before a
-    picture is paid for: raises `JobError`.
+    Without an output, or into a folder, which one that ends with a slash becomes, the prompt's words are the name.
+    Refuses what could not be saved, before a picture is paid for: raises `JobError`.
     """
-    if output is None or output.is_dir():
-        target = _free_name((output or Path()) / (slug(prompt) or "picture"))
-    else:
-        target = output
-    existing = _existing(target)
+    place = Path(output or "")
+    try:
+        is_folder = place.is_dir() or str(output).endswith(os.sep)
+        target = _free_name(place / (slug(prompt) or "picture")) if is_folder else place
+        existing = _existing(target)
+    except OSError as error:
+        raise JobError(f"nothing can be saved as {output}: {error.strerror}; give another --output") from error
     if existing and not overwrite:
         raise JobError(f"{existing[0]} exists; {remedy}")
     _try_folder(target.parent)

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def deaf_for(seconds: float) -> Iterator[None]:
+    """Let signals pass for so many seconds; one that comes later raises `KeyboardInterrupt`."""
+    until = time.monotonic() + seconds
+
+    def pass_over(_number: int, _: object) -> None:
+        if time.monotonic() > until:
+            raise KeyboardInterrupt
+
+    usual: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, pass_over)
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from nebula_async.bulk.plan import Plan
 from nebula_async.bulk.summary import Summary
 from nebula_async.cli.connection import say
 from nebula_async.cli.ending import tell_end
+from nebula_async.cli.lines import columns_of, fitted
 from nebula_async.cli.notices import FOR_PROGRAMS, Notice, is_worth_a_line
 from nebula_async.cli.outlet import Outlet
 from nebula_async.cli.planning import tell_plan
@@ -97,15 +98,17 @@ class PeopleView:
         if self._has_ended:
             say(text)
         else:
-            self.progress.outlet.line(on_one_line(text))
+            outlet = self.progress.outlet
+            outlet.line(fitted(on_one_line(text), columns_of(outlet.stream)))
 
     def begin(self, job: BulkJob, standing: Standing) -> None:
         """Nothing: the plan was told."""
 
     def result(self, result: Result, _price: Decimal | None) -> None:
         """Tell a failure."""
-        if (line := self._failures.line_about(result)) is not None:
-            self.progress.outlet.line(line)
+        outlet = self.progress.outlet
+        if (line := self._failures.line_about(result, columns_of(outlet.stream))) is not None:
+            outlet.line(line)
 
     def show(self, standing: Standing) -> None:
         """Show it."""
@@ -148,7 +151,7 @@ class QuietView:
 
     def result(self, result: Result, _price: Decimal | None) -> None:
         """Tell a failure."""
-        if (line := self._failures.line_about(result)) is not None:
+        if (line := self._failures.line_about(result, columns_of(self.outlet.stream))) is not None:
             self.outlet.line(line)
 
     def show(self, standing: Standing) -> None:

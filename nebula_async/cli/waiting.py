@@ -10,7 +10,9 @@ from typing import TypeVar
 import anyio
 from attrs import define, field
 
+from nebula_async.cli.beside import accompanied
 from nebula_async.cli.connection import say, say_notice
+from nebula_async.cli.lines import columns_of, fitted
 from nebula_async.cli.notices import FOR_PROGRAMS, Notice
 from nebula_async.cli.outlet import Outlet
 from nebula_async.cli.progress import LAST_WORD_SECONDS, on_one_line, shows_a_line
@@ -35,7 +37,7 @@ class Waiting:
             return await work()
         self._outlet = Outlet(sys.stderr)
         try:
-            return await self._shown(work, nebula, what, self._outlet)
+            return await accompanied(work, partial(_count, nebula, what, self._outlet))
         finally:
             self._outlet.close(seconds=LAST_WORD_SECONDS)
             self._outlet = None
@@ -45,7 +47,7 @@ class Waiting:
         if self._outlet is None:
             say(text)
         else:
-            self._outlet.line(on_one_line(text))
+            self._outlet.line(fitted(on_one_line(text), columns_of(self._outlet.stream)))
 
     def notice(self, notice: Notice) -> None:
         """Tell what happened, unless the line shows it."""
@@ -53,21 +55,6 @@ class Waiting:
             say_notice(notice)
         elif notice.name not in FOR_PROGRAMS:
             self.say(notice.text)
-
-    async def _shown(
-        self, work: Callable[[], Awaitable[Value]], nebula: AsyncNebula, what: str, outlet: Outlet
-    ) -> Value:
-        ended: list[Value | Exception] = []
-        async with anyio.create_task_group() as group:
-            group.start_soon(_count, nebula, what, outlet)
-            try:
-                ended.append(await work())
-            except Exception as error:  # noqa: BLE001 - raised again below: it would leave the group inside of another one
-                ended.append(error)
-            group.cancel_scope.cancel()
-        if isinstance(ended[0], Exception):
-            raise ended[0]
-        return ended[0]
 
 
 async def _count(nebula: AsyncNebula, what: str, outlet: Outlet) -> None:

@@ -37,6 +37,7 @@ from nebula_async.engine.verdict import (
     judge_unusable,
 )
 from nebula_async.errors import (
+    DAY,
     APIStatusError,
     DeadlineError,
     NebulaError,
@@ -277,7 +278,7 @@ class Caller:
         is_limit = isinstance(error, RateLimitError)
         hold = await self.gate.throttled(sent_at=call.sent_at, delay=_asked(verdict) or None, is_limit=is_limit)
         if isinstance(error, RateLimitError) and hold.is_daily:
-            error.scope = "day"
+            error.scope = DAY
             error.message = f"the daily quota is used up ({error.message})"
         if hold.seconds > 0:
             self._telling.held(call, hold.seconds)

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 import anyio
 from attrs import define, field
 
-from nebula_async.errors import RateLimitError
+from nebula_async.errors import DAY, RateLimitError
 
 Lane: TypeAlias = Literal["calls", "bulk"]
 """Those who await one call go before those who wait for many."""
@@ -114,7 +114,7 @@ class Lanes:
         wait = self.turns.wait() if is_first and self.free else math.inf
         held = self.turns.held_for()
         if over := self.turns.over_for():
-            raise _refusal("the daily quota is used up", over, scope="day")
+            raise _refusal("the daily quota is used up", over, scope=DAY)
         if held and anyio.current_time() + held > deadline:  # else the deadline itself says so
             raise _refusal("all requests are held for longer than this call may take", held)
         return wait

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from nebula_async.engine.addresses import is_public
 from nebula_async.engine.interim import ReplyHeads
+from nebula_async.urls import place_of, port_of
 
 MOST_BYTES = 64 * 1024
 """So much a proxy may say before it lets us pass."""
@@ -37,17 +38,16 @@ class Proxy:
     def at(cls, url: str) -> Proxy:
         """Return the proxy at a URL as `Config.proxy` has it, with or without user name and password."""
         parts = urlsplit(url)
-        is_tls = parts.scheme == "https"
         pair = b":".join(unquote_to_bytes(text or "") for text in (parts.username, parts.password))
         authorization = None if parts.username is None else f"Basic {b64encode(pair).decode()}"
-        return cls(parts.hostname or "", parts.port or (443 if is_tls else 80), is_tls, authorization)
+        return cls(parts.hostname or "", port_of(parts), parts.scheme == "https", authorization)
 
     def __str__(self) -> str:
-        return _place(self.host, self.port)
+        return place_of(self.host, self.port)
 
     def tunnel_to(self, host: str, port: int) -> bytes:
         """Return the request for a tunnel to a host (RFC 9110, section 9.3.6)."""
-        place = _place(host, port)
+        place = place_of(host, port)
         lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
         if self.authorization is not None:
             lines.append(f"Proxy-Authorization: {self.authorization}")
@@ -98,7 +98,3 @@ def _is_public_address(name: str) -> bool:
     with suppress(ValueError):
         return is_public(name)
     return False
-
-
-def _place(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

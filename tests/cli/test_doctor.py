@@ -10,7 +10,8 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from doctor_servers import CREDITS_AT, MODELS_AT, REPLIES, ApiServer, deaf, mute, serving
+from doctor_servers import CREDITS_AT, MODELS_AT, REPLIES, ApiServer, mute, serving
+from places import deaf
 from terminals import let_go, on_terminal
 
 CANARY = "sk-canary-5cXq0Wv7Zt2LrB8nKd4M"

@@ -170,11 +170,6 @@ class Choice:
     entries: int
     where: str = "TRUE"
 
-    @property
-    def shown(self) -> int:
-        """How many are shown, at most."""
-        return min(self.entries, MOST_ENTRIES)
-
 
 def choose(ledger: Ledger, most: int = MOST_ENTRIES) -> Choice:
     """Choose at most so many entries: what did not succeed first, the newest first."""

@@ -70,7 +70,8 @@ class Network:
 
     async def _ask(self, way: Way) -> None:
         """Ask the API over connections to the address that answered, with the key if there is one."""
-        credentials = Credentials((self.config.base_url,), self._current_key) if self.key is not None else None
+        key = self.key
+        credentials = None if key is None else Credentials((self.config.base_url,), lambda: key)
         find = partial(_known, way.addresses) if way.addresses else None
         stack = partial(ConnectionStack, make_tls_context=lambda: way.context, find_addresses=find, proxy=self._proxy)
         transport = Transport(credentials, make_stack=stack)
@@ -81,11 +82,6 @@ class Network:
             way.findings += account.findings
             with anyio.CancelScope(shield=True):
                 await transport.aclose()
-
-    def _current_key(self) -> ApiKey:
-        if self.key is None:
-            raise ConfigurationError("no API key")
-        return self.key
 
 
 async def _known(addresses: Sequence[str], _host: str, _port: int) -> Sequence[str]:

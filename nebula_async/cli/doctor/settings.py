@@ -38,7 +38,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     return Settings(usable, findings, frozenset(_secrets(ours)) - {""})
 
 
-def proxy_secrets(url: str | None) -> Iterator[str]:
+def _proxy_secrets(url: str | None) -> Iterator[str]:
     """Yield what in a proxy's URL nobody may see: who is let in, as it is written and as it is sent."""
     user, sign, _ = (url or "").partition("://")[2].rpartition("@")
     if sign:
@@ -94,4 +94,4 @@ def _secrets(ours: Mapping[str, str]) -> Iterator[str]:
     """Yield the key, whatever looks like one and was given in another place, and who a proxy lets in."""
     yield ours.get(KEY_VARIABLE, "").strip()
     yield from (value.strip() for value in ours.values() if KEY_LIKE.fullmatch(value.strip()))
-    yield from proxy_secrets(ours.get("NEBULA_PROXY"))
+    yield from _proxy_secrets(ours.get("NEBULA_PROXY"))

@@ -65,7 +65,7 @@ def look_at_libraries() -> list[Finding]:
     facts = {"version": VERSION, "python": platform.python_version(), "platform": platform.platform()}
     found = [fine("nebula_async", about, **facts, executable=sys.executable)]
     try:
-        return [*found, _of_core([each for each in read_needed() if each.extra is None])]
+        return [*found, _of_core([each for each in _read_needed() if each.extra is None])]
     except PackageNotFoundError:
         advice = "install it, so that its libraries come along: pip install nebula_async"
         return [*found, note("libraries", "this package runs without being installed", advice)]
@@ -73,7 +73,7 @@ def look_at_libraries() -> list[Finding]:
 
 def look_at_extras() -> list[Finding]:
     """Return which optional parts are there, and what each is for. Raises `PackageNotFoundError`."""
-    needed, offered = read_needed(), metadata(DISTRIBUTION).get_all("Provides-Extra") or ()
+    needed, offered = _read_needed(), metadata(DISTRIBUTION).get_all("Provides-Extra") or ()
     return [
         _of_extra(extra, purpose, [each for each in needed if each.extra == extra])
         for extra, purpose in PURPOSES.items()
@@ -81,7 +81,7 @@ def look_at_extras() -> list[Finding]:
     ]
 
 
-def read_needed() -> list[Needed]:
+def _read_needed() -> list[Needed]:
     """Return the libraries that this package's own metadata name. Raises `PackageNotFoundError`."""
     return [_needed(line) for line in requires(DISTRIBUTION) or ()]
 

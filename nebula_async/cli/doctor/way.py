@@ -24,7 +24,7 @@ from nebula_async.engine.reach import (
     hang_up,
     speak_tls,
 )
-from nebula_async.urls import is_loopback, read_url
+from nebula_async.urls import is_loopback, place_of, port_of, read_url
 
 NAME_SECONDS, STEP_SECONDS = 4.0, 3.0
 """What a name server may take, which asks others, and what any other step may."""
@@ -58,8 +58,7 @@ class Origin:
     def of(cls, url: str, purpose: str) -> Origin:
         """Return where a URL of the configuration leads."""
         parts = read_url(url)
-        is_tls = parts.scheme == "https"
-        return cls(parts.hostname or "", parts.port or (443 if is_tls else 80), is_tls, purpose)
+        return cls(parts.hostname or "", port_of(parts), parts.scheme == "https", purpose)
 
     @classmethod
     def of_proxy(cls, proxy: Proxy) -> Origin:
@@ -67,7 +66,7 @@ class Origin:
         return cls(proxy.host, proxy.port, proxy.is_tls, "proxy")
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return place_of(self.host, self.port)
 
 
 @define(eq=False)
@@ -86,18 +85,18 @@ class Way:
         """
         self.addresses = await self._look_up()
         stream = await self._connect()
-        return await self.secure(stream) if self.origin.is_tls else stream
+        return await self._secure(stream) if self.origin.is_tls else stream
 
     async def go_through(self, proxy: Proxy, way: Way) -> ByteStream:
         """Return a connection as `go` does, through a proxy whose own way was gone before."""
         again = Way(way.origin, way.context, addresses=way.addresses)
         stream = await again._connect()
         if proxy.is_tls:
-            stream = await again.secure(stream)
+            stream = await again._secure(stream)
         stream = await self._tunnel(stream, proxy)
-        return await self.secure(stream) if self.origin.is_tls else stream
+        return await self._secure(stream) if self.origin.is_tls else stream
 
-    async def secure(self, stream: ByteStream) -> ByteStream:
+    async def _secure(self, stream: ByteStream) -> ByteStream:
         """Return the stream with TLS spoken over it. Raises `BlockedError`."""
         about = f"{self.origin.purpose}: TLS"
         try:
@@ -115,9 +114,8 @@ class Way:
         except (OSError, ValueError) as error:
             text = f"{self.origin.host} has no address: {reason(error)}"
             raise BlockedError(problem(about, text, self._remedy())) from error
-        text = (
-            f"{self.origin.host} is {', '.join(found)}" if found != [self.origin.host] else f"{found[0]} is an address"
-        )
+        is_name = found != [self.origin.host]
+        text = f"{self.origin.host} is {', '.join(found)}" if is_name else f"{found[0]} is an address"
         self.findings.append(fine(about, text, addresses=found))
         return found
 
