@@ -113,6 +113,11 @@ class NotSentError(NebulaError):
 class OutcomeUnknownError(NebulaError):
     """The request left and no complete answer came back: it may have been paid for."""
 
+    @property
+    def next_step(self) -> str:
+        """What to do now; where nothing could be charged, as for a list of models, it is as if it had not been sent."""
+        return super().next_step if self.charges.at_most else step_for("NotSentError")
+
 
 class UnusableReplyError(NebulaError):
     """The API answered with success, and the answer holds no usable picture: it was paid for, and is not repeated."""

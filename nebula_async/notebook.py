@@ -17,9 +17,10 @@ import pybase64
 from attrs import frozen
 
 from nebula_async.errors import cause_of
-from nebula_async.images.display import MimeBundle, brought_here, plain, show_image, whereabouts
+from nebula_async.images.display import MimeBundle, brought_here, show_image, whereabouts
 from nebula_async.images.image import Image
 from nebula_async.images.preview import preview
+from nebula_async.printing import printable
 from nebula_async.results import Failure, Generation
 
 TILE_WHOLE, TILE_SIDE = 64 * 2**10, 384
@@ -52,7 +53,7 @@ def show_generation(generation: Generation) -> MimeBundle:
 
 def show_failure(failure: Failure) -> MimeBundle:
     """Return how a notebook shows a failure: as text that says what happened, what it may have cost, and what to do."""
-    return {"text/plain": plain(f"{_shortened(failure.request.prompt)!r} failed: {_said(failure)}")}, {}
+    return {"text/plain": printable(f"{_shortened(failure.request.prompt)!r} failed: {_said(failure)}")}, {}
 
 
 def show_results(results: Sequence[Generation | Failure]) -> MimeBundle:
@@ -62,7 +63,7 @@ def show_results(results: Sequence[Generation | Failure]) -> MimeBundle:
 
 def list_results(results: Sequence[Generation | Failure]) -> str:
     """Return many results as text: a line that counts them, and a line for each."""
-    lines = (plain(f"{tile.prompt!r}: {tile.text or ' · '.join(tile.lines)}") for tile in _tiles(results))
+    lines = (printable(f"{tile.prompt!r}: {tile.text or ' · '.join(tile.lines)}") for tile in _tiles(results))
     return "\n".join((_heading(results), *lines, *_more(results)))
 
 
@@ -136,7 +137,7 @@ def _figures(tiles: Iterable[_Tile]) -> Iterator[str]:
 def _figure(tile: _Tile, image: Image | None, data: bytes) -> str:
     if image is not None and data:
         source = f"data:{html.escape(str(image.media_type))};base64,{pybase64.b64encode_as_string(data)}"
-        inner = f'<img src="{source}" alt="{html.escape(plain(tile.prompt))}" style="{PICTURE}">'
+        inner = f'<img src="{source}" alt="{html.escape(printable(tile.prompt))}" style="{PICTURE}">'
     else:
         inner = f'<div style="{TEXT}">{_text(tile.text if image is None else whereabouts(image))}</div>'
     caption = "<br>".join(_text(line) for line in (tile.prompt, " · ".join(tile.lines)) if line)
@@ -158,7 +159,7 @@ def _shortened(prompt: object) -> str:
 
 def _text(text: str) -> str:
     """Return text as HTML that shows it and nothing else; what begins a formula stands in an element of its own."""
-    return f"<bdi>{FORMULA.sub(APART, html.escape(plain(text)))}</bdi>"
+    return f"<bdi>{FORMULA.sub(APART, html.escape(printable(text)))}</bdi>"
 
 
 def _paragraph(text: str) -> str:

@@ -68,7 +68,7 @@ class TestFacts:
         listed = {name: re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", row)) for name, row in EVENT.findall(page)}
         (tmp_path / "cats.txt").write_text("a cat\na gore cat\n")
         with shell(tmp_path, environ) as opened:
-            told = opened.run("nebula-async bulk cats.txt --json --dialect inference --model sdxl # refused (exit code 1)")
+            told = opened.run("nebula-async bulk cats.txt --json --dialect inference --model sdxl # (exit code 1)")
         met = {}
         for line in told.splitlines():
             event = json.loads(line)

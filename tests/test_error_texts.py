@@ -209,7 +209,7 @@ def test_a_day_whose_end_is_not_known_is_still_said():
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (OutcomeUnknownError("x"), "OutcomeUnknownError"),
+        (OutcomeUnknownError("x", charges=Charges(0, 1)), "OutcomeUnknownError"),
         (BadRequestError("x", status=400, code="invalid_size"), "BadRequestError invalid_size"),
         (BadRequestError("x", status=413), "BadRequestError HTTP 413"),
         (NotFoundError("x", status=404), "NotFoundError HTTP 404"),
@@ -223,6 +223,13 @@ def test_a_cause_leads_to_the_next_step(error, cause):
     """What a report groups by is the class with the API's code or status, and is enough to know what to do."""
     assert cause == cause_of(error)
     assert error.next_step == next_step_of(cause)
+
+
+@pytest.mark.parametrize("kind", [OutcomeUnknownError, UnusableReplyError])
+def test_what_was_free_sends_nobody_to_the_balance(kind):
+    """A list of models that did not come leads to no option that asks for a picture again: none was asked for."""
+    assert "--" not in str(kind("x", retryable=True))
+    assert "--" in str(kind("x", retryable=True, charges=Charges(0, 1)))
 
 
 @pytest.mark.parametrize("cause", ["", "JobError", "InvalidRequestError", "missing", "HTTP 404", "X HTTP ²"])

@@ -22,6 +22,7 @@ FLOORS = {
     "keys": 0,
     "offload": 0,
     "portal": 0,
+    "printing": 0,
     "urls": 0,
     "images": 1,
     "items": 2,

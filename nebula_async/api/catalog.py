@@ -83,12 +83,17 @@ def find_problems(request: ImageRequest) -> tuple[str, ...]:
     """Return one sentence for each parameter that the request's model will not honour as it stands."""
     model = CATALOG.get(request.model)
     if model is None:
-        return (f"{request.model!r} is not in the catalogue: parameters are sent unchecked, its price is not known",)
+        return (about_unknown(request.model),)
     ignored = [name for name in PARAMETERS if name not in model.honours and getattr(request, name) is not None]
     problems = [f"{model.id} does not honour {name}; it honours {_honoured(model)}" for name in ignored]
     if model.needs_image and request.image is None:
         problems.append(f"{model.id} needs an image")
     return (*problems, *_rounded_sides(request, model))
+
+
+def about_unknown(model_id: str) -> str:
+    """Return what is doubtful about a model that is not in the catalogue."""
+    return f"{model_id!r} is not in the catalogue: parameters are sent unchecked, its price is not known"
 
 
 def _honoured(model: Model) -> str:

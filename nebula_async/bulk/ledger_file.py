@@ -103,7 +103,8 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         folder = path.parent.parent
         raise JobError(
-            f"{folder} is not the folder of a job: there is no ledger {path}; give what bulk had as --out, or as --job where that is a store"
+            f"{folder} is not the folder of a job: there is no ledger {path}; give what bulk had as --out, or as --job"
+            " where that is a store"
         )
     with Explained(path):
         connection = _reading(path)

@@ -8,7 +8,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from shlex import quote
 
-from cyclopts import App, CycloptsError, MissingArgumentError, UnknownCommandError, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from nebula_async.cli.connection import INTERRUPTED, USAGE, say, silence
 from nebula_async.cli.examples import examples_of
@@ -31,6 +38,9 @@ COMMANDS: Mapping[str, str] = {
     "doctor": "nebula_async.cli.doctor.command:doctor",
     "completion": "nebula_async.cli.completion:completion",
 }
+
+CLOSE = 0.7
+"""Two options that are less alike are no two ways to write one (0: nothing in common, 1: the same)."""
 
 BEGIN = f'{PROGRAM} generate "a flying cat" --emulator'
 
@@ -74,7 +84,18 @@ def _what_is_wrong(error: CycloptsError) -> str:
         return _no_such_command((error.unused_tokens or [""])[0])
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         return f"{_needed(error.argument.name)}; {PROGRAM} {' '.join(error.command_chain or ())} --help has examples"
+    if isinstance(error, UnknownOptionError):
+        return _no_such_option(error)
     return str(error)
+
+
+def _no_such_option(error: UnknownOptionError) -> str:
+    """Return what to do instead; another option is named only where it looks like the one that was given."""
+    given = (error.token.keyword or error.token.value).partition("=")[0]
+    options = [name for argument in error.argument_collection for name in argument.names if name.startswith("-")]
+    if close := get_close_matches(given.lower(), options, n=1, cutoff=CLOSE):
+        return f"there is no option {given}; did you mean {close[0]}?"
+    return f"there is no option {given}; {' '.join((PROGRAM, *(error.command_chain or ())))} --help lists what there is"
 
 
 def _needed(name: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 
 Value = TypeVar("Value")
 
+Companion: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
-async def accompanied(work: Callable[[], Awaitable[Value]], *companions: Callable[[], Awaitable[object]]) -> Value:
+
+async def accompanied(work: Callable[[], Awaitable[Value]], *companions: Companion) -> Value:
     """Return what comes of some work; its companions run meanwhile, and are cancelled when it ends.
 
     Raises what the work raises, bare.

@@ -42,8 +42,8 @@ def generate(
     prompt
         What to see.
     output
-        The file, or a folder: one that is there, or ends with a slash; the extension is added from the picture's type. Without a file, the
-        prompt's words are the name.
+        The file, or a folder: one that is there, or ends with a slash; the extension is added from the picture's type.
+        Without a file, the prompt's words are the name.
     overwrite
         Replace a file of that name; of several pictures, the others get names that are free.
     preview

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from attrs import frozen
 
+from nebula_async.cli.model_table import cost_text
 from nebula_async.cli.quantities import HOUR, MINUTE, counted, duration
 from nebula_async.cli.tally import Standing
 
@@ -68,7 +69,8 @@ def last_line(standing: Standing) -> str:
     took = f"{seconds:.1f} s" if seconds < MINUTE else duration(seconds)
     made = f"{counted(standing.pictures, 'picture')} in {took}"
     rate = [f"{60 * standing.pictures / seconds:,.0f} a minute"] if seconds >= 1 else []
-    return ", ".join([parts["counts"][-1], made, *rate, *parts.get("refusals", ()), _amount(standing)])
+    cost = _cost(standing)[-1] if standing.unpriced else _amount(standing)
+    return ", ".join([parts["counts"][-1], made, *rate, *parts.get("refusals", ()), cost])
 
 
 def _parts(standing: Standing) -> Parts:
@@ -113,8 +115,11 @@ def _rate(standing: Standing) -> tuple[str, ...]:
 
 def _cost(standing: Standing) -> tuple[str, ...]:
     spent = _amount(standing)
+    if standing.unpriced:
+        whole = cost_text(standing.cost_at_least, standing.cost_at_most, standing.unpriced)
+        return (spent, whole) if standing.cost_at_most else (f"cost {whole}",)
     if standing.projected is None:
-        return (spent, f"{spent}, price not known") if standing.cost_at_most else ("price not known",)
+        return (spent,) if standing.cost_at_most else ("price not known",)
     if standing.course == "draining" or standing.projected <= standing.cost_at_most:
         return (spent,)
     projected = _dollars(standing.projected, standing.projected)

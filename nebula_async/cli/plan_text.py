@@ -8,8 +8,10 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from nebula_async.bulk.plan import BYTES_PER_PIXEL, EXPECTED_SECONDS, ModelPlan, Plan
+from nebula_async.bulk.states import State
 from nebula_async.cli.model_table import model_name
 from nebula_async.cli.quantities import counted, dollars, duration, size
+from nebula_async.cli.state_words import counts_in_words
 
 CENT = Decimal("0.01")
 
@@ -26,7 +28,8 @@ def _contents(plan: Plan) -> Iterator[str]:
     if plan.repeated:
         yield f"there twice, and made once: {plan.repeated:,}"
     if plan.settled:
-        yield f"not sent again: {', '.join(f'{count:,} {state}' for state, count in plan.settled.items())}"
+        settled = {State(state): count for state, count in plan.settled.items()}
+        yield f"not sent again: {', '.join(counts_in_words(settled))}"
     yield f"to be sent: {counted(plan.items, 'request')} for {counted(plan.pictures, 'picture')}"
     for model in plan.models:
         yield f"  {_model(plan, model)}"

@@ -157,11 +157,11 @@ def _about(result: Result, columns: int | None) -> str:
     """
     prompt = shortened(result.request.prompt, _room_for_prompt(columns))
     if isinstance(result, Failure):
-        parts = (f"failed: item {result.index}, {prompt!r}: ", result.error.message, f"; {result.error.paid}")
+        head, fact, cost = "failed", result.error.message, f"; {result.error.paid}"
     else:
-        missing = about_missing(result.missing, result.request.pictures)
-        parts = (f"incomplete: item {result.index}, {prompt!r}: ", missing or "", "")
-    return with_short_fact(*map(on_one_line, parts), columns)
+        head, fact, cost = "incomplete", about_missing(result.missing, result.request.pictures) or "", ""
+    about = on_one_line(f"{head}: item {result.index}, {prompt!r}: ")
+    return with_short_fact(about, on_one_line(fact), cost, columns)
 
 
 def _room_for_prompt(columns: int | None) -> int:

@@ -20,6 +20,7 @@ from nebula_async.cli.connection import printable
 from nebula_async.cli.model_table import cost_text, model_table
 from nebula_async.cli.quantities import counted, precise_seconds
 from nebula_async.cli.resume import more_commands
+from nebula_async.cli.state_words import IN_A_WORD, WITH_COST, counts_in_words
 from nebula_async.errors import NebulaError, cause_of
 
 PIPED_COLUMNS = 10_000
@@ -31,17 +32,6 @@ NAME_COLUMNS = 11
 
 MOST_TOLD = 10
 """Causes; all of them are in report.json."""
-
-STATES = {
-    State.PENDING: "to be sent again",
-    State.SENT: "perhaps paid for",
-    State.URLS: "paid for, still at the URL",
-    State.REJECTED: "refused, not charged",
-    State.BAD: "paid for, unusable, incomplete or gone",
-    State.EXPIRED: "paid for, gone from the URL",
-    State.UNKNOWN: "perhaps paid for",
-}
-
 
 def print_summary(summary: Summary, *, place: str, folder: Path, resume: str | None, standing: str = "") -> None:
     """Print what became of a job on stdout, where its pictures are (`place`), and the command that goes on with it.
@@ -93,14 +83,14 @@ def _print(console: Console, summary: Summary, place: str, folder: Path, resume:
 def _head(summary: Summary, standing: str) -> Iterator[str]:
     report = summary.report
     counts = {
-        "refused": report.rejected,
-        "unusable": report.bad,
-        "perhaps paid for": report.unknown,
-        "to be fetched": report.unfetched,
-        "to be sent": report.waiting,
+        State.REJECTED: report.rejected,
+        State.BAD: report.bad,
+        State.UNKNOWN: report.unknown,
+        State.URLS: report.unfetched,
+        State.PENDING: report.waiting,
     }
-    rest = "".join(f", {number:,} {what}" for what, number in counts.items() if number)
-    yield f"{report.done:,} of {counted(report.total, 'item')} done{rest}"
+    rest = "".join(f", {text}" for text in counts_in_words(counts))
+    yield f"{report.done:,} of {counted(report.total, 'item')} {IN_A_WORD[State.DONE]}{rest}"
     if standing:
         yield standing
     if report.stopped_by is not None:
@@ -130,7 +120,7 @@ def _indented(text: str, columns: int) -> Padding:
 
 
 def _about(cause: Cause) -> str:
-    return f"{cause.items:,}: {cause.cause} ({STATES.get(cause.state, cause.state.value)})"
+    return f"{cause.items:,}: {cause.cause} ({WITH_COST.get(cause.state, cause.state.value)})"
 
 
 def _details(cause: Cause) -> Iterable[str]:

@@ -27,8 +27,8 @@ LIMITS_EVERY = 1.0
 LONG_HOLD, SHORT_HOLD = 60.0, 1.5
 """A hold beyond the first is no part of the usual rate; one below the second is not worth a word."""
 
-FEWEST_OVERDUE = 3
-"""Where so many should have ended and none has, nobody knows how long it takes."""
+FEWEST_OVERDUE, MOST_HOLDS = 3, 3
+"""Where so many should have ended and none has, or none after so many holds, nobody knows how long it takes."""
 
 Course: TypeAlias = Literal["running", "held", "quota", "outage", "draining"]
 """What a run does: it sends, it waits after refusals, for the next day, for an answer, or for what is in flight."""
@@ -39,7 +39,8 @@ class Standing:
     """How a job stands at a moment.
 
     - `total`, `done`, `failed`, `left`: items of the whole job, earlier runs included; `in_flight` of those left
-    - `pictures`, `refusals`, `cost_at_least`, `cost_at_most`, `seconds`: of this run
+    - `pictures`, `refusals`, `cost_at_least`, `cost_at_most`, `seconds`: of this run; `unpriced` pictures are not in its
+      cost, because nobody knows their price
     - `projected`: USD that this run will have cost, as it seems; `None` where a price is not known
     - `per_minute`: pictures, over the last minute; `None` at first
     - `limit_per_minute`, `per_day`, `used_today`: requests; `None` where no limit is known
@@ -58,6 +59,7 @@ class Standing:
     per_minute: float | None
     cost_at_least: Decimal
     cost_at_most: Decimal
+    unpriced: int
     projected: Decimal | None
     limit_per_minute: float | None
     per_day: int | None
@@ -86,6 +88,8 @@ class Tally:
     _items: int = field(default=0, init=False)
     _shown: RecentRate = field(factory=lambda: RecentRate(SHOWN_WINDOW), init=False)
     _usual: RecentRate = field(factory=lambda: RecentRate(EXPECTED_WINDOW), init=False)
+    _held: float = field(default=0.0, init=False)
+    _holds: int = field(default=0, init=False)
     _limits: Limits = field(init=False)
     _looked_at: float = field(default=-math.inf, init=False)
 
@@ -108,7 +112,7 @@ class Tally:
     def add(self, result: Result, price: Decimal | None) -> None:
         """Count a result, of which one picture costs so much."""
         self._items += 1
-        self._ended_at = time.monotonic()
+        self._ended_at, self._holds = time.monotonic(), 0
         self.left = max(self.left - 1, 0)
         if isinstance(result, Failure) or result.missing:
             self.failed += 1
@@ -122,6 +126,7 @@ class Tally:
         now, job, spent = time.monotonic(), self.job, self.job.spending
         limits = self._look(now)
         held = max(limits.held_seconds - (now - self._looked_at), 0.0)
+        self._count_hold(held)
         course, course_seconds = self._course(limits, held)
         is_waiting = course in ("quota", "outage") or held > LONG_HOLD
         self._shown.look(now, spent.pictures, is_waiting=is_waiting)
@@ -139,6 +144,7 @@ class Tally:
             per_minute=None if shown is None else 60 * shown,
             cost_at_least=spent.at_least,
             cost_at_most=spent.at_most,
+            unpriced=spent.unpriced,
             projected=self._projected(),
             limit_per_minute=_limit(limits),
             per_day=limits.per_day,
@@ -152,6 +158,11 @@ class Tally:
         if now - self._looked_at >= LIMITS_EVERY:
             self._limits, self._looked_at = self.nebula.limits, now
         return self._limits
+
+    def _count_hold(self, held: float) -> None:
+        """Count the holds since something ended: one more has begun where there is longer to wait than before."""
+        self._holds += held > self._held + SHORT_HOLD
+        self._held = held
 
     def _course(self, limits: Limits, held: float) -> tuple[Course, float]:
         if self.job.is_draining:
@@ -188,9 +199,13 @@ class Tally:
         return min(per_second, (limits.per_minute or math.inf) / 60) if per_second else None
 
     def _is_stalled(self, now: float, limits: Limits, per_second: float) -> bool:
-        """Whether nothing has ended for long, although the rate lets expect it, and the day is not over."""
+        """Whether nothing has ended for long, although the rate lets expect it, or hold after hold; and the day is not
+        over.
+        """
         is_overdue = (now - self._ended_at) * per_second > FEWEST_OVERDUE
-        return now - self._ended_at > SHOWN_WINDOW and is_overdue and not limits.closed_seconds
+        is_hopeless = self._holds > MOST_HOLDS
+        has_waited = now - self._ended_at > SHOWN_WINDOW and (is_overdue or is_hopeless)
+        return has_waited and not limits.closed_seconds
 
 
 def _was_bought_before(result: Result) -> bool:

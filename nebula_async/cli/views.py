@@ -8,6 +8,7 @@ from typing import Protocol
 
 from attrs import define, field
 
+from nebula_async.api.catalog import about_unknown
 from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.plan import Plan
 from nebula_async.bulk.summary import Summary
@@ -84,7 +85,8 @@ class PeopleView:
 
     def plan(self, plan: Plan) -> None:
         """Tell it, line by line, before anything is asked."""
-        self._told.update(f"note: {problem}" for problem in plan.problems)
+        doubtful = (about_unknown(model.model) for model in plan.models if model.problem is not None)
+        self._told.update(f"note: {problem}" for problem in (*plan.problems, *doubtful))
         tell_plan(plan, self._say)
         self.progress.outlet.flush(seconds=LAST_WORD_SECONDS)
 

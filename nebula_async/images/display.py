@@ -10,6 +10,7 @@ from attrs import evolve
 from nebula_async.images.limits import MAX_PIXELS
 from nebula_async.images.media import read_media
 from nebula_async.images.preview import preview
+from nebula_async.printing import printable
 
 if TYPE_CHECKING:
     from nebula_async.images.image import Image
@@ -25,7 +26,7 @@ def show_image(image: Image) -> MimeBundle:
     """Return how a notebook shows one picture: itself, a preview where it is large, or a line that says where it is."""
     shown = preview(brought_here(image), most_bytes=LARGEST_WHOLE, side=LARGEST_SIDE)
     if shown.data is None:
-        return {"text/plain": plain(f"a picture: {whereabouts(image)}")}, {}
+        return {"text/plain": printable(f"a picture: {whereabouts(image)}")}, {}
     if shown.media_type is None:  # it was made by hand
         return {"text/plain": repr(image)}, {}
     sides = {name: side for name, side in (("width", shown.width), ("height", shown.height)) if side}
@@ -61,8 +62,3 @@ def whereabouts(image: Image) -> str:
     if image.data is not None:
         return f"it has {len(image.data)} bytes, too many to be shown here; save it"
     return "it has no bytes"
-
-
-def plain(text: str) -> str:
-    """Return text without what a terminal or a page would obey."""
-    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)

@@ -175,7 +175,7 @@ BAD_INPUT = {
         "cannot write to the output folder",
     ),
     "unwritable file": (("generate", "x", "-o", "/dev/null/x", "--emulator"), "cannot write to the folder /dev/null: "),
-    "long name": (("generate", "x", "-o", "x" * 300, "--emulator"), "File name too long (xxx"),
+    "long name": (("generate", "x", "-o", "x" * 300, "--emulator"), "nothing can be saved as xxx"),
     "wrong port": (("emulator", "--port", "99999"), "port is 99999; allowed is a whole number from 0 to 65535"),
     "wrong fault": (("emulator", "--fault", "429"), "fault '429' cannot be read; allowed is KIND[=ARGUMENT]:WHEN"),
 }

@@ -27,6 +27,16 @@ COUNT_ELEMENTS = """() => {
   return counts;
 }"""
 
+TO_ITS_BEGINNING = """async () => {
+  const soon = () => new Promise((resolve) => setTimeout(resolve));
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+  while (new URLSearchParams(location.hash.slice(1)).has("open")) await soon(); // closing leads back
+  document.querySelector("#controls").reset();
+  while (location.hash || document.querySelector("#grid").ariaBusy === "true") await soon();
+  document.activeElement.blur();
+  scrollTo(0, 0);
+}"""
+
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
@@ -34,7 +44,10 @@ def running_browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no chromium is installed (apt install chromium), so the page is not tried in a browser")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        classic = ["--hide-scrollbars"]  # what playwright adds: with scrollbars there is less room
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], ignore_default_args=classic
+        )
         try:
             yield browser
         finally:
@@ -59,10 +72,23 @@ class Window:
         self.troubles.clear()
         self.page.goto(url)
         self.page.wait_for_function(SHOWN)
-        yield self.page
+        with self.watching(but=but):
+            yield self.page
+
+    @contextmanager
+    def watching(self, *, but: str | None = None) -> Iterator[None]:
+        """See to it that nothing goes wrong in the block, as `showing` does; a page that is shown stays."""
+        yield
         self.page.evaluate("() => new Promise((resolve) => setTimeout(resolve))")  # what was queued is told
         assert [] == [trouble for trouble in self.troubles if not (but and but in trouble)]
         assert [self.page] == self.page.context.pages
+
+    @contextmanager
+    def from_its_beginning(self, *, but: str | None = None) -> Iterator[Page]:
+        """Give the page that is shown, led back to how it began: quicker than loading it anew."""
+        self.page.evaluate(TO_ITS_BEGINNING)
+        with self.watching(but=but):
+            yield self.page
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from galleries import Page, fill
+from galleries import Page, fill, write
 from job_folders import begin, finish
 from job_folders import opened as opened_ledger
 
@@ -59,12 +60,16 @@ def test_what_is_no_job_is_refused_in_one_sentence(cats, name):
     assert not list(cats.parent.rglob("gallery"))
 
 
-def test_a_folder_that_cannot_be_written_is_said(cats):
-    """Where the page has no place the command says so, and exits with 2."""
-    (cats / "gallery").write_text("mine")
+@pytest.mark.parametrize("name", ["gallery", "gallery/data"])
+def test_a_file_where_a_folder_belongs_is_said(cats, name):
+    """Where the page has no place the command says so in a sentence, with what to do, and exits with 2."""
+    write(cats)
+    shutil.rmtree(cats / name)
+    (cats / name).write_text("mine")
     ended = call("gallery", cats)
     assert (2, "", 1) == (ended.returncode, ended.stdout, ended.stderr.count("\n"))
-    assert str(cats / "gallery") in ended.stderr
+    assert f"{cats / name} is no folder, and the gallery wants that name; move it away" in ended.stderr
+    assert "mine" == (cats / name).read_text()
 
 
 def test_where_pictures_are_can_be_told(cats):
@@ -85,11 +90,17 @@ def test_where_pictures_are_can_be_told(cats):
     "url", ["cats/", "ftp://x/y", "https://user:secret@x/", "https://x/?a=b", "javascript:alert(1)"]
 )
 def test_a_wrong_url_is_refused(cats, url):
-    """Only the URL of a folder on the web will do, and for pictures in this folder none is wanted."""
+    """Only the URL of a folder on the web will do."""
     ended = call("gallery", cats, "--pictures-url", url)
     assert (2, 1) == (ended.returncode, ended.stderr.count("\n"))
     assert "--pictures-url must be" in ended.stderr
-    assert "leave out --pictures-url" in call("gallery", cats, "--pictures-url", "https://example.com/").stderr
+
+
+def test_a_url_of_pictures_that_are_here_is_refused(cats):
+    """The page of a job in a folder shows the pictures of that folder."""
+    ended = call("gallery", cats, "--pictures-url", "https://example.com/")
+    assert (2, 1) == (ended.returncode, ended.stderr.count("\n"))
+    assert "leave out --pictures-url" in ended.stderr
 
 
 def test_an_interrupted_command_leaves_a_page(cats):
@@ -117,6 +128,19 @@ def test_bulk_writes_a_page_unless_told_not_to(tmp_path):
     assert ["a cat", "two cats"] == Page.read(tmp_path / "prompts").column("prompt")
     ended = call("bulk", "prompts.txt", *options, "--out", "plain", "--no-gallery", cwd=tmp_path)
     assert (0, False) == (ended.returncode, (tmp_path / "plain" / "gallery").exists()), ended.stderr
+
+
+def test_thumbnails_of_a_copy_are_made_once(cats):
+    """A copy has files of other times: its thumbnails are made anew, and those that came with it are removed."""
+    fill(cats)
+    copy = cats.with_name("copy")
+    shutil.copytree(cats, copy, copy_function=shutil.copyfile)
+    for picture in (copy / "images").rglob("*.png"):
+        os.utime(picture, (1, 1))
+    came = {path.name for path in (copy / "gallery" / "thumbnails").rglob("*.webp")}
+    assert 0 == call("gallery", copy).returncode
+    names = {path.name for path in (copy / "gallery" / "thumbnails").rglob("*.webp")}
+    assert (2, set()) == (len(names), names & came)
 
 
 def test_a_job_that_was_moved_names_its_new_place(cats):

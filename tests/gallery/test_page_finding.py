@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser import captions, opened, settled, shown_count
+from browser import captions, new_window, opened, settled, shown_count
 from sample_page import FLUX, SDXL, failure, picture, write_gallery
 
 NO_FILE = "ERR_FILE_NOT_FOUND"  # of the pictures, which these tests do without
@@ -24,10 +24,17 @@ def url(tmp_path_factory):
     return write_gallery(tmp_path_factory.mktemp("finding") / "cats", ENTRIES)
 
 
+@pytest.fixture(scope="module")
+def shown(browser, url):
+    """A window that shows the page."""
+    with new_window(browser) as shown, shown.showing(url, but=NO_FILE):
+        yield shown
+
+
 @pytest.fixture
-def page(window, url):
-    """The page, opened."""
-    with window.showing(url, but=NO_FILE) as page:
+def page(shown):
+    """The page, as it opens."""
+    with shown.from_its_beginning(but=NO_FILE) as page:
         yield page
 
 
@@ -65,7 +72,7 @@ def test_the_number_of_what_is_found_is_said(page):
     assert "3 of 6 items" == shown_count(page)
     page.fill("#q", "elephant")
     assert "0 of 6 items" == shown_count(page)
-    assert page.is_visible("#nothing")
+    assert "No item matches. Search for fewer words, or clear the filters." == page.inner_text("#nothing")
     assert "polite" == page.get_attribute("#count", "aria-live")
 
 
@@ -167,6 +174,28 @@ def test_changing_the_address_changes_the_view(page):
     page.go_back()
     page.wait_for_function("() => document.querySelectorAll('.tile').length === 6")
     assert [0, 1, 2, 3, 4, 5] == numbers(page)
+
+
+def test_skipping_to_the_pictures_keeps_the_view(page):
+    """The first stop of Tab leads to the tile that Tab would reach; what was searched stays, here and in the address."""
+    page.fill("#q", "fox")
+    assert "3 of 6 items" == shown_count(page)
+    page.evaluate("() => document.activeElement.blur()")
+    page.focus(".skip")
+    page.keyboard.press("Enter")
+    assert "0" == page.evaluate("() => document.activeElement.dataset.place")
+    assert ("q=fox", "fox") == (page.evaluate("() => location.hash.slice(1)"), page.input_value("#q"))
+    assert [0, 2, 3] == numbers(page)
+
+
+@pytest.mark.parametrize("hash_", ["grid", "x=1&y", "__proto__=1"])
+def test_an_address_of_no_view_changes_nothing(page, hash_):
+    """A name behind the # that the page does not know leaves what was searched, and the address is again that of it."""
+    page.fill("#q", "fox")
+    assert "3 of 6 items" == shown_count(page)
+    page.evaluate("(hash) => { location.hash = hash; }", hash_)
+    page.wait_for_function("() => location.hash === '#q=fox'")
+    assert "3 of 6 items" == shown_count(page)
 
 
 def test_a_slash_leads_to_the_search(page):

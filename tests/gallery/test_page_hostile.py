@@ -79,7 +79,7 @@ def test_each_is_found_and_kept_in_the_address(browser, tmp_path):
 
 def commands_of(shown):
     """Return the prompts with the commands that ask for them."""
-    return [(prompt, texts[0]) for prompt, whats, texts, _ in shown if whats[0] == "Command that makes it again"]
+    return [(prompt, texts[0]) for prompt, whats, texts, _ in shown if whats[0] == "Command that asks for it again"]
 
 
 def calls(shell, folder, commands):

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 
 import pytest
-from browser import opened
+from browser import new_window, opened
 from sample_page import failure, picture, write_gallery, write_pictures
 
 NO_FILE = "ERR_FILE_NOT_FOUND"
 MADE_OF = json.dumps({"image": {"sha256": "ab" * 32, "bytes": 123}, "width": 512})
 INFERENCE = json.dumps({"dialect": "inference", "n": 2, "size": "512x512", "quality": "high", "extra": None})
+SEED_BY_EXTRA = json.dumps({"dialect": "inference", "extra": {"seed": 5}})
 
 ENTRIES = [
     picture(0, "first\nsecond line", negative_prompt="blurry", id="cat-1", requests=2, charges_at_most=2),
     picture(1, "made of another", parameters=MADE_OF),
     failure(2, "a failure"),
     picture(3, "two at once", parameters=INFERENCE, seed=None),
-    picture(3, "two at once", index=1, parameters=INFERENCE, seed=None, file="gone.png", thumbnail=None),
-    picture(5, "more than options", parameters='{"extra":{"loras":[1]}}'),
+    picture(3, "two at once", index=1, parameters=SEED_BY_EXTRA, seed=None, file="gone.png", thumbnail=None),
+    picture(5, "more than options", parameters='{"extra":{"loras":[1]},"guidance_scale":3.5}', seed=-1),
     picture(6, "cut…", is_cut=True),
 ]
 
@@ -31,10 +32,17 @@ def url(tmp_path_factory):
     return write_gallery(job, ENTRIES)
 
 
+@pytest.fixture(scope="module")
+def shown(browser, url):
+    """A window that shows the page."""
+    with new_window(browser) as shown, shown.showing(url, but=NO_FILE):
+        yield shown
+
+
 @pytest.fixture
-def page(window, url):
-    """The page, opened."""
-    with window.showing(url, but=NO_FILE) as page:
+def page(shown):
+    """The page, as it opens."""
+    with shown.from_its_beginning(but=NO_FILE) as page:
         yield page
 
 
@@ -65,7 +73,7 @@ def test_a_click_shows_the_picture_and_everything_known(page):
         "Seed": "7",
         "Size": "1024 \u00d7 1024",
         "Negative prompt": "blurry",
-        "num steps": "4",
+        "Steps": "4",
     }.items() <= told.items()
     assert {"Cost": "$0.01", "Charged": "1 to 2 pictures", "Requests sent": "2"}.items() <= told.items()
     assert {"Request id": "req-0", "Id": "cat-1", "SHA-256": f"{0:064x}", "Bytes": "1.4 MB"}.items() <= told.items()
@@ -158,10 +166,35 @@ def test_a_failure_tells_cause_and_next_step(page):
         (6, ["nebula-async reproduce 'my cats/images/00000/000000006.png'"]),
     ],
 )  # fmt: skip
-def test_the_command_makes_the_picture_again(page, place, expected):
+def test_the_command_asks_for_the_picture_again(page, place, expected):
     """With every parameter; where options cannot say it, by the file alone."""
     page.click(f".tile >> nth={place}")
     assert expected == commands(page)
+
+
+@pytest.mark.parametrize(("place", "is_told"), [(0, False), (2, False), (3, True), (4, False), (5, True)])
+def test_what_comes_of_asking_again_is_told(page, place, is_told):
+    """Without a seed, or with one that lets the server draw, another picture comes: the page promises no other."""
+    page.click(f".tile >> nth={place}")
+    hints = page.locator("#box-commands .hint").all_text_contents()
+    assert ["No seed was sent: another picture comes."] * is_told == hints
+    asks = [
+        what.startswith("Command that asks for it again")
+        for what in page.locator("#box-commands h3").all_text_contents()
+    ]
+    assert asks
+    assert all(asks)
+
+
+def test_parameters_have_names_in_words(page):
+    """As the labels around them; what was asked for is told apart from what came."""
+    page.click(".tile >> nth=5")
+    assert "3.5" == facts(page)["Guidance scale"]
+    page.keyboard.press("Escape")
+    page.click(".tile >> nth=3")
+    told = facts(page)
+    assert ("1024 \u00d7 1024", "512x512") == (told["Size"], told["Size asked for"])
+    assert {"Dialect": "inference", "Pictures asked for": "2", "Quality": "high"}.items() <= told.items()
 
 
 def test_prompt_and_command_are_copied(browser, url):

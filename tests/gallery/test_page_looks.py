@@ -11,7 +11,12 @@ LEAST_CONTRAST = 4.5
 LOW_CONTRAST = """(least) => {
   const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
   const context = canvas.getContext("2d", { willReadFrequently: true });
+  const known = new Map();
   const rgba = (colour) => {
+    if (!known.has(colour)) known.set(colour, painted(colour));
+    return known.get(colour);
+  };
+  const painted = (colour) => {
     context.clearRect(0, 0, 1, 1);
     context.fillStyle = colour;
     context.fillRect(0, 0, 1, 1);
@@ -47,12 +52,32 @@ UNNAMED = """() => [...document.querySelectorAll("button, a[href], input, select
   .map((element) => element.outerHTML.slice(0, 80))"""
 
 
+NAMED_IN_VAIN = """() => [...document.querySelectorAll("[aria-label]")]
+  .filter((element) => element.matches(":is(div, span, p, pre, b, i, code):not([role])"))
+  .map((element) => element.outerHTML.slice(0, 80))"""
+
+HINT_FITS = """() => {
+  const [field, count] = [document.querySelector("#q"), document.querySelector("#count").getBoundingClientRect()];
+  const [style, context] = [getComputedStyle(field), document.createElement("canvas").getContext("2d")];
+  context.font = style.font;
+  const left = field.getBoundingClientRect().left + parseFloat(style.paddingInlineStart);
+  return left + context.measureText(field.placeholder).width <= count.left;
+}"""
+
+OUT_OF_SIGHT = """() => {
+  const box = document.querySelector("#lightbox");
+  const right = Math.min(box.getBoundingClientRect().left + box.clientWidth, document.documentElement.clientWidth);
+  return [...box.querySelectorAll("button")].filter((button) => button.getBoundingClientRect().right > right)
+    .map((button) => button.id);
+}"""
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
     """A job with pictures and failures, and everything that can be told of it."""
     job = tmp_path_factory.mktemp("looks") / "cats"
-    entries = [picture(number, f"a prompt of ordinary length, number {number}") for number in range(60)]
-    entries += [failure(number, "dog") for number in range(60, 70)]
+    entries = [picture(number, f"a prompt of ordinary length, number {number}") for number in range(30)]
+    entries += [failure(number, "dog") for number in range(30, 40)]
     write_pictures(job, entries)
     return write_gallery(job, entries, report=REPORT, omitted=3)
 
@@ -88,9 +113,16 @@ def test_everything_that_can_be_used_has_a_name(window, url):
     """For a screen reader no button, field or region is nameless, and no id occurs twice."""
     with window.showing(url) as page:
         for _ in views(page):
-            assert [] == page.evaluate(UNNAMED)
+            assert [] == page.evaluate(UNNAMED) + page.evaluate(NAMED_IN_VAIN)
             ids = page.eval_on_selector_all("[id]", "(all) => all.map((each) => each.id)")
             assert sorted(set(ids)) == sorted(ids)
+
+
+def test_a_command_can_be_named_by_a_screen_reader(window, url):
+    """What is scrolled and copied is a group with the name that stands above it."""
+    with window.showing(f"{url}#open=0") as page:
+        group = page.get_by_role("group", name="Command that asks for it again", exact=True)
+        assert group.inner_text().startswith("nebula-async generate")
 
 
 def test_landmarks_and_headings_are_there(window, url):
@@ -103,13 +135,15 @@ def test_landmarks_and_headings_are_there(window, url):
         assert page.get_by_role("gridcell").first.get_by_role("button", name="a prompt of ordinary").count() == 1
 
 
-@pytest.mark.parametrize("width", [320, 360, 768])
+@pytest.mark.parametrize("width", [320, 360, 500, 768])
 def test_a_narrow_window_needs_no_scrolling_to_the_side(browser, url, width):
-    """On a phone everything fits, and pictures are on the first screen."""
+    """On a phone everything fits, beside a scrollbar too, and pictures are on the first screen."""
     with opened(browser, url, viewport={"width": width, "height": 740}, has_touch=True) as page:
         for _ in views_of_a_phone(page):
             assert page.evaluate("() => document.documentElement.scrollWidth") <= width
             assert page.evaluate("() => document.querySelector('#lightbox').scrollWidth") <= width
+            assert page.evaluate(HINT_FITS)
+        assert [] == page.evaluate(OUT_OF_SIGHT)
 
 
 def views_of_a_phone(page):

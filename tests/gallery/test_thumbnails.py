@@ -147,6 +147,7 @@ PARENT = """
 import os, signal, sys
 from pathlib import Path
 from nebula_async.bulk.gallery.decoding import Decoder
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job of a shell that is in the background ignores it
 decoder = Decoder()
 decoder.make(Path(sys.argv[1]), Path(sys.argv[2]))
 print(decoder.process_id, flush=True)
@@ -187,6 +188,52 @@ def test_a_picture_that_was_replaced_gets_another_thumbnail(thumbnails):
     assert thumbnails.find(PICTURE) is None
     assert thumbnails.fill([PICTURE], math.inf)
     assert first != thumbnails.find(PICTURE)
+
+
+def test_thumbnails_of_pictures_that_are_no_more_go(thumbnails):
+    """Of pictures that were replaced or deleted nothing stays, once all were looked at; files of others do."""
+    other = PICTURE.replace("cat", "dog")
+    put(thumbnails.root / other, photograph())
+    assert thumbnails.fill([PICTURE, other], math.inf)
+    stale = {thumbnails.find(PICTURE), thumbnails.find(other)}
+    mine = [put(thumbnails.folder / name, b"mine") for name in ("mine.webp", "00000/0123456789abcdef.png")]
+    put(thumbnails.root / PICTURE, photograph(400, 400))
+    (thumbnails.root / other).unlink()
+    assert not thumbnails.fill([PICTURE, other], -1)
+    assert all((thumbnails.folder / name).exists() for name in stale)
+    assert thumbnails.fill([PICTURE, other], math.inf)
+    left = {path for path in thumbnails.folder.rglob("*") if path.is_file()}
+    assert {*mine, thumbnails.folder / thumbnails.find(PICTURE)} == left
+
+
+def test_notes_of_pictures_that_were_replaced_go(thumbnails):
+    """A picture that could not be decoded and was replaced leaves no note."""
+    put(thumbnails.root / PICTURE, b"no picture")
+    assert thumbnails.fill([PICTURE], math.inf)
+    put(thumbnails.root / PICTURE, photograph())
+    assert thumbnails.fill([PICTURE], math.inf)
+    assert [".webp"] == [path.suffix for path in thumbnails.folder.rglob("*.*")]
+
+
+def test_thumbnails_that_a_run_makes_meanwhile_stay(thumbnails):
+    """Those that are newer than the list of pictures are of pictures that are newer than it."""
+    put(thumbnails.root / "images" / "new.png", photograph())
+
+    def make_another():
+        thumbnails.make("images/new.png")
+
+    assert thumbnails.fill([PICTURE], math.inf, on_each=make_another)
+    assert thumbnails.find("images/new.png")
+
+
+def test_thumbnails_stay_where_no_picture_is_to_be_found(thumbnails):
+    """As where the disk of the pictures is not there for now."""
+    assert thumbnails.fill([PICTURE], math.inf)
+    picture = thumbnails.root / PICTURE
+    away = picture.rename(thumbnails.root / "away")
+    assert thumbnails.fill([PICTURE], math.inf)
+    away.rename(picture)
+    assert thumbnails.find(PICTURE)
 
 
 def test_a_bad_picture_is_tried_once(thumbnails):
