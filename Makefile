@@ -75,11 +75,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv --without-pip $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -e '.[cli,emulator]'
+	$(INSTALL) pip -e '.[cli,emulator]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -e '.[cli,emulator,images,parquet,s3,dev]'
+	$(INSTALL) pip -e '.[cli,emulator,images,parquet,s3,dev]'
 	@touch $@ $(VENV)/.demo
 
 # Without the constraints: one peer's command line needs an older library of command lines than ours.

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
-from attrs import Attribute, frozen
+from attrs import Attribute, field, frozen
 
 from nebula_async.errors import NebulaError
 
@@ -23,9 +23,13 @@ MAX_SHOWN = 60
 
 @frozen
 class Checks:
-    """attrs validators that raise `error`; `None` passes each of them where `optional` is set."""
+    """attrs validators that raise `error`; `None` passes each of them where `optional` is set.
+
+    `show` gives the form in which a value that is refused stands in the message.
+    """
 
     error: type[NebulaError]
+    show: Callable[[object], str] = field(factory=lambda: shown)
 
     def whole(self, low: int, high: int, *, optional: bool = False) -> Validator:
         """Accept an `int` from `low` to `high`: no bool, no float, no text."""
@@ -83,7 +87,7 @@ class Checks:
         def validate(_instance: object, attribute: Attribute[Any], value: object) -> None:
             if (value is None and optional) or fits(value):
                 return
-            raise self.error(f"{attribute.name} must be {allowed}; got {shown(value)}")
+            raise self.error(f"{attribute.name} must be {allowed}; got {self.show(value)}")
 
         return validate
 

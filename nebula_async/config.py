@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -11,17 +10,21 @@ from attrs import Attribute, evolve, field, frozen
 
 from nebula_async.checks import Checks, shown
 from nebula_async.errors import ConfigurationError
-from nebula_async.urls import host_and_port, is_loopback, read_url
+from nebula_async.keys import looks_like_key
+from nebula_async.urls import PROXY_PROBLEM, host_and_port, is_loopback, is_proxy, read_url
 
 VERSION = "0.1.0"
 
 BASE_URL = "https://api.nebulablock.com/api/v1"
 INFERENCE_URL = "https://api.inference.nebulablock.com/v1"
 
-check = Checks(ConfigurationError)
 
-USER = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:%-]*")
-"""The characters of a user name and password in a URL (RFC 3986, section 3.2.1)."""
+def _shown(value: object) -> str:
+    """Return a form of a setting for a message: a key is easily exported under the wrong name, and is not shown."""
+    return "what looks like a key, and is not shown" if looks_like_key(value) else shown(value)
+
+
+check = Checks(ConfigurationError, show=_shown)
 
 ModelField: TypeAlias = Literal["model", "model_name"]
 Idempotency: TypeAlias = Literal["off", "unknown", "replay"]
@@ -95,7 +98,7 @@ def _tier(given: Tier | str | None) -> Any:
 def _check_tier(_config: object, attribute: Attribute[Any], tier: object) -> None:
     if tier is not None and not isinstance(tier, Tier):
         allowed = f"one of {', '.join(TIERS)}, or a Tier"
-        raise ConfigurationError(f"{attribute.name} must be {allowed}; got {shown(tier)}")
+        raise ConfigurationError(f"{attribute.name} must be {allowed}; got {_shown(tier)}")
 
 
 def _timeouts(given: Timeouts | float) -> Any:
@@ -121,7 +124,7 @@ def _check_url(_config: Any, attribute: Attribute[Any], url: object) -> None:
 
 
 def _shown_url(url: object) -> str:
-    return "one that may hold a secret" if isinstance(url, str) and {*"@?#"} & {*url} else shown(url)
+    return "one that may hold a secret" if isinstance(url, str) and {*"@?#"} & {*url} else _shown(url)
 
 
 def _url_problem(url: str) -> str | None:
@@ -156,20 +159,8 @@ def _is_host(given: object) -> bool:
 
 
 def _check_proxy(_config: object, attribute: Attribute[Any], url: object) -> None:
-    if url is None or (isinstance(url, str) and _is_proxy(url)):
-        return
-    form = "http://host:port or https://host:port, with user:password@ (percent-encoded) before the host if need be"
-    raise ConfigurationError(f"{attribute.name} must be {form}; what was given is not shown, it may hold a password")
-
-
-def _is_proxy(url: str) -> bool:
-    scheme, _, rest = url.partition("://")
-    user, _, place = rest.rpartition("@")
-    try:
-        parts = read_url(f"{scheme}://{place}")
-    except ValueError:
-        return False
-    return bool(USER.fullmatch(user)) and parts.path in ("", "/") and not {*"?#"} & {*place}
+    if url is not None and not (isinstance(url, str) and is_proxy(url)):
+        raise ConfigurationError(f"{attribute.name} {PROXY_PROBLEM}")
 
 
 def _without_user(url: str | None) -> str:

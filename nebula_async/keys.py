@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Hashable, Mapping
 from hashlib import sha256
 from typing import Any, NoReturn, TypeAlias
@@ -13,6 +14,8 @@ KEY_VARIABLE = "NEBULA_API_KEY"
 
 SHORTEST_SECRET = 6
 """Characters: what is shorter stands in ordinary words, too."""
+
+KEY_LIKE = re.compile(r"(sk|ak)[-_].+|[A-Za-z0-9_.-]{24,}", re.ASCII)
 
 KeySource: TypeAlias = str | Callable[[], str]
 """A key, or a callable that returns the current one: keys rotate."""
@@ -82,6 +85,11 @@ def without_secrets(value: Any, secrets: Collection[str]) -> Any:
     if isinstance(value, Mapping):
         return {without_secrets(name, secrets): without_secrets(each, secrets) for name, each in value.items()}
     return [without_secrets(each, secrets) for each in value] if isinstance(value, list | tuple) else value
+
+
+def looks_like_key(value: object) -> bool:
+    """Whether a value that was given for something else may be a key: it is told to nobody then."""
+    return isinstance(value, str) and any(KEY_LIKE.fullmatch(word) for word in value.split())
 
 
 def find_key(given: KeySource | None) -> Callable[[], ApiKey]:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import SplitResult, urlsplit
 
 LONGEST = 8192
+
+USER = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:%-]*")
+"""The characters of a user name and password in a URL (RFC 3986, section 3.2.1)."""
+
+PROXY_PROBLEM = (
+    "must be http://host:port or https://host:port, with user:password@ (percent-encoded) before the host if need be;"
+    " what was given is not shown, it may hold a password"
+)
+"""What is said of a URL that is no proxy's."""
 
 
 def read_url(text: str) -> SplitResult:
@@ -29,6 +39,17 @@ def _split(text: str) -> SplitResult:
     except ValueError:
         raise ValueError("is no URL: its host or port cannot be read") from None
     return parts
+
+
+def is_proxy(url: str) -> bool:
+    """Whether a URL says where an HTTP proxy is, with or without who is let in."""
+    scheme, _, rest = url.partition("://")
+    user, _, place = rest.rpartition("@")
+    try:
+        parts = read_url(f"{scheme}://{place}")
+    except ValueError:
+        return False
+    return bool(USER.fullmatch(user)) and parts.path in ("", "/") and not {*"?#"} & {*place}
 
 
 def host_and_port(parts: SplitResult) -> str:

@@ -29,6 +29,7 @@ WILD = re.compile(r"…|[0-9][0-9.,]*|\s+")
 NOT_RUN = {
     "make ": "the targets are what runs these tests",
     "pip install ": "the tests run in what it installed",
+    ". .venv/bin/activate": "the tests run in the environment that is entered",
     "export ": "the tests set the variables of their own emulator",
 }
 """How lines begin that are not run, and why."""

@@ -8,7 +8,10 @@ if (location.protocol === "file:") {
       this.frame.hidden = true;
       document.body.append(this.frame);
       const inside = this.frame.contentWindow;
-      inside.postMessage = (data) => setTimeout(() => this.onmessage?.({ data }));
+      inside.postMessage = (said) => {
+        const data = structuredClone(said); // as between a page and a worker: neither sees what the other changes later
+        setTimeout(() => this.onmessage?.({ data }));
+      };
       const script = inside.document.createElement("script");
       script.src = url;
       script.onload = () => {
@@ -24,8 +27,9 @@ if (location.protocol === "file:") {
       else this.hand(data);
     }
 
-    hand(data) {
+    hand(said) {
       const inside = this.frame.contentWindow;
+      const data = structuredClone(said);
       setTimeout(() => inside?.dispatchEvent(new MessageEvent("message", { data })));
     }
 

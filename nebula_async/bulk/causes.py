@@ -43,6 +43,8 @@ def told(state: State, cause: str | None, error: str | None) -> tuple[str, str]:
 def next_step(state: State, cause: str) -> str:
     """Return what a user can do about items that stand in a state because of a cause."""
     about_cause, about_state = next_step_of(cause), AFTER.get(state, "")
+    if state in (State.URLS, State.SENT):  # whatever went wrong, the same command goes on with it
+        return about_state
     if "--" in about_cause and state in (State.BAD, State.EXPIRED, State.UNKNOWN):  # it names the option
         return about_cause
     return "; ".join(step for step in (about_cause, about_state) if step)

@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-NAME = "command"
+COMMAND = "command"
 """What the ledger calls it."""
 
 

@@ -15,7 +15,7 @@ from attrs import define, evolve, field
 
 from nebula_async.bulk.bucket import STORE, Bucket, check_store
 from nebula_async.bulk.budget import DuplicateBudget, Spent
-from nebula_async.bulk.command import NAME, Command
+from nebula_async.bulk.command import COMMAND, Command
 from nebula_async.bulk.folder import JobFolder, Shelf
 from nebula_async.bulk.ledger import COMMITS, Ledger
 from nebula_async.bulk.ledger_file import Durability, damaged
@@ -189,7 +189,7 @@ class OpenJob:
             self.ledger.note(STORE, self.bucket.url)
         self.ledger.tell(time.time(), "opened", f"process {os.getpid()}")
         if self.command is not None:
-            self.ledger.note(NAME, self.command.noted(self.folder.path))
+            self.ledger.note(COMMAND, self.command.noted(self.folder.path))
         self.lock.opened()
         note_ours(self.ledger, server=server, account=known_account)
         self._recover()

@@ -24,8 +24,11 @@ class Spending:
 
     def add(self, result: Generation | Failure, price: Decimal | None) -> None:
         """Add what a result cost at USD for a picture (`None`: not known), whatever became of it."""
-        charges = result.charges if isinstance(result, Generation) else result.error.charges
         self.pictures += sum(image.is_here for image in result.images) if isinstance(result, Generation) else 0
+        self.add_charges(result.charges if isinstance(result, Generation) else result.error.charges, price)
+
+    def add_charges(self, charges: Charges, price: Decimal | None) -> None:
+        """Add what may have been charged at USD for a picture (`None`: not known)."""
         self.unpriced += charges.at_most if price is None else 0
         self.at_least += charges.at_least * (price or 0)
         self.at_most += charges.at_most * (price or 0)

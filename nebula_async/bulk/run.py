@@ -152,6 +152,8 @@ class Run:
             self.stop(result.error)
         self._unfetched = 0 if isinstance(result, Generation) else self._unfetched
         is_untold = isinstance(work, ItemCall) and (work.n == 0 or self.is_ending)
+        if result is None and isinstance(work, ItemCall):  # it was stopped, perhaps after it was paid for
+            self.spending.add_charges(work.charges_of(None), work.price)
         if result is None or (waits_again(result) and is_untold):
             return None
         self.spending.add(result, self.generator.price_of(result.request.model))

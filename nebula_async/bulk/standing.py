@@ -10,7 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from nebula_async.bulk.bucket import STORE
-from nebula_async.bulk.command import NAME, Command
+from nebula_async.bulk.command import COMMAND, Command
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.lock import Holder, holder_of
@@ -64,7 +64,7 @@ def read_standing(out: Path) -> JobStanding:
             last_run=last_run,
             ended=ended,
             place=str(folder.images) if store is None else f"{store.rstrip('/')}/images",
-            command=Command.read(ledger.fact(NAME)),
+            command=Command.read(ledger.fact(COMMAND)),
         )
 
 

@@ -18,7 +18,7 @@ WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_4
 MOST_RUNS = 500
 """Pauses between earlier ones are not cut out."""
 
-ENDED = "sent_at + coalesce(seconds, 0)"
+ENDED_AT = "sent_at + coalesce(seconds, 0)"
 """When an attempt had ended: by the clock of its leaving, which is not set anew while it is under way."""
 
 RANKED = """
@@ -83,7 +83,7 @@ def read_stretches(ledger: Ledger) -> tuple[Stretch, ...]:
     """Return when the job had requests under way, one stretch for each run that sent some; it blocks."""
     begins = sorted(at for (at,) in ledger.select("SELECT at FROM event WHERE kind = 'opened'"))[-MOST_RUNS:]
     which = _choice([(at, str(number)) for number, at in enumerate(begins)], of="sent_at")
-    times = f"SELECT min(sent_at), max({ENDED}), {which} AS run FROM attempt GROUP BY run ORDER BY 1"  # noqa: S608
+    times = f"SELECT min(sent_at), max({ENDED_AT}), {which} AS run FROM attempt GROUP BY run ORDER BY 1"  # noqa: S608
     found = [(start, end) for start, end, _ in ledger.select(times)]
     pauses = [max(after[0] - before[1], 0.0) for before, after in pairwise(found)]
     return (
@@ -103,7 +103,7 @@ def read_timeline(ledger: Ledger, stretches: Sequence[Stretch]) -> tuple[Slice, 
     first = stretches[0].start
     running = max(stretch.end - stretch.pause for stretch in stretches) - first
     width = _width(running)
-    place = f"CAST(({ENDED} - {first!r} - {_pause_of(stretches)}) / {width} AS INTEGER)"
+    place = f"CAST(({ENDED_AT} - {first!r} - {_pause_of(stretches)}) / {width} AS INTEGER)"
     found = {number: rest for number, *rest in ledger.select(_slices(place))}
     middles: dict[int, float] = dict(ledger.select(_middles(place)))
     return tuple(

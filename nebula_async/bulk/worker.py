@@ -88,7 +88,7 @@ class ItemCall:
                     result = await self._delivered(result, outputs)
             result = result or await self._ended_between_attempts()
         finally:
-            self.run.settle(self, self._reserved, self._charges(result))
+            self.run.settle(self, self._reserved, self.charges_of(result))
         return result
 
     def keep(self, _number: int = 0) -> Keeping:
@@ -293,7 +293,8 @@ class ItemCall:
         ledger.move(self._seq, state, error=error.message, cause=cause_of(error))
         return []
 
-    def _charges(self, result: Generation | Failure | None) -> Charges:
+    def charges_of(self, result: Generation | Failure | None) -> Charges:
+        """Return what the call may have been charged, by what came of it; `None`: it was stopped."""
         if result is None:
             return Charges(0, self._reserved if self.is_at_stake else 0)
         return result.charges if isinstance(result, Generation) else result.error.charges

@@ -121,7 +121,7 @@ def _show(paths: Sequence[Path]) -> None:
     for path in paths:
         try:
             Console(stderr=True).print(Preview(path))
-        except (OSError, ValueError) as error:  # the picture is there all the same
+        except Exception as error:  # noqa: BLE001 - of a library that asks the terminal; the picture is there all the same
             say(f"the preview of {path} cannot be shown: {error}")
 
 

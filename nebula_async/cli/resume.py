@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from cyclopts import CycloptsError
 
 from nebula_async.bulk.command import Command, quoted
 from nebula_async.bulk.states import State
@@ -17,6 +19,11 @@ from nebula_async.keys import KEY_VARIABLE
 
 ONCE = frozenset({"--retry-failed", "--resend-unknown", "--new-key", "--json", "--quiet"})
 """Options that were meant for one run: repeated, the first two pay again for what the run before did not get."""
+
+PLACES = ("--out", "--job")
+
+INPUT = "INPUT"
+"""Stands for prompts that nobody knows the place of."""
 
 REST = "--"
 """Behind this word there are no options: none can be put behind such a command."""
@@ -36,14 +43,16 @@ def given_command() -> Command | None:
 def resume_line(command: Command | None, folder: Path, place: str) -> str:
     """Return the line that goes on with the job in a folder, whose pictures are at a place.
 
-    Where it is not known how the job was begun, or what that names has moved since, INPUT stands for what is missing.
+    Of what the job was begun by, only what has moved since is replaced. INPUT stands for prompts that are not there any
+    more, or of which it is not known where they came from.
     """
-    if command is None or not _is_there(command, folder):
-        return _general_line(folder, place)
-    line = " ".join(quoted(word) for word in (_program(), *command.words))
-    kept = _kept_input(folder) if "-" in command.words else None
-    line = f"{line} < {quoted(str(kept))}" if kept else line
-    return line if _is_same(Path(command.folder), Path.cwd()) else f"cd {quoted(command.folder)} && {line}"
+    if command is None:
+        return _line(_general_words(folder, place), folder)
+    if not _is_there(command, folder):
+        command = _moved(command, folder, place)
+    if _is_same(Path(command.folder), Path.cwd()):
+        return _line(command.words, folder)
+    return f"cd {quoted(command.folder)} && {_line(command.words, folder.absolute())}"
 
 
 def more_commands(summary: Summary, resume: str | None) -> Iterator[tuple[str, str]]:
@@ -66,11 +75,60 @@ def more_commands(summary: Summary, resume: str | None) -> Iterator[tuple[str, s
         yield "To send again what may have been paid for:", f"{resume} --resend-unknown"
 
 
-def _general_line(folder: Path, place: str) -> str:
-    program = quoted(_program())
+def _line(words: Sequence[str], folder: Path) -> str:
+    line = " ".join(quoted(word) for word in (_program(), *words))
+    kept = _kept_input(folder) if "-" in words else None
+    return f"{line} < {quoted(str(kept))}" if kept else line
+
+
+def _general_words(folder: Path, place: str) -> tuple[str, ...]:
     if "://" in place:
-        return f"{program} bulk INPUT --out {quoted(place.removesuffix('/images'))} --job {quoted(str(folder))}"
-    return f"{program} bulk INPUT --out {quoted(str(folder))}"
+        return ("bulk", INPUT, "--out", place.removesuffix("/images"), "--job", str(folder))
+    return ("bulk", INPUT, "--out", str(folder))
+
+
+def _moved(command: Command, folder: Path, place: str) -> Command:
+    """Return a command as it has to be now that its job is in another folder, or the one it was given in is gone."""
+    begun_in = Path(command.folder) if Path(command.folder).is_dir() else Path.cwd()
+    folder = folder if _is_same(begun_in, Path.cwd()) else folder.absolute()
+    prompts = _prompts_of(command.words)
+    if prompts is None:
+        return Command(_general_words(folder, place), str(begun_in))
+    words = [*command.words]
+    if prompts != "-" and not (begun_in / prompts).exists():
+        words[_place_of(prompts, words)] = INPUT
+    return Command(_with_option(words, "--job" if "://" in place else "--out", str(folder)), str(begun_in))
+
+
+def _prompts_of(words: Sequence[str]) -> str | None:
+    """Return what a command line names as its prompts, `None` where it is none of this version's."""
+    from nebula_async.cli.app import app  # which loads whatever a command needs
+
+    try:
+        _, given, _ = app.parse_args([*words], print_error=False, exit_on_error=False)
+    except CycloptsError:
+        return None
+    return str(given.arguments["manifest"]) if "manifest" in given.arguments else None
+
+
+def _place_of(prompts: str, words: Sequence[str]) -> int:
+    """Return where the prompts stand among words, and not a value of an option that is the same word."""
+    places = [number for number, word in enumerate(words) if word == prompts]
+    return next((number for number in places if words[number - 1] not in PLACES), places[0])
+
+
+def _with_option(words: Sequence[str], option: str, value: str) -> tuple[str, ...]:
+    """Return words with another value of an option, which is put at their end if it is not among them."""
+    pairs = zip(("", *words), words, strict=False)
+    changed = [_changed(before, word, option, value) for before, word in pairs]
+    is_there = any(word == option or word.startswith(f"{option}=") for word in words)
+    return (*changed, *(() if is_there else (option, value)))
+
+
+def _changed(before: str, word: str, option: str, value: str) -> str:
+    if before == option:
+        return value
+    return f"{option}={value}" if word.startswith(f"{option}=") else word
 
 
 def _kept_input(folder: Path) -> Path | None:

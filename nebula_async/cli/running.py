@@ -27,8 +27,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 DEAF_SECONDS = 2.0
-"""So long nothing keeps a run from telling its end; then a stdout that takes no more holds up nobody who presses Ctrl-C.
-"""
+"""So long nothing keeps a run from telling its end; after that Ctrl-C ends it, as where a stdout takes no more."""
 
 SHORT_SECONDS = 1.0
 """So long nobody asks what a run does that has its pictures."""

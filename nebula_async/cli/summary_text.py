@@ -33,6 +33,7 @@ NAME_COLUMNS = 11
 MOST_TOLD = 10
 """Causes; all of them are in report.json."""
 
+
 def print_summary(summary: Summary, *, place: str, folder: Path, resume: str | None, standing: str = "") -> None:
     """Print what became of a job on stdout, where its pictures are (`place`), and the command that goes on with it.
 

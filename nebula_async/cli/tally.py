@@ -39,8 +39,8 @@ class Standing:
     """How a job stands at a moment.
 
     - `total`, `done`, `failed`, `left`: items of the whole job, earlier runs included; `in_flight` of those left
-    - `pictures`, `refusals`, `cost_at_least`, `cost_at_most`, `seconds`: of this run; `unpriced` pictures are not in its
-      cost, because nobody knows their price
+    - `pictures`, `refusals`, `cost_at_least`, `cost_at_most`, `seconds`: of this run; `unpriced` pictures are not in
+      its cost, because nobody knows their price
     - `projected`: USD that this run will have cost, as it seems; `None` where a price is not known
     - `per_minute`: pictures, over the last minute; `None` at first
     - `limit_per_minute`, `per_day`, `used_today`: requests; `None` where no limit is known

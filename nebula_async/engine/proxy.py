@@ -13,7 +13,8 @@ from attrs import field, frozen
 
 from nebula_async.engine.addresses import is_public
 from nebula_async.engine.interim import ReplyHeads
-from nebula_async.urls import place_of, port_of
+from nebula_async.errors import ConfigurationError
+from nebula_async.urls import PROXY_PROBLEM, is_proxy, place_of, port_of
 
 MOST_BYTES = 64 * 1024
 """So much a proxy may say before it lets us pass."""
@@ -36,7 +37,12 @@ class Proxy:
 
     @classmethod
     def at(cls, url: str) -> Proxy:
-        """Return the proxy at a URL as `Config.proxy` has it, with or without user name and password."""
+        """Return the proxy at a URL as `Config.proxy` has it, with or without user name and password.
+
+        Raises `ConfigurationError` for another URL; it is not in the message.
+        """
+        if not is_proxy(url):
+            raise ConfigurationError(f"the proxy {PROXY_PROBLEM}")
         parts = urlsplit(url)
         pair = b":".join(unquote_to_bytes(text or "") for text in (parts.username, parts.password))
         authorization = None if parts.username is None else f"Basic {b64encode(pair).decode()}"

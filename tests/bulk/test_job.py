@@ -373,3 +373,13 @@ async def test_a_job_that_is_stopped_before_it_runs_sends_nothing(manifest, emul
         job.stop()
         report = await job.run()
     assert (130, 4, ()) == (report.exit_code, report.waiting, emulator.journal.requests)
+
+
+async def test_what_was_stopped_in_flight_is_in_the_cost_of_the_run(tmp_path, start):
+    """A run that is ended at once says what it may have spent on what was under way, as the job's sums do."""
+    emulator, manifest = start(faults=["delay=30:@1"]), write(tmp_path, "a cat")
+    async with opened(manifest, emulator) as job:
+        await run_until(job, lambda: emulator.journal.charged == 1)
+        spending, summary = job.spending, await job.summary()
+    assert ("$0.0000 to $0.0019", 0) == (str(spending), spending.pictures)
+    assert (spending.at_least, spending.at_most) == (summary.cost_at_least, summary.cost_at_most)

@@ -118,7 +118,7 @@ def test_all_that_is_doubtful_is_told():
     assert text(plan) == (
         "p.csv: 1,200 items\n"
         "there twice, and made once: 1\n"
-        "not sent again: 198 done, 2 rejected\n"
+        "not sent again: 198 done, 2 refused\n"
         "to be sent: 1,000 requests for 1,000 pictures\n"
         "  stabilityai/stable-diffusion-xl-base-1.0: 1,000 pictures at $0.009 (the built-in price)\n"
         "cost: $9.00\n"

@@ -11,7 +11,7 @@ import pytest
 from jobs import CAREFUL, opened, query, run
 
 from nebula_async.bulk.bucket import STORE
-from nebula_async.bulk.command import NAME, Command
+from nebula_async.bulk.command import COMMAND, Command
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.lock import Holder, holder_of
 from nebula_async.bulk.rebuild import rebuild
@@ -141,5 +141,5 @@ async def test_a_command_that_is_not_in_the_ledger_stays_unknown(manifest, emula
     """A job that was begun from Python has none."""
     await run(manifest, emulator)
     out = manifest.parent / "out"
-    assert [] == query(out, "SELECT * FROM meta WHERE key = ?", NAME)
+    assert [] == query(out, "SELECT * FROM meta WHERE key = ?", COMMAND)
     assert None is read_standing(out).command

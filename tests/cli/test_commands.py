@@ -162,7 +162,7 @@ BAD_INPUT = {
         ("bulk", "good.txt", "--concurrency", "0", "--emulator"),
         "concurrency must be a whole number from",
     ),
-    "unknown option": (("generate", "x", "--\x1b[31mnope"), r"Unknown option: --\x1b[31mnope"),
+    "unknown option": (("generate", "x", "--\x1b[31mnope"), r"there is no option --\x1b[31mnope"),
     "unknown command": (("[/paint]",), "'[/paint]' is no command; for a picture of that: nebula-async generate"),
     "no manifest": (("bulk", "none.txt", "--emulator"), "none.txt cannot be read (No such file or directory)"),
     "bad line": (("bulk", "bad.jsonl", "--emulator"), "bad.jsonl cannot be used, nothing was sent; lines to mend: 1"),
@@ -302,6 +302,23 @@ def test_a_second_signal_stops_at_once_and_what_may_be_paid_twice_is_said(shell,
     result = shell.run(*given, "--resend-unknown", key=KEY)
     assert (0, 6) == (result.code, server.journal.charged)
     assert result.out.startswith("4 of 4 items done\n")
+
+
+def test_more_signals_keep_nobody_from_being_told_the_end(shell, start):
+    """Who presses Ctrl-C three times or more is told what became of the job, and the command that goes on with it."""
+    server = start(faults=["delay=60:@3-4"])
+    prompts = shell.write("prompts.txt", *(f"cat {number}" for number in range(4)))
+    process = shell.start("bulk", prompts, *SMALL, "--base-url", server.base_url, "--concurrency", 2, key=KEY)
+    until(lambda: server.journal.charged == 4)
+    process.send_signal(signal.SIGINT)
+    said = read_until(process, "finishing what is in flight: 2; once more stops at once\n")
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+    until((shell.folder / "prompts/report.json").is_file)
+    process.send_signal(signal.SIGINT)
+    result = shell.ended(process, said)
+    assert (130, True) == (result.code, result.out.startswith("2 of 4 items done, 2 perhaps paid for\n")), result.text
+    assert f"bulk prompts.txt --width 64 --height 64 --base-url {server.base_url}" in result.out
 
 
 def test_a_picture_that_is_interrupted_may_have_been_paid_for(shell, start):

@@ -137,6 +137,40 @@ def test_no_folder_is_made(doctor, serve, tmp_path):
     assert before == sorted(tmp_path.rglob("*"))
 
 
+@pytest.mark.parametrize("place", ["127.0.0.1:99999", "[::1", "[::1]:x", "host:80/path", "ho st:80"])
+def test_a_proxy_that_is_none(doctor, serve, place):
+    """It is a problem in one line, whatever is wrong with it, and nobody is shown who was to be let in."""
+    ended = doctor(at=serve(ApiServer()), NEBULA_PROXY=f"http://user:secret-word@{place}")
+
+    assert (1, "") == (ended.code, ended.err)
+    assert "problem" == line_of(ended, "NEBULA_PROXY").split()[0]
+    assert "must be http://host:port" in line_of(ended, "NEBULA_PROXY")
+    assert "secret-word" not in ended.text
+
+
+def test_a_wrong_url_is_told_once(doctor, serve):
+    """Beside one that is right, it is not asked for once more as if it had not been given."""
+    server = serve(ApiServer())
+    ended = doctor(NEBULA_BASE_URL="ftp://x", NEBULA_INFERENCE_URL=server.url)
+
+    assert ["NEBULA_BASE_URL:"] == [line.split()[1] for line in ended.out.splitlines() if line.startswith("problem")]
+    assert "give base_url as well" not in ended.out
+
+
+KEY_ELSEWHERE = ("NEBULA_TIER", "NEBULA_TIMEOUT", "NEBULA_ALLOWED_IMAGE_HOSTS", "NEBULA_BASE_URL", "NEBULA_SHARED_BY")
+
+
+@pytest.mark.parametrize("name", KEY_ELSEWHERE)
+def test_a_key_under_another_name(doctor, shell, name):
+    """A key that was exported as something else is said to be wrong there, and shown by no command."""
+    told = doctor(**{name: CANARY})
+    refused = shell.run("models", key="sk-other", **{name: CANARY})
+
+    assert "problem" == line_of(told, name).split()[0]
+    assert (2, True) == (refused.code, refused.err.startswith(f"nebula-async: environment variable {name}: "))
+    assert CANARY[:9] not in told.text + refused.text
+
+
 WRONG_USE = {
     "option": (("--bogus",), "--bogus"),
     "argument": (("now",), "not understood: now"),

@@ -87,6 +87,14 @@ async def test_what_the_api_says(serve, replies, name, state, text):
     assert ([name] if state == "problem" else []) == problems(findings)
 
 
+@pytest.mark.parametrize("status", [401, 404])
+async def test_a_key_that_is_refused_is_told_once(serve, status):
+    """Every question is answered alike, in whatever words; that is one problem."""
+    replies = {CREDITS_AT: (status, {"detail": "API key not found"}), MODELS_AT: (status, {"detail": "no such key"})}
+
+    assert ["key"] == problems(await examine(serve(ApiServer(replies)).url))
+
+
 @pytest.mark.parametrize(("ahead", "state", "text"), [(0, "ok", "agrees"), (-7200, "note", "2 h 0 min ahead")])
 async def test_the_clock(serve, ahead, state, text):
     """A clock that is wrong is noticed: the day's quota and the URLs of pictures go by it."""

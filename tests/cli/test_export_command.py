@@ -100,7 +100,7 @@ def test_what_cannot_be_exported_is_said_in_one_sentence(shell, job):
     (job / "images/00000/000000002.png").unlink()
     wrong = {
         ("nowhere", "--format", "parquet"): "nowhere is not the folder of a job",
-        ("cats",): "requires an argument",
+        ("cats",): "a value for --format is missing",
         ("cats", "--format", "zip"): "zip",
         ("cats", "--format", "parquet", "--shard-size", "big"): "a size such as 1GB, 500MB or 64MiB; got 'big'",
         ("cats", "--format", "parquet", "--shard-items", "0"): "--shard-items must be 1 or more; got 0",

@@ -24,6 +24,7 @@ STANDING = Standing(
     per_minute=118.2,
     cost_at_least=Decimal("0.7828"),
     cost_at_most=Decimal("0.7828"),
+    unpriced=0,
     projected=Decimal("1.8943"),
     limit_per_minute=120.0,
     per_day=2000,
@@ -107,6 +108,11 @@ def test_a_log_has_plain_letters():
     ("changes", "told"),
     [
         ({"projected": None, "cost_at_most": Decimal(0), "cost_at_least": Decimal(0)}, "price not known"),
+        ({"projected": None, "unpriced": 4}, "$0.7828 + 4 unpriced"),
+        (
+            {"projected": None, "unpriced": 4, "cost_at_most": Decimal(0), "cost_at_least": Decimal(0)},
+            "cost not known (4 pictures)",
+        ),
         ({"cost_at_least": Decimal("0.7")}, "up to $0.78 of about $1.89"),
         ({"projected": Decimal("0.0760"), "cost_at_most": Decimal("0.0019")}, "$0.0019 of about $0.0760"),
         ({"per_minute": 0.5}, "0.5 pictures a minute"),
@@ -116,6 +122,11 @@ def test_a_log_has_plain_letters():
 def test_odd_values_are_said_as_they_are(changes, told):
     """A price that is not known, an unsettled cost, small amounts, a slow rate and long times."""
     assert told in log_line(evolve(STANDING, **changes))
+
+
+def test_what_has_no_price_is_counted_at_the_end_too():
+    """The last line has the words of the summary."""
+    assert last_line(evolve(STANDING, projected=None, unpriced=4)).endswith(", $0.7828 + 4 unpriced")
 
 
 @pytest.mark.parametrize("name", ["per_minute", "limit_per_minute", "per_day", "seconds_left"])

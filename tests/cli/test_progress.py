@@ -174,8 +174,38 @@ def test_failures_are_told_up_to_a_number(shell, start):
     result = shell.run(*given(shell, server, 30), key=KEY)
     told = [line for line in result.err.splitlines() if line.startswith("failed: ")]
     assert (1, 20) == (result.code, len(told))
-    assert re.fullmatch(r"failed: item \d+, 'cat \d+': the API answered: .*\(HTTP 400.*\); not charged", told[0])
+    line = re.fullmatch(r"failed: item (\d+), 'cat (\d+)': the API answered: .*\(HTTP 400.*\); not charged", told[0])
+    assert line[1] == line[2]  # the number in names of files, metadata and events, which begins at 0
     assert "more failures are noted in the job's ledger, and not told one by one\n" in result.err
+
+
+def test_lines_on_a_terminal_are_wrapped_at_words(shell, start):
+    """Plan, notes and failures go on further in, below their own beginning; a failure takes two rows at most."""
+    server = start(faults=["400:@2"])
+    prompts = shell.write("prompts.txt", "a moon number one above the sea of tranquility", "two moons, in oil")
+    given = ("bulk", prompts, *SMALL, "--seed", 7, "--model", "stabilityai/stable-diffusion-xl-base-1.0", "--no-gallery")
+    given += ("--base-url", server.base_url, "--concurrency", 1)
+    with on_terminal(shell, *given, columns=60) as (process, seen):
+        let_go(seen)
+        written = uncoloured(seen.read_to_end())
+        assert 1 == process.wait()
+    rows = Screen(60).feed(written).rows
+    assert not rows, rows
+    at = next(number for number, row in enumerate(rows) if row.startswith("failed: item 1, 'two moons, …': the API"))
+    assert [True, False] == [row.startswith("  ") for row in rows[at + 1 : at + 3]]
+    assert rows[at + 1].endswith("; not charged")
+    told = rows[: rows.index("1 of 2 items done, 1 refused")]
+    wrapped = [row for row in told if row.startswith("  ") and not row.startswith("  stabilityai")]
+    assert 3 <= len(wrapped)
+    assert written.count("\n") >= len(told)  # the terminal itself broke none
+
+
+def test_a_model_that_is_not_known_is_told_once(shell, start):
+    """The plan says what is doubtful about it, and the run does not say it again."""
+    server = start()
+    result = shell.run(*given(shell, server, 3), "--model", "no/such-model", key=KEY)
+    assert 1 == result.err.count("note: "), result.err
+    assert "note: no/such-model is not in the API's list of models (3 items)\n" in result.err
 
 
 def test_quiet_says_nothing_but_what_failed(shell, start):

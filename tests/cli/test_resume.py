@@ -82,6 +82,43 @@ class TestWhereItLeads:
         command = Command(("bulk", "p.txt"), places["folder"], places["job"])
         assert "nebula-async bulk INPUT --out cats" == resume_line(command, Path("cats"), "cats/images")
 
+    MOVED = (
+        (("bulk", "p.txt", "--out", "old", "--max-cost", "5", "--emulator"),) * 2,
+        (("bulk", "p.txt", "--out=old", "--max-images=7"),) * 2,
+        (("bulk", "--max-cost", "5", "p.txt"), ("bulk", "--max-cost", "5", "p.txt", "--out", "old")),
+        (("bulk", "--out", "gone.txt", "gone.txt"), ("bulk", "--out", "old", "INPUT")),
+    )
+
+    @pytest.mark.parametrize(("words", "expected"), MOVED)
+    def test_a_job_that_moved_keeps_its_options(self, monkeypatch, job, words, expected):
+        """Its limits and its server stay; its folder is the one where it is now, and prompts that are gone are open."""
+        monkeypatch.chdir(job.parent)
+        (job.parent / "p.txt").touch()
+        line = resume_line(Command(words, str(job.parent), "/nowhere"), Path("cats"), "cats/images")
+        assert "nebula-async " + " ".join(expected).replace("old", "cats") == line
+
+    def test_a_job_that_moved_is_gone_on_with_from_anywhere(self, monkeypatch, job):
+        """Behind a `cd` its folder is named whole, and so is what it keeps of its prompts."""
+        (job / ".nebula").mkdir()
+        (job / ".nebula/input.jsonl").touch()
+        monkeypatch.chdir(job)
+        line = resume_line(Command(("bulk", "-", "--n", "2"), str(job.parent), "/nowhere"), Path(), "images")
+        assert f"cd {job.parent} && nebula-async bulk - --n 2 --out {job} < {job}/.nebula/input.jsonl" == line
+
+    def test_a_job_with_a_store_that_moved(self, monkeypatch, job):
+        """The pictures are where they were; only the folder of the rest is another one."""
+        monkeypatch.chdir(job.parent)
+        (job.parent / "p.txt").touch()
+        words = ("bulk", "p.txt", "--out", "s3://bucket/cats", "--job", "old", "--max-cost", "5")
+        line = resume_line(Command(words, str(job.parent), "/nowhere"), Path("cats"), "s3://bucket/cats/images")
+        assert "nebula-async bulk p.txt --out s3://bucket/cats --job cats --max-cost 5" == line
+
+    def test_a_line_of_another_version_is_not_repeated(self, monkeypatch, job):
+        """Where this program does not understand it, the line is the one that any job has."""
+        monkeypatch.chdir(job.parent)
+        line = resume_line(Command(("bulk", "p.txt", "--gone", "3"), str(job.parent), "/nowhere"), Path("cats"), "x")
+        assert "nebula-async bulk INPUT --out cats" == line
+
     def test_a_job_with_a_store_that_python_began(self, monkeypatch, job):
         """Both places are named."""
         monkeypatch.chdir(job.parent)

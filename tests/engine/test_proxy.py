@@ -21,13 +21,13 @@ from wire import PATIENCE, RawServer, answer, ask, closed_url, keep, make_caller
 from wire import QUICK as QUICK_DOWNLOADS
 
 from nebula_async.charges import Charges
-from nebula_async.config import RetryPolicy, Timeouts
+from nebula_async.config import Config, RetryPolicy, Timeouts
 from nebula_async.engine.call import Caller
 from nebula_async.engine.connections import ConnectionStack
 from nebula_async.engine.download import Downloader
 from nebula_async.engine.proxy import Proxy, public_name
 from nebula_async.engine.transport import Transport
-from nebula_async.errors import DownloadError, NebulaError, NotSentError, OutcomeUnknownError
+from nebula_async.errors import ConfigurationError, DownloadError, NebulaError, NotSentError, OutcomeUnknownError
 from nebula_async.events import Abandoned
 
 URL = "https://api.nebula.test"
@@ -454,6 +454,20 @@ def test_a_proxy_may_be_asked_for_what_is_public(host):
 def test_a_proxy_is_where_its_url_says(url, proxy):
     """Host, port, protocol and who is let in are read from one URL."""
     assert proxy == Proxy.at(url)
+
+
+NO_PROXIES = ("", "host:80", "ftp://host:80", "http://127.0.0.1:99999", "http://[::1", "http://[::1]:x", "http://h:80/a")
+
+
+@pytest.mark.parametrize("url", NO_PROXIES)
+def test_a_url_that_is_no_proxys_is_refused_without_its_password(url):
+    """Whoever makes a client of it is told what it must be; what may be a password is in no message."""
+    scheme, sign, place = url.rpartition("://")
+    given = f"{scheme}{sign}user:secret-word@{place}"
+    for make in (Proxy.at, lambda wrong: Config(proxy=wrong)):
+        with pytest.raises(ConfigurationError, match="proxy must be http://host:port or https") as raised:
+            make(given)
+        assert "secret-word" not in str(raised.value)
 
 
 def test_addresses_are_written_as_urls_write_them():

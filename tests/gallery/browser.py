@@ -31,10 +31,13 @@ TO_ITS_BEGINNING = """async () => {
   const soon = () => new Promise((resolve) => setTimeout(resolve));
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   while (new URLSearchParams(location.hash.slice(1)).has("open")) await soon(); // closing leads back
+  for (const details of document.querySelectorAll("details")) details.open = false;
+  document.querySelector("#show-filters[aria-expanded='true']")?.click();
   document.querySelector("#controls").reset();
   while (location.hash || document.querySelector("#grid").ariaBusy === "true") await soon();
   document.activeElement.blur();
   scrollTo(0, 0);
+  for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame); // as wide as the window is now
 }"""
 
 

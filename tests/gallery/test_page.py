@@ -7,7 +7,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from browser import shown_count
+from browser import new_window, shown_count
 from sample_page import REPORT, failure, picture, write_gallery, write_pictures
 
 from nebula_async.bulk.gallery.place import GalleryFolder
@@ -25,34 +25,41 @@ def url(tmp_path_factory):
     return write_gallery(job, entries, report=REPORT)
 
 
-def test_it_opens_from_disk_and_shows_the_pictures(window, url):
+@pytest.fixture(scope="module")
+def shown(browser, url):
+    """A window that shows it."""
+    with new_window(browser) as shown, shown.showing(url):
+        yield shown
+
+
+def test_it_opens_from_disk_and_shows_the_pictures(shown):
     """A file URL is enough: the pictures in view are there, each with its prompt as alternative text."""
-    with window.showing(url) as page:
+    with shown.from_its_beginning() as page:
         page.wait_for_function("() => document.querySelectorAll('img.here').length >= 5")
         assert "40 items" == shown_count(page)
         assert "cat 0" == page.get_attribute(".tile img", "alt")
         assert "cats · gallery" == page.title()
 
 
-def test_the_header_tells_what_the_run_did_and_cost(window, url):
+def test_the_header_tells_what_the_run_did_and_cost(shown):
     """Done, failed, cost, time and latency stand above the pictures."""
-    with window.showing(url) as page:
+    with shown.from_its_beginning() as page:
         told = page.inner_text("#facts").replace("\n", " ").replace("\u00a0", " ")
     assert "Done 36 of 40 items Failed 4 1 with unknown outcome Cost $0.36 to $0.38" in told
     assert "Time 3 min 12 pictures a minute Latency 2.5 s 90 % in 4.1 s, 99 % in 9.8 s" in told
 
 
-def test_causes_of_failure_are_seen_at_a_glance(window, url):
+def test_causes_of_failure_are_seen_at_a_glance(shown):
     """The most frequent ones, with what to do, stand above the pictures; a click on the number shows the failures."""
-    with window.showing(url) as page:
+    with shown.from_its_beginning() as page:
         assert ["2\u00d7the prompt was refusedChange the prompt."] == page.locator("#causes li").all_text_contents()
         page.click("#facts a")
         page.wait_for_function("() => document.querySelector('#count').textContent === '4 of 40 items'")
 
 
-def test_causes_come_with_what_to_do(window, url):
+def test_causes_come_with_what_to_do(shown):
     """The tables hold models, causes with the next step, latency, and the course of the run."""
-    with window.showing(url) as page:
+    with shown.from_its_beginning() as page:
         page.click("#about summary")
         tables = {table.locator("caption").inner_text(): table.inner_text() for table in page.locator("table").all()}
     assert ["By cause of failure", "By model", "Latency of 41 requests", "Over the run"] == list(tables)
@@ -60,9 +67,9 @@ def test_causes_come_with_what_to_do(window, url):
     assert "black-forest-labs/FLUX.1-schnell" in tables["By model"]
 
 
-def test_the_chart_has_words_for_those_who_do_not_see_it(window, url):
+def test_the_chart_has_words_for_those_who_do_not_see_it(shown):
     """The drawing is an image with a name, and a table holds its numbers."""
-    with window.showing(url) as page:
+    with shown.from_its_beginning() as page:
         drawing = page.get_by_role("img", name="Over the run: at most 20 pictures a minute")
         assert drawing.is_visible()
         assert 3 == drawing.locator("g").count()

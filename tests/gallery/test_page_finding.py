@@ -177,7 +177,7 @@ def test_changing_the_address_changes_the_view(page):
 
 
 def test_skipping_to_the_pictures_keeps_the_view(page):
-    """The first stop of Tab leads to the tile that Tab would reach; what was searched stays, here and in the address."""
+    """The first stop of Tab leads to the tile that Tab would reach; page and address keep what was searched."""
     page.fill("#q", "fox")
     assert "3 of 6 items" == shown_count(page)
     page.evaluate("() => document.activeElement.blur()")

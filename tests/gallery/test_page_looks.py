@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser import opened
+from browser import new_window, opened
 from sample_page import REPORT, failure, picture, write_gallery, write_pictures
 
 LEAST_CONTRAST = 4.5
@@ -101,12 +101,13 @@ def views(page):
     yield "keys"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out(browser, url, scheme):
-    """Each text has a contrast of at least 4.5 to what is behind it."""
-    with opened(browser, url, color_scheme=scheme) as page:
-        for _ in views(page):
-            assert [] == page.evaluate(LOW_CONTRAST, LEAST_CONTRAST)
+def test_text_stands_out(window, url):
+    """Each text has a contrast of at least 4.5 to what is behind it, in light and in dark."""
+    with window.showing(url) as page:
+        for view in views(page):
+            for scheme in ("dark", "light"):
+                page.emulate_media(color_scheme=scheme)
+                assert [] == page.evaluate(LOW_CONTRAST, LEAST_CONTRAST), (view, scheme)
 
 
 def test_everything_that_can_be_used_has_a_name(window, url):
@@ -135,10 +136,18 @@ def test_landmarks_and_headings_are_there(window, url):
         assert page.get_by_role("gridcell").first.get_by_role("button", name="a prompt of ordinary").count() == 1
 
 
+@pytest.fixture(scope="module")
+def phone(browser, url):
+    """A window of a phone that shows the page."""
+    with new_window(browser, has_touch=True) as phone, phone.showing(url):
+        yield phone
+
+
 @pytest.mark.parametrize("width", [320, 360, 500, 768])
-def test_a_narrow_window_needs_no_scrolling_to_the_side(browser, url, width):
+def test_a_narrow_window_needs_no_scrolling_to_the_side(phone, width):
     """On a phone everything fits, beside a scrollbar too, and pictures are on the first screen."""
-    with opened(browser, url, viewport={"width": width, "height": 740}, has_touch=True) as page:
+    phone.page.set_viewport_size({"width": width, "height": 740})
+    with phone.from_its_beginning() as page:
         for _ in views_of_a_phone(page):
             assert page.evaluate("() => document.documentElement.scrollWidth") <= width
             assert page.evaluate("() => document.querySelector('#lightbox').scrollWidth") <= width

@@ -30,7 +30,7 @@ SCROLL = """async () => {
   const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   for (let last = -1; last !== scrollY;) {
     last = scrollY;
-    scrollBy(0, last < 20_000 ? 200 : 6_000);
+    scrollBy(0, last < 8_000 ? 200 : 6_000);
     await new Promise(requestAnimationFrame);
   }
   for (const share of [0.5, 0.1, 0.9, 0.33, 0]) {

@@ -37,6 +37,8 @@ FEWEST_DOLLARS = Decimal("0.01")
 KEY_STATUSES = (401, 403, 404)
 """How a key is refused; this API answers 404 to one that it does not know."""
 
+KEY = "key"
+
 SKEW_SECONDS = 5.0
 OTHER_KINDS = ("text", "embedding")
 MOST_NAMED = 5
@@ -91,12 +93,17 @@ class Account:
             if answer.reply.is_success:
                 self.findings.append(told(await reader.finish(answer.reply)))
             else:
-                self.findings.append(self._of_error(about, read_error(answer.reply, now=time.time())))
+                self._add_once(self._of_error(about, read_error(answer.reply, now=time.time())))
         except ExchangeError as error:
             raise NoAnswerError(str(error)) from error
         except NebulaError as error:  # a reply that cannot be used
             advice = "what needs it goes by what is built in; check the URL"
             self.findings.append(note(about, error.message, advice))
+
+    def _add_once(self, finding: Finding) -> None:
+        """Add a finding; a key that is refused is so at every question, and told once."""
+        if finding.about != KEY or all(each.about != KEY for each in self.findings):
+            self.findings.append(finding)
 
     async def _exchange(self, path: str, reader: WholeReply[Value]) -> Answer:
         request, began, clock = HttpRequest(method="GET", url=f"{self.base_url}/{path}"), time.monotonic(), time.time()
@@ -112,7 +119,7 @@ class Account:
             return note(about, "without a key the API does not tell", "see about the key first", **facts)
         if isinstance(error, RateLimitError):
             return note(about, error.message, "a run waits by itself until the API accepts again", **facts)
-        about = "key" if is_fatal(error) and error.status in KEY_STATUSES else about
+        about = KEY if is_fatal(error) and error.status in KEY_STATUSES else about
         return problem(about, error.message, error.next_step or "see docs/errors.md", **facts)
 
 

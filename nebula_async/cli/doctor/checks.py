@@ -62,7 +62,7 @@ def _checks(place: Place) -> list[Check]:
         _beside("key", lambda: [of_key]),
         _beside("settings", lambda: list(place.settings)),
         _beside("trust", lambda: [look_at_trust(environ)]),
-        Check("network", Network(config, key).look),
+        Check("network", Network(config, key, _refused(place)).look),
         _beside("limits", lambda: [look_at_limits(config, key)]),
         _beside("state", lambda: [look_at_state(config, environ)]),
         _beside("open files", lambda: [look_at_open_files(config)]),
@@ -70,6 +70,11 @@ def _checks(place: Place) -> list[Check]:
         _beside("completion", lambda: [look_at_completion(environ)]),
         _beside("extras", look_at_extras),
     ]
+
+
+def _refused(place: Place) -> frozenset[str]:
+    """Return the variables that are set and cannot be used."""
+    return frozenset(finding.about for finding in place.settings if finding.state == "problem")
 
 
 def _beside(about: str, look: Callable[[], list[Finding]]) -> Check:

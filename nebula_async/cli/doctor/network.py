@@ -23,15 +23,17 @@ from nebula_async.errors import ConfigurationError
 from nebula_async.keys import ApiKey
 from nebula_async.urls import is_loopback
 
-DIALECTS = ("serverless", "inference")
+DIALECTS = {"serverless": "NEBULA_BASE_URL", "inference": "NEBULA_INFERENCE_URL"}
+"""Both APIs, and the variables that say where each is."""
 
 
 @define(eq=False)
 class Network:
-    """Goes to all hosts at once, and asks the serverless API what is free."""
+    """Goes to all hosts at once, and asks the serverless API what is free. `refused` variables cannot be used."""
 
     config: Config
     key: ApiKey | None
+    refused: frozenset[str] = frozenset()
     _proxy: Proxy | None = field(default=None, init=False)
     _proxy_way: Way | None = field(default=None, init=False)
 
@@ -55,11 +57,12 @@ class Network:
     def _origins(self, findings: list[Finding]) -> list[Origin]:
         """Return the hosts that are called, each once; one that must not be called is a note."""
         origins: dict[tuple[str, int], Origin] = {}
-        for dialect in DIALECTS:
+        for dialect, variable in DIALECTS.items():
             try:
                 origin = Origin.of(self.config.url_of(dialect), dialect)
             except ConfigurationError as error:
-                findings.append(note(f"{dialect} API", error.message, "set both, or use one API alone"))
+                if variable not in self.refused:  # else it was given, and is told as a wrong one
+                    findings.append(note(f"{dialect} API", error.message, "set both, or use one API alone"))
                 continue
             origins.setdefault((origin.host, origin.port), origin)
         return list(origins.values())

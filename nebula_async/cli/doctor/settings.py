@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from urllib.parse import unquote
 
@@ -14,10 +14,9 @@ from nebula_async.config import VARIABLES, Config
 from nebula_async.engine.host_store import STATE_VARIABLE
 from nebula_async.engine.proxy import Proxy
 from nebula_async.errors import ConfigurationError
-from nebula_async.keys import KEY_VARIABLE
+from nebula_async.keys import KEY_VARIABLE, looks_like_key
 
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
-KEY_LIKE = re.compile(r"(sk|ak)[-_].+|[A-Za-z0-9_.-]{24,}", re.ASCII)
 
 
 @frozen
@@ -44,7 +43,8 @@ def _proxy_secrets(url: str | None) -> Iterator[str]:
     if sign:
         password = user.partition(":")[2]
         yield from filter(None, (user, unquote(user), password, unquote(password)))
-        yield (Proxy.at(url or "").authorization or "").removeprefix("Basic ")
+        with suppress(ConfigurationError):  # it is sent nowhere
+            yield (Proxy.at(url or "").authorization or "").removeprefix("Basic ")
 
 
 def _error_in(name: str, value: str) -> str | None:
@@ -93,5 +93,5 @@ def _of_proxies(environ: Mapping[str, str], is_given: bool) -> Iterator[Finding]
 def _secrets(ours: Mapping[str, str]) -> Iterator[str]:
     """Yield the key, whatever looks like one and was given in another place, and who a proxy lets in."""
     yield ours.get(KEY_VARIABLE, "").strip()
-    yield from (value.strip() for value in ours.values() if KEY_LIKE.fullmatch(value.strip()))
+    yield from (value.strip() for value in ours.values() if looks_like_key(value))
     yield from _proxy_secrets(ours.get("NEBULA_PROXY"))
