@@ -12,7 +12,7 @@ import pytest
 
 import nebula_async
 from nebula_async.errors import ConfigurationError
-from nebula_async.keys import ApiKey, find_key, hide
+from nebula_async.keys import ApiKey, find_key, hide, looks_like_key
 
 SECRET = "sk-TOPSECRET-0123456789"
 
@@ -171,3 +171,13 @@ def test_a_source_of_keys_is_not_pickled():
     """What a client holds of its key cannot be pickled either."""
     with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
         pickle.dumps(find_key(SECRET))
+
+
+KEYS = ("sk-1", " sk-canary-5cXq0Wv7\n", "ak_live.x", "Bearer sk-canary", "a1B2c3D4e5F6g7H8i9J0k1L2")
+NO_KEYS = ("engineer-1", "", "https://api.example/api/v1", "s3.example.com:443", "ask-me", None, 3.5)
+
+
+@pytest.mark.parametrize(("value", "expected"), [*((key, True) for key in KEYS), *((no, False) for no in NO_KEYS)])
+def test_what_may_be_a_key_is_known_as_one(value, expected):
+    """A key that stands where another setting belongs is not repeated in a message; other values are."""
+    assert expected == looks_like_key(value)

@@ -258,7 +258,7 @@ class Run:
 
     def abandon(self) -> None:
         """End what is under way now: it may have been paid for, and the next run settles it."""
-        self.was_abandoned = bool(self.under_way)
+        self.was_abandoned = self.was_abandoned or bool(self.under_way)
         for work in self.under_way:
             work.scope.cancel()
 

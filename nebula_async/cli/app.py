@@ -59,7 +59,7 @@ def start() -> None:
     try:
         if sys.argv[1:2] in ([], ["--help"], ["-h"]):
             _load_all()
-        app(print_error=False, exit_on_error=False)
+        app(sys.argv[1:], print_error=False, exit_on_error=False)
     except CycloptsError as error:  # cyclopts would end otherwise where stderr cannot be written to
         say(f"{PROGRAM}: {_what_is_wrong(error)}")
         sys.exit(USAGE)

@@ -13,6 +13,7 @@ import attrs
 import pytest
 from places import Place, announced
 
+from nebula_async.cli import main
 from nebula_async.emulator import Emulator
 
 COMMAND = Path(sys.executable).parent / "nebula-async"
@@ -92,6 +93,26 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     """Run the command in an empty folder."""
     with ExitStack() as stack:
         yield Shell(tmp_path, stack)
+
+
+@pytest.fixture
+def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run the command in this process and an empty folder, without settings: quickly, for what is refused at once."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        monkeypatch.delenv(name)
+
+    def call(*arguments: object, at: Place | None = None) -> Ended:
+        for name, value in ({} if at is None else announced(at)).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", [str(COMMAND), *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        assert "\x1b" not in told.out + told.err
+        return Ended(int(ended.value.code or 0), told.out, told.err)
+
+    return call
 
 
 @pytest.fixture

@@ -181,12 +181,11 @@ BAD_INPUT = {
 }
 
 
-def test_what_is_wrong_is_said_in_one_sentence_and_ends_with_2(shell):
+def test_what_is_wrong_is_said_in_one_sentence_and_ends_with_2(shell, called):
     """Wrong use is named before anything is sent, on stderr, with exit code 2."""
     shell.write("good.txt", "a cat")
     shell.write("bad.jsonl", '{"prompt": "a cat"}', '{"prompt": "a dog", "width": "wide"}')
-    processes = {name: shell.start(*arguments) for name, (arguments, _) in BAD_INPUT.items()}
-    results = {name: shell.ended(process) for name, process in processes.items()}
+    results = {name: called(*arguments) for name, (arguments, _) in BAD_INPUT.items()}
     assert dict.fromkeys(BAD_INPUT, (2, "")) == {name: (result.code, result.out) for name, result in results.items()}
     for name, (arguments, said) in BAD_INPUT.items():
         account, *others = [line for line in results[name].err.splitlines() if "journal" not in line]
@@ -243,7 +242,7 @@ def test_a_model_that_the_server_refuses_is_said_for_each_prompt(shell):
     prompts = shell.write("prompts.txt", "a cat")
     result = shell.run("bulk", prompts, "--model", "no/such", "--emulator")
     assert 1 == result.code
-    assert "failed: item 1, 'a cat': the API answered: Model not found (HTTP 400); not charged\n" in result.err
+    assert "failed: item 0, 'a cat': the API answered: Model not found (HTTP 400); not charged\n" in result.err
     assert "nebula-async bulk prompts.txt --model no/such --emulator --retry-failed\n" in result.out
 
 

@@ -90,11 +90,10 @@ REFUSED = {
 
 
 @pytest.mark.usefixtures("folder")
-def test_what_cannot_be_edited_is_one_sentence_and_sends_nothing(shell, emulator):
+def test_what_cannot_be_edited_is_one_sentence_and_sends_nothing(shell, called, emulator):
     """A picture that the model cannot take, or that is none, is refused by name with 2, before it is paid for."""
     before = shell.files()
-    processes = {given: shell.start("generate", "a dog", *given, at=emulator) for given in REFUSED}
-    results = {given: shell.ended(process) for given, process in processes.items()}
+    results = {given: called("generate", "a dog", *given, at=emulator) for given in REFUSED}
     assert {given: f"nebula-async: {said}" for given, said in REFUSED.items()} == {
         given: result.err[: len(f"nebula-async: {REFUSED[given]}")] for given, result in results.items()
     }
@@ -116,9 +115,9 @@ def test_a_job_refuses_the_lines_that_cannot_be_edited_and_pays_for_none_of_them
     result = shell.run("bulk", rows, "--width", 64, "--height", 64, at=emulator)
     assert (1, [KONTEXT], 1) == (result.code, sent(emulator), emulator.journal.charged)
     assert {
-        "failed: item 1, 'other size': the mask is 64x48 pixels and the image 64x64",
-        "failed: item 2, 'no picture': image cannot be used: it is no picture (text)",
-        "failed: item 3, 'cut short': image cannot be used: it is a PNG cut short",
+        "failed: item 0, 'other size': the mask is 64x48 pixels and the image 64x64",
+        "failed: item 1, 'no picture': image cannot be used: it is no picture (text)",
+        "failed: item 2, 'cut short': image cannot be used: it is a PNG cut short",
     } <= {line.partition(";")[0] for line in result.err.splitlines()}
 
 

@@ -186,10 +186,9 @@ WRONG = {
 }
 
 
-def test_options_that_do_not_fit_are_one_sentence_and_end_with_2(shell, emulator):
+def test_options_that_do_not_fit_are_one_sentence_and_end_with_2(shell, called, emulator):
     """An option of the other API, and a value that no API takes, is named before anything is sent."""
-    processes = {given: shell.start("generate", "a cat", *given, at=emulator) for given in WRONG}
-    results = {given: shell.ended(process) for given, process in processes.items()}
+    results = {given: called("generate", "a cat", *given, at=emulator) for given in WRONG}
     assert {given: f"nebula-async: {said}" for given, said in WRONG.items()} == {
         given: result.err[: len(f"nebula-async: {WRONG[given]}")] for given, result in results.items()
     }
@@ -391,7 +390,7 @@ def test_a_job_tells_what_it_could_not_fetch_and_keeps_the_urls(shell, emulator)
     prompts = shell.write("prompts.txt", "a cat")
     result = shell.run("bulk", prompts, *SMALL, "--n", 2, at=emulator, NEBULA_ALLOWED_IMAGE_HOSTS="")
     assert (3, []) == (result.code, stored(shell, "prompts"))
-    reason = r"^failed: item 1, 'a cat': the picture cannot be fetched: .*; paid for: 2 pictures$"
+    reason = r"^failed: item 0, 'a cat': the picture cannot be fetched: .*; paid for: 2 pictures$"
     assert re.search(reason, result.err, re.MULTILINE)
     assert result.out.startswith("0 of 1 item done, 1 to be fetched\n")
     assert [] == urls(result.err.replace("https://;", ""))

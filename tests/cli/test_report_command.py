@@ -125,13 +125,14 @@ def test_what_is_asked_for_once_is_not_repeated_by_the_command(shell, start):
     assert "To send again what failed:\n" in told.out
 
 
-def test_a_job_that_has_moved_names_what_is_not_known(shell, start):
-    """The line of a job that lies elsewhere now would begin another one: the input stands open in its place."""
+def test_a_job_that_has_moved_is_gone_on_with_where_it_is(shell, start):
+    """The line of a job that lies elsewhere now names that place, with the same prompts, server and sizes."""
     server = start(faults=["400:1"])
     assert 1 == shell.run("bulk", shell.write("prompts.txt", "a cat"), *at(server), key=KEY).code
     shutil.move(shell.folder / "prompts", shell.folder / "moved here")
     (command,) = commands_in(shell.run("report", "moved here").out)
-    assert command.endswith("nebula-async bulk INPUT --out 'moved here' --retry-failed")
+    assert "nebula-async bulk prompts.txt --base-url " in command
+    assert command.endswith(" --width 64 --height 64 --out 'moved here' --retry-failed")
 
 
 def test_a_job_that_runs_is_told_beside_it(shell, start):

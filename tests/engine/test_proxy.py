@@ -456,7 +456,15 @@ def test_a_proxy_is_where_its_url_says(url, proxy):
     assert proxy == Proxy.at(url)
 
 
-NO_PROXIES = ("", "host:80", "ftp://host:80", "http://127.0.0.1:99999", "http://[::1", "http://[::1]:x", "http://h:80/a")
+NO_PROXIES = (
+    "",
+    "host:80",
+    "ftp://host:80",
+    "http://127.0.0.1:99999",
+    "http://[::1",
+    "http://[::1]:x",
+    "http://h:80/a",
+)
 
 
 @pytest.mark.parametrize("url", NO_PROXIES)

@@ -82,6 +82,13 @@ def url(tmp_path_factory):
     return write_gallery(job, entries, report=REPORT, omitted=3)
 
 
+@pytest.fixture(scope="module")
+def shown(browser, url):
+    """A window that shows it."""
+    with new_window(browser) as shown, shown.showing(url):
+        yield shown
+
+
 def views(page):
     """Show what there is, one after the other."""
     page.click("#about summary")
@@ -101,34 +108,35 @@ def views(page):
     yield "keys"
 
 
-def test_text_stands_out(window, url):
+def test_text_stands_out(shown):
     """Each text has a contrast of at least 4.5 to what is behind it, in light and in dark."""
-    with window.showing(url) as page:
+    with shown.from_its_beginning() as page:
         for view in views(page):
             for scheme in ("dark", "light"):
                 page.emulate_media(color_scheme=scheme)
                 assert [] == page.evaluate(LOW_CONTRAST, LEAST_CONTRAST), (view, scheme)
 
 
-def test_everything_that_can_be_used_has_a_name(window, url):
+def test_everything_that_can_be_used_has_a_name(shown):
     """For a screen reader no button, field or region is nameless, and no id occurs twice."""
-    with window.showing(url) as page:
+    with shown.from_its_beginning() as page:
         for _ in views(page):
             assert [] == page.evaluate(UNNAMED) + page.evaluate(NAMED_IN_VAIN)
             ids = page.eval_on_selector_all("[id]", "(all) => all.map((each) => each.id)")
             assert sorted(set(ids)) == sorted(ids)
 
 
-def test_a_command_can_be_named_by_a_screen_reader(window, url):
+def test_a_command_can_be_named_by_a_screen_reader(shown):
     """What is scrolled and copied is a group with the name that stands above it."""
-    with window.showing(f"{url}#open=0") as page:
+    with shown.from_its_beginning() as page:
+        page.click(".tile >> nth=0")
         group = page.get_by_role("group", name="Command that asks for it again", exact=True)
         assert group.inner_text().startswith("nebula-async generate")
 
 
-def test_landmarks_and_headings_are_there(window, url):
+def test_landmarks_and_headings_are_there(shown):
     """Header, search, main and one first heading; the grid tells how many lines it has."""
-    with window.showing(url) as page:
+    with shown.from_its_beginning() as page:
         for role, name in (("banner", ""), ("search", "Pictures"), ("main", ""), ("grid", "Pictures")):
             assert 1 == page.get_by_role(role, name=name).count()
         assert 1 == page.get_by_role("heading", level=1).count()
@@ -186,9 +194,9 @@ def test_forced_colours_and_reduced_motion_are_kept_to(browser, url):
         assert "0s" == page.evaluate("() => getComputedStyle(document.querySelector('img.here')).transitionDuration")
 
 
-def test_a_print_has_the_pictures_in_view(window, url):
+def test_a_print_has_the_pictures_in_view(shown):
     """Without the controls, one line after the other."""
-    with window.showing(url) as page:
+    with shown.from_its_beginning() as page:
         page.emulate_media(media="print")
         assert page.is_hidden("#controls")
         tops = page.eval_on_selector_all(".line", "(all) => all.map((x) => x.getBoundingClientRect().top)")

@@ -43,8 +43,10 @@ class Check:
 
 
 async def check_all(place: Place, *, seconds: float = TOTAL_SECONDS) -> list[Finding]:
-    """Look at everything and return what was found. Nothing is raised, and nothing takes longer than `seconds`."""
-    checks = _checks(place)
+    """Look at everything and return what was found. Nothing is raised, nothing takes longer than `seconds`, and no step
+    on the way to a host longer than a third of that.
+    """
+    checks = _checks(place, step_seconds=seconds / 3)
     found: list[list[Finding]] = [[] for _ in checks]
     with anyio.move_on_after(seconds):
         async with anyio.create_task_group() as group:
@@ -53,7 +55,7 @@ async def check_all(place: Place, *, seconds: float = TOTAL_SECONDS) -> list[Fin
     return [finding for findings in found for finding in findings]
 
 
-def _checks(place: Place) -> list[Check]:
+def _checks(place: Place, *, step_seconds: float) -> list[Check]:
     config, environ = place.config, place.environ
     key = usable_key(environ)
     of_key = fine("key", "the emulator's own") if place.is_emulated else look_at_key(environ)
@@ -62,7 +64,7 @@ def _checks(place: Place) -> list[Check]:
         _beside("key", lambda: [of_key]),
         _beside("settings", lambda: list(place.settings)),
         _beside("trust", lambda: [look_at_trust(environ)]),
-        Check("network", Network(config, key, _refused(place)).look),
+        Check("network", Network(config, key, _refused(place), step_seconds).look),
         _beside("limits", lambda: [look_at_limits(config, key)]),
         _beside("state", lambda: [look_at_state(config, environ)]),
         _beside("open files", lambda: [look_at_open_files(config)]),

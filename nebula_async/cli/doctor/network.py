@@ -11,7 +11,7 @@ from attrs import define, field
 
 from nebula_async.cli.doctor.account import Account
 from nebula_async.cli.doctor.finding import Finding, note
-from nebula_async.cli.doctor.way import BlockedError, Origin, Way
+from nebula_async.cli.doctor.way import STEP_SECONDS, BlockedError, Origin, Way
 from nebula_async.config import Config
 from nebula_async.engine.abandon import abandonable
 from nebula_async.engine.connections import ConnectionStack
@@ -34,6 +34,7 @@ class Network:
     config: Config
     key: ApiKey | None
     refused: frozenset[str] = frozenset()
+    step_seconds: float = STEP_SECONDS
     _proxy: Proxy | None = field(default=None, init=False)
     _proxy_way: Way | None = field(default=None, init=False)
 
@@ -43,14 +44,14 @@ class Network:
         origins = self._origins(findings)
         if self.config.proxy is not None and not all(is_loopback(origin.host) for origin in origins):
             self._proxy = Proxy.at(self.config.proxy)
-            self._proxy_way = Way(Origin.of_proxy(self._proxy), context, findings)
+            self._proxy_way = Way(Origin.of_proxy(self._proxy), context, findings, step_seconds=self.step_seconds)
             if not await _is_open(self._proxy_way):
                 return
         found: list[list[Finding]] = [[] for _ in origins]
         try:
             async with anyio.create_task_group() as group:
                 for origin, own in zip(origins, found, strict=True):
-                    group.start_soon(self._look_at, Way(origin, context, own))
+                    group.start_soon(self._look_at, Way(origin, context, own, step_seconds=self.step_seconds))
         finally:
             findings += [finding for own in found for finding in own]
 

@@ -26,8 +26,8 @@ from nebula_async.engine.reach import (
 )
 from nebula_async.urls import is_loopback, place_of, port_of, read_url
 
-NAME_SECONDS, STEP_SECONDS = 4.0, 3.0
-"""What a name server may take, which asks others, and what any other step may."""
+STEP_SECONDS, NAME_SHARE = 3.0, 4 / 3
+"""What a step may take, and how much more a name server may, which asks others."""
 
 SOON_DAYS = 7
 """A certificate that ends within so many days was not renewed when it should have been."""
@@ -71,12 +71,15 @@ class Origin:
 
 @define(eq=False)
 class Way:
-    """The way to a host, as far as it has been gone: what was found, and the addresses, best first."""
+    """The way to a host, as far as it has been gone: what was found, and the addresses, best first. Each step may take
+    `step_seconds`.
+    """
 
     origin: Origin
     context: ssl.SSLContext
     findings: list[Finding] = field(factory=list)
     addresses: list[str] = field(factory=list)
+    step_seconds: float = STEP_SECONDS
 
     async def go(self) -> ByteStream:
         """Return a connection to the host that is as it has to be, with TLS where it speaks that.
@@ -89,7 +92,7 @@ class Way:
 
     async def go_through(self, proxy: Proxy, way: Way) -> ByteStream:
         """Return a connection as `go` does, through a proxy whose own way was gone before."""
-        again = Way(way.origin, way.context, addresses=way.addresses)
+        again = Way(way.origin, way.context, addresses=way.addresses, step_seconds=way.step_seconds)
         stream = await again._connect()
         if proxy.is_tls:
             stream = await again._secure(stream)
@@ -100,7 +103,7 @@ class Way:
         """Return the stream with TLS spoken over it. Raises `BlockedError`."""
         about = f"{self.origin.purpose}: TLS"
         try:
-            secured, agreed = await within(STEP_SECONDS, speak_tls, stream, self.origin.host, self.context)
+            secured, agreed = await within(self.step_seconds, speak_tls, stream, self.origin.host, self.context)
         except (OSError, ValueError) as error:
             await hang_up(stream)
             raise BlockedError(problem(about, *what_to_trust(error, self.origin.host))) from error
@@ -110,7 +113,7 @@ class Way:
     async def _look_up(self) -> list[str]:
         about = f"{self.origin.purpose}: name"
         try:
-            found = await within(NAME_SECONDS, find_addresses, self.origin.host, self.origin.port)
+            found = await within(NAME_SHARE * self.step_seconds, find_addresses, self.origin.host, self.origin.port)
         except (OSError, ValueError) as error:
             text = f"{self.origin.host} has no address: {reason(error)}"
             raise BlockedError(problem(about, text, self._remedy())) from error
@@ -122,7 +125,7 @@ class Way:
     async def _connect(self) -> ByteStream:
         about, began = f"{self.origin.purpose}: connection", time.monotonic()
         try:
-            stream = await within(STEP_SECONDS, connect, self.addresses, self.origin.port)
+            stream = await within(self.step_seconds, connect, self.addresses, self.origin.port)
         except OSError as error:
             text = f"{self.origin} does not answer: {reason(error)}"
             raise BlockedError(problem(about, text, self._remedy())) from error
@@ -135,7 +138,7 @@ class Way:
     async def _tunnel(self, stream: ByteStream, proxy: Proxy) -> ByteStream:
         about = f"{self.origin.purpose}: tunnel"
         try:
-            status = await within(STEP_SECONDS, ask_for_tunnel, stream, proxy, self.origin.host, self.origin.port)
+            status = await within(self.step_seconds, ask_for_tunnel, stream, proxy, self.origin.host, self.origin.port)
         except (OSError, ValueError) as error:
             await hang_up(stream)
             text = f"the proxy gives no tunnel to {self.origin}: {reason(error)}"
