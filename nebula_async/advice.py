@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from nebula_async.charges import Charges
+from nebula_async.quantities import counted
 
 CHECK_KEY = "check the key in NEBULA_API_KEY, or in api_key="
 CHECK_MODEL = "check the model's name: nebula-async models lists them, and so does nebula.models()"
@@ -87,7 +88,7 @@ def cost_of(charges: Charges) -> str:
     if not charges.at_most:
         return "not charged"
     if charges.settled:
-        return f"paid for: {charges.at_most} {'picture' if charges.at_most == 1 else 'pictures'}"
+        return f"paid for: {counted(charges.at_most, 'picture')}"
     said = "paid for" if charges.at_least else "may have been paid for"
     return f"{said}: {charges.at_least} to {charges.at_most} pictures"
 

@@ -21,6 +21,7 @@ from nebula_async.images.display import MimeBundle, brought_here, show_image, wh
 from nebula_async.images.image import Image
 from nebula_async.images.preview import preview
 from nebula_async.printing import printable
+from nebula_async.quantities import counted, dollars
 from nebula_async.results import Failure, Generation
 
 TILE_WHOLE, TILE_SIDE = 64 * 2**10, 384
@@ -34,6 +35,7 @@ MOST_UNMADE_BYTES = 16 * 2**20
 
 MOST_OF_PROMPT = 120
 MOST_CAUSES = 5
+MOST_DECIMALS = 6
 
 FORMULA, APART = re.compile(r"[$\\]"), r"<span>\g<0></span>"
 """What begins and ends a formula in the HTML of a notebook, and how it is kept from doing so."""
@@ -80,9 +82,9 @@ class _Tile:
 def _heading(results: Sequence[Generation | Failure]) -> str:
     done = [result for result in results if isinstance(result, Generation)]
     pictures = sum(len(result.images) for result in done)
-    words = [f"{len(done)} of {len(results)} done", f"{pictures} picture{'' if pictures == 1 else 's'}"]
+    words = [f"{len(done)} of {len(results)} done", counted(pictures, "picture")]
     if costs := [result.cost for result in done if result.cost is not None]:
-        words.append(_dollars(sum(costs, Decimal(0))))
+        words.append(dollars(round(sum(costs, Decimal(0)), MOST_DECIMALS)))
     causes = Counter(cause_of(result.error) for result in results if isinstance(result, Failure)).most_common()
     told = [f"{number} × {cause}" for cause, number in causes[:MOST_CAUSES]]  # noqa: RUF001 - a real ×
     told += ["…"] * (len(causes) > MOST_CAUSES)
@@ -120,7 +122,7 @@ def _facts(generation: Generation, image: Image) -> tuple[str, ...]:
     facts = (
         "" if seed is None else f"seed {seed}",
         f"{image.width} × {image.height}" if image.width and image.height else "",  # noqa: RUF001 - a real ×
-        "" if cost is None else _dollars(cost / len(generation.images)),
+        "" if cost is None else dollars(round(cost / len(generation.images), MOST_DECIMALS)),
     )
     return tuple(fact for fact in facts if fact)
 
@@ -146,10 +148,6 @@ def _figure(tile: _Tile, image: Image | None, data: bytes) -> str:
 
 def _said(failure: Failure) -> str:
     return f"{cause_of(failure.error)}: {failure.error}"
-
-
-def _dollars(cost: Decimal) -> str:
-    return f"${round(cost, 6).normalize():f}"
 
 
 def _shortened(prompt: object) -> str:

@@ -23,6 +23,7 @@ FLOORS = {
     "offload": 0,
     "portal": 0,
     "printing": 0,
+    "quantities": 0,
     "urls": 0,
     "images": 1,
     "items": 2,

@@ -17,8 +17,9 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from nebula_async.cli.connection import INTERRUPTED, USAGE, say, silence
+from nebula_async.cli.connection import INTERRUPTED, USAGE
 from nebula_async.cli.examples import examples_of
+from nebula_async.cli.output import say, silence
 from nebula_async.config import VERSION
 
 PROGRAM = "nebula-async"

@@ -11,10 +11,11 @@ from cyclopts import Group, Parameter
 from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.plan import Plan
 from nebula_async.cli.budget_options import BudgetOptions
-from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, exit_code, run, say
+from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, connected, exit_code, run
 from nebula_async.cli.inputs import Inputs
 from nebula_async.cli.json_events import JsonView
 from nebula_async.cli.notices import Notice
+from nebula_async.cli.output import say
 from nebula_async.cli.parameters import FileName, PictureParameters, Whole
 from nebula_async.cli.planning import Manifest, find_places, lay_plan, may_go_on
 from nebula_async.cli.resume import given_command

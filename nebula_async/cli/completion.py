@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
 
 from nebula_async.cli import PROGRAM
-from nebula_async.cli.connection import Switch, ended, say, tell
+from nebula_async.cli.connection import Switch, ended
+from nebula_async.cli.output import say, tell
 from nebula_async.errors import ConfigurationError
 
 Shell: TypeAlias = Literal["bash", "zsh", "fish"]

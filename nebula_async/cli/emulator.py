@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from nebula_async.cli.connection import USAGE, say, tell
+from nebula_async.cli.connection import USAGE
+from nebula_async.cli.output import say, tell
 from nebula_async.cli.parameters import TierName
 
 if TYPE_CHECKING:

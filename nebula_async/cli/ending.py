@@ -6,7 +6,7 @@ import sys
 
 from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.summary import Summary
-from nebula_async.cli.connection import is_terminal, say
+from nebula_async.cli.output import is_terminal, say
 from nebula_async.cli.resume import resume_line
 from nebula_async.cli.summary_text import print_summary
 

@@ -11,10 +11,11 @@ from typing import Literal
 
 from nebula_async.bulk.export.exporter import Exported, export_job
 from nebula_async.bulk.export.shards import Limits, Shard
-from nebula_async.cli.connection import INTERRUPTED, ended, say, tell
-from nebula_async.cli.quantities import counted
+from nebula_async.cli.connection import INTERRUPTED, ended
+from nebula_async.cli.output import say, tell
 from nebula_async.cli.signals import noted_signals
 from nebula_async.errors import ConfigurationError
+from nebula_async.quantities import counted
 
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|[KMGT]i?B)?", re.ASCII | re.IGNORECASE)
 UNITS = {"": 1, "b": 1} | {

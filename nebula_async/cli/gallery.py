@@ -13,10 +13,11 @@ from nebula_async.bulk.gallery.gallery import NO_PILLOW, Gallery
 from nebula_async.bulk.gallery.writing import Written
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.standing import read_standing
-from nebula_async.cli.connection import INTERRUPTED, ended, say, tell
-from nebula_async.cli.quantities import counted
+from nebula_async.cli.connection import INTERRUPTED, ended
+from nebula_async.cli.output import say, tell
 from nebula_async.cli.signals import noted_signals
 from nebula_async.errors import ConfigurationError
+from nebula_async.quantities import counted
 
 
 def gallery(out: Path, /, *, pictures_url: str | None = None) -> int:

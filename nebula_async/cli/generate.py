@@ -12,14 +12,15 @@ from cyclopts import Parameter
 
 from nebula_async.advice import cost_of
 from nebula_async.cli.account import learn_prices
-from nebula_async.cli.connection import Connection, Switch, connected, run, say, tell
+from nebula_async.cli.connection import Connection, Switch, connected, run
+from nebula_async.cli.output import say, tell
 from nebula_async.cli.parameters import PictureParameters
-from nebula_async.cli.quantities import dollars, size
 from nebula_async.cli.saving import choose_target, save_pictures, with_provenance
 from nebula_async.cli.waiting import Waiting
 from nebula_async.client import AsyncNebula
 from nebula_async.errors import JobError
 from nebula_async.images.image import Image
+from nebula_async.quantities import dollars, size
 from nebula_async.requests import Request, read_request
 from nebula_async.results import Generation
 

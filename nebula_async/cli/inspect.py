@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from nebula_async.cli.connection import Switch, run, say, tell
+from nebula_async.cli.connection import Switch, run
 from nebula_async.cli.known import Known, read_known
+from nebula_async.cli.output import say, tell
 from nebula_async.images.provenance import Provenance
 
 TOLD_BY = {"file": "the file", "metadata": "the metadata of its job"}

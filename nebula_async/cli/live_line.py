@@ -9,8 +9,8 @@ from decimal import Decimal
 from attrs import frozen
 
 from nebula_async.cli.model_table import cost_text
-from nebula_async.cli.quantities import HOUR, MINUTE, counted, duration
 from nebula_async.cli.tally import Standing
+from nebula_async.quantities import HOUR, MINUTE, counted, duration
 
 CENT = Decimal("0.01")
 TENTH_OF_A_CENT = Decimal("0.0001")

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from nebula_async.bulk.shares import ModelShare
 from nebula_async.bulk.summary import Summary
-from nebula_async.cli.connection import printable
-from nebula_async.cli.quantities import counted, dollars
+from nebula_async.printing import printable
+from nebula_async.quantities import counted, dollars
 
 USUAL_DIALECT = "serverless"
 COUNTS = ("items", "done", "failed", "left", "pictures")

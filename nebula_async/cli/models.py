@@ -7,7 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nebula_async.api.catalog import CATALOG, PARAMETERS, Model
-from nebula_async.cli.connection import Connection, connected, run, tell
+from nebula_async.cli.connection import Connection, connected, run
+from nebula_async.cli.output import tell
+from nebula_async.quantities import dollars
 
 
 def models(
@@ -30,7 +32,7 @@ async def _models(connection: Connection) -> int:
 
 
 def _price(model: Model) -> str:
-    return "not known" if model.price is None else f"${model.price:f}"
+    return "not known" if model.price is None else dollars(model.price)
 
 
 def _honoured(model: Model) -> str:

@@ -27,8 +27,9 @@ from nebula_async.bulk.plan import Plan, make_plan
 from nebula_async.bulk.recovery import check_items
 from nebula_async.bulk.states import FAILED, State
 from nebula_async.cli.budget_options import BudgetOptions
-from nebula_async.cli.connection import USAGE, Connection, Switch, configured, connected, run, tell
+from nebula_async.cli.connection import USAGE, Connection, Switch, configured, connected, run
 from nebula_async.cli.inputs import Inputs
+from nebula_async.cli.output import tell
 from nebula_async.cli.parameters import FileName, PictureParameters, Whole
 from nebula_async.cli.plan_text import plan_json
 from nebula_async.cli.planning import NO_KEY, Manifest, find_places, free_bytes, lay_plan, tell_plan

@@ -10,8 +10,8 @@ from typing import Any
 from nebula_async.bulk.plan import BYTES_PER_PIXEL, EXPECTED_SECONDS, ModelPlan, Plan
 from nebula_async.bulk.states import State
 from nebula_async.cli.model_table import model_name
-from nebula_async.cli.quantities import counted, dollars, duration, size
 from nebula_async.cli.state_words import counts_in_words
+from nebula_async.quantities import counted, dollars, duration, size
 
 CENT = Decimal("0.01")
 

@@ -18,11 +18,11 @@ from nebula_async.bulk.budget import Budget, Spent
 from nebula_async.bulk.manifest.census import Census
 from nebula_async.bulk.plan import Account, Plan, make_plan
 from nebula_async.cli.account import ask_account
-from nebula_async.cli.connection import is_terminal, say
+from nebula_async.cli.output import is_terminal, say
 from nebula_async.cli.parameters import FileName
 from nebula_async.cli.plan_text import plan_lines
-from nebula_async.cli.quantities import counted, dollars
 from nebula_async.client import AsyncNebula
+from nebula_async.quantities import counted, dollars
 
 Manifest = Annotated[FileName, Parameter(allow_leading_hyphen=True)]
 """The path of a file, or - for standard input."""

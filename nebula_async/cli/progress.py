@@ -11,12 +11,12 @@ from typing import Protocol, TextIO
 from attrs import define, field
 
 from nebula_async.bulk.outcome import about_missing
-from nebula_async.cli.connection import printable
 from nebula_async.cli.lines import fitted, shortened, with_short_fact
 from nebula_async.cli.live_line import Look, last_line, live_line, log_line
 from nebula_async.cli.outlet import Outlet
 from nebula_async.cli.tally import Course, Standing
 from nebula_async.items import Result
+from nebula_async.printing import on_one_line
 from nebula_async.results import Failure
 
 LIVE_SECONDS = 0.25
@@ -166,8 +166,3 @@ def _about(result: Result, columns: int | None) -> str:
 
 def _room_for_prompt(columns: int | None) -> int:
     return MOST_OF_PROMPT if columns is None else min(max(columns // 5, FEWEST_OF_PROMPT), MOST_OF_PROMPT)
-
-
-def on_one_line(text: str) -> str:
-    """Return text that a terminal shows in one line, and does not obey."""
-    return printable(text).replace("\n", r"\n")

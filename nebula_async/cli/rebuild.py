@@ -9,7 +9,8 @@ import anyio.to_thread
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.rebuild import Rebuilt
 from nebula_async.bulk.rebuild import rebuild as make_anew
-from nebula_async.cli.connection import run, say, tell
+from nebula_async.cli.connection import run
+from nebula_async.cli.output import say, tell
 
 
 def rebuild(out: Path, /) -> int:

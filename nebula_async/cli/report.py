@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 from nebula_async.bulk.bucket import is_store
 from nebula_async.bulk.standing import JobStanding, read_standing
-from nebula_async.cli.connection import INTERRUPTED, Switch, ended, say, tell
+from nebula_async.cli.connection import INTERRUPTED, Switch, ended
+from nebula_async.cli.output import say, tell
 from nebula_async.cli.resume import resume_line
 from nebula_async.cli.summary_text import print_summary
 from nebula_async.errors import ConfigurationError

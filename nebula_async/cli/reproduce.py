@@ -9,14 +9,16 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from nebula_async.cli.account import learn_prices
-from nebula_async.cli.connection import Connection, Switch, connected, run, say, tell
+from nebula_async.cli.connection import Connection, Switch, connected, run
 from nebula_async.cli.generate import conclude, make
 from nebula_async.cli.known import Known, read_known
+from nebula_async.cli.output import say, tell
 from nebula_async.cli.saving import choose_target
 from nebula_async.cli.waiting import Waiting
 from nebula_async.client import AsyncNebula
 from nebula_async.errors import JobError
 from nebula_async.images.provenance import Digest, Provenance, digest_file
+from nebula_async.quantities import dollars
 from nebula_async.requests import PICTURE_FIELDS, Request, read_request
 
 
@@ -99,7 +101,7 @@ def _about(told: object) -> str:
 
 def _about_cost(nebula: AsyncNebula, request: Request) -> str:
     price = nebula.generator.price_of(request.model)
-    amount = "at a price not known" if price is None else f"for about ${price * request.pictures:f}"
+    amount = "at a price not known" if price is None else f"for about {dollars(price * request.pictures)}"
     count = "a picture" if request.pictures == 1 else f"{request.pictures} pictures"
     return f"asking {request.model} for {count} {amount}: this costs as any call does"
 

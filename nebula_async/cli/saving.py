@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from nebula_async.cli.connection import say
+from nebula_async.cli.output import say
 from nebula_async.errors import JobError
 from nebula_async.images.image import Image
 from nebula_async.images.media import EXTENSIONS, SUFFIXES

@@ -16,12 +16,12 @@ from rich.text import Text
 from nebula_async.bulk.states import State
 from nebula_async.bulk.summary import Cause, Summary
 from nebula_async.bulk.timeline import Latency
-from nebula_async.cli.connection import printable
 from nebula_async.cli.model_table import cost_text, model_table
-from nebula_async.cli.quantities import counted, precise_seconds
 from nebula_async.cli.resume import more_commands
 from nebula_async.cli.state_words import IN_A_WORD, WITH_COST, counts_in_words
 from nebula_async.errors import NebulaError, cause_of
+from nebula_async.printing import printable
+from nebula_async.quantities import counted, precise_seconds
 
 PIPED_COLUMNS = 10_000
 """Where no terminal is, a line is as long as it is: who cuts a pipe into columns or searches it finds it whole."""

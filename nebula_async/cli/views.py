@@ -12,16 +12,17 @@ from nebula_async.api.catalog import about_unknown
 from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.plan import Plan
 from nebula_async.bulk.summary import Summary
-from nebula_async.cli.connection import say
 from nebula_async.cli.ending import tell_end
 from nebula_async.cli.lines import columns_of, fitted
 from nebula_async.cli.notices import FOR_PROGRAMS, Notice, is_worth_a_line
 from nebula_async.cli.outlet import Outlet
+from nebula_async.cli.output import say
 from nebula_async.cli.planning import tell_plan
-from nebula_async.cli.progress import LAST_WORD_SECONDS, Failures, LiveProgress, Progress, on_one_line, progress_on
+from nebula_async.cli.progress import LAST_WORD_SECONDS, Failures, LiveProgress, Progress, progress_on
 from nebula_async.cli.tally import Standing
 from nebula_async.errors import NebulaError
 from nebula_async.items import Result
+from nebula_async.printing import on_one_line
 
 
 class RunView(Protocol):

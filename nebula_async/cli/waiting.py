@@ -11,13 +11,15 @@ import anyio
 from attrs import define, field
 
 from nebula_async.cli.beside import accompanied
-from nebula_async.cli.connection import say, say_notice
+from nebula_async.cli.connection import say_notice
 from nebula_async.cli.lines import columns_of, fitted
 from nebula_async.cli.notices import FOR_PROGRAMS, Notice
 from nebula_async.cli.outlet import Outlet
-from nebula_async.cli.progress import LAST_WORD_SECONDS, on_one_line, shows_a_line
-from nebula_async.cli.quantities import duration
+from nebula_async.cli.output import say
+from nebula_async.cli.progress import LAST_WORD_SECONDS, shows_a_line
 from nebula_async.client import AsyncNebula
+from nebula_async.printing import on_one_line
+from nebula_async.quantities import duration
 
 SILENT_SECONDS = 3.0
 """Who waits no longer is told nothing."""

@@ -16,8 +16,8 @@ from nebula_async.bulk.manifest.items import BadLine
 from nebula_async.bulk.manifest.tally import Share
 from nebula_async.bulk.plan import EXPECTED_SECONDS, Account, make_plan
 from nebula_async.cli.plan_text import plan_json, plan_lines
-from nebula_async.cli.quantities import dollars, duration, size
 from nebula_async.config import Config, RetryPolicy, Tier
+from nebula_async.quantities import dollars, duration, size
 
 SCHNELL = "black-forest-labs/FLUX.1-schnell"
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"

@@ -20,7 +20,7 @@ from nebula_async.charges import Charges
 from nebula_async.cli.app import app
 from nebula_async.cli.budget_options import BudgetOptions
 from nebula_async.cli.bulk import RunOptions, TellOptions, bulk
-from nebula_async.cli.connection import Connection, exit_code, printable
+from nebula_async.cli.connection import Connection, exit_code
 from nebula_async.cli.emulator import emulator as emulator_command
 from nebula_async.cli.export import export
 from nebula_async.cli.generate import generate
@@ -45,6 +45,7 @@ from nebula_async.errors import (
     RateLimitError,
 )
 from nebula_async.images.media import read_media
+from nebula_async.printing import printable
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 SMALL = ("--width", 64, "--height", 64)

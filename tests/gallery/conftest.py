@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from browser import new_window, running_browser
 
+IN_BROWSER = "test_page"  # how the names of these modules begin; they come one after the other
+
+running = pytest.StashKey[tuple[ExitStack, object]]()
+
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    """One for each module: while it runs, its event loop keeps others from running."""
-    with running_browser() as started:
-        yield started
+def browser(request) -> object:
+    """One for all modules that follow each other."""
+    stash = request.config.stash
+    if running not in stash:
+        stack = ExitStack()
+        stash[running] = (stack, stack.enter_context(running_browser()))
+    return stash[running][1]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """End the browser before any other test: while it runs, its event loop keeps others from running."""
+    if running in item.config.stash and (nextitem is None or not nextitem.path.name.startswith(IN_BROWSER)):
+        stack, _ = item.config.stash[running]
+        del item.config.stash[running]
+        stack.close()
 
 
 @pytest.fixture(scope="module")

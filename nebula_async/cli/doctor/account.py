@@ -17,7 +17,6 @@ from nebula_async.api.headers import read_date
 from nebula_async.api.messages import HttpRequest, Reply
 from nebula_async.cli.doctor.finding import Finding, fine, note, problem
 from nebula_async.cli.parameters import DEFAULT_MODEL
-from nebula_async.cli.quantities import counted, dollars, duration, in_milliseconds
 from nebula_async.config import Timeouts
 from nebula_async.engine.phase import Progress
 from nebula_async.engine.reading import WholeReply
@@ -25,6 +24,7 @@ from nebula_async.engine.transport import ExchangeError, Transport
 from nebula_async.engine.verdict import is_fatal
 from nebula_async.errors import APIStatusError, NebulaError, RateLimitError
 from nebula_async.offload import offload
+from nebula_async.quantities import counted, dollars, duration, in_milliseconds
 
 Value = TypeVar("Value")
 

@@ -8,11 +8,12 @@ from typing import Annotated
 import anyio
 from cyclopts import Parameter
 
-from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, configured, ended, placed, say
+from nebula_async.cli.connection import INTERRUPTED, Connection, Switch, configured, ended, placed
 from nebula_async.cli.doctor.checks import Place, check_all
 from nebula_async.cli.doctor.finding import concealed
 from nebula_async.cli.doctor.settings import read_settings
 from nebula_async.cli.doctor.text import tell_findings, tell_json
+from nebula_async.cli.output import say
 from nebula_async.keys import KEY_VARIABLE
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nebula_async.cli.doctor.finding import Finding, fine, note, problem
-from nebula_async.cli.quantities import counted
 from nebula_async.errors import ConfigurationError
 from nebula_async.keys import KEY_VARIABLE, ApiKey
+from nebula_async.quantities import counted
 
 MISNAMED = ("NEBULABLOCK_API_KEY", "NEBULA_KEY", "NEBULA_APIKEY", "NEBULA_API_TOKEN", "NEBULA_TOKEN")
 """Names that are taken for the variable's; the first stands in one of the vendor's samples."""

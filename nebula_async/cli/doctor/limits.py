@@ -5,12 +5,12 @@ from __future__ import annotations
 from attrs import evolve
 
 from nebula_async.cli.doctor.finding import Finding, fine, note, problem
-from nebula_async.cli.quantities import counted, duration
 from nebula_async.client import AsyncNebula
 from nebula_async.config import TIERS, Config
 from nebula_async.engine.gate import Limits
 from nebula_async.engine.host_store import FILE, state_folders
 from nebula_async.keys import ApiKey
+from nebula_async.quantities import counted, duration
 
 
 def look_at_limits(config: Config, key: ApiKey | None) -> Finding:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from nebula_async.bulk.descriptors import FOR_ITEM, RESERVED, most_under_way
 from nebula_async.cli.doctor.finding import Finding, fine, note, problem
-from nebula_async.cli.quantities import counted, size
 from nebula_async.config import Config
 from nebula_async.engine.gate import workers_for
+from nebula_async.quantities import counted, size
 
 PICTURE_BYTES = 1_500_000
 """About a picture of 1024 x 1024 as PNG."""

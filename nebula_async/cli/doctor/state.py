@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nebula_async.cli.doctor.finding import Finding, fine, note
-from nebula_async.cli.quantities import size
 from nebula_async.config import Config
 from nebula_async.engine.host_store import FILE, STATE_VARIABLE, check_folder, state_folders
+from nebula_async.quantities import size
 
 
 def look_at_state(config: Config, environ: Mapping[str, str]) -> Finding:

@@ -9,9 +9,10 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
-from nebula_async.cli.connection import is_terminal, printable, tell
 from nebula_async.cli.doctor.finding import Finding
-from nebula_async.cli.quantities import counted
+from nebula_async.cli.output import is_terminal, tell
+from nebula_async.printing import printable
+from nebula_async.quantities import counted
 
 FORMAT = 1
 """The form of the JSON; a field may be added to it."""

@@ -12,7 +12,6 @@ from attrs import define, field, frozen
 from nebula_async.cli.doctor.finding import Finding, fine, note, problem
 from nebula_async.cli.doctor.untrusted import what_to_trust
 from nebula_async.cli.doctor.within import reason, within
-from nebula_async.cli.quantities import counted, in_milliseconds
 from nebula_async.engine.proxy import Proxy
 from nebula_async.engine.quota import DAY_SECONDS
 from nebula_async.engine.reach import (
@@ -24,6 +23,7 @@ from nebula_async.engine.reach import (
     hang_up,
     speak_tls,
 )
+from nebula_async.quantities import counted, in_milliseconds
 from nebula_async.urls import is_loopback, place_of, port_of, read_url
 
 STEP_SECONDS, NAME_SHARE = 3.0, 4 / 3

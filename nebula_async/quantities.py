@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 
-from nebula_async.engine.quota import DAY_SECONDS
-
-MINUTE, HOUR = 60, 3_600
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
 LONG_DAYS = 2
 
 
@@ -25,8 +23,8 @@ def dollars(amount: Decimal) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time in its two largest units."""
-    if seconds >= LONG_DAYS * DAY_SECONDS:
-        return counted(round(seconds / DAY_SECONDS), "day")
+    if seconds >= LONG_DAYS * DAY:
+        return counted(round(seconds / DAY), "day")
     seconds = math.ceil(seconds)
     minutes, rest = divmod(seconds, MINUTE)
     if seconds < MINUTE:
