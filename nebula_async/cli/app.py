@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from shlex import quote
 
 from cyclopts import (
     App,
@@ -17,12 +16,12 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
+from nebula_async.bulk.command import quoted
+from nebula_async.cli import PROGRAM
 from nebula_async.cli.connection import INTERRUPTED, USAGE
 from nebula_async.cli.examples import examples_of
 from nebula_async.cli.output import say, silence
 from nebula_async.config import VERSION
-
-PROGRAM = "nebula-async"
 
 COMMANDS: Mapping[str, str] = {
     "generate": "nebula_async.cli.generate:generate",
@@ -108,9 +107,9 @@ def _no_such_command(given: str) -> str:
     if given.startswith("-"):
         return f"there is no option {given}; {PROGRAM} --help lists what there is"
     if given and Path(given).is_file():
-        return f"{given} is no command; what a picture says about itself: {PROGRAM} inspect {quote(given)}"
+        return f"{given} is no command; what a picture says about itself: {PROGRAM} inspect {quoted(given)}"
     if not given.replace("-", "x").isalpha() and given.strip():
-        return f"{given!r} is no command; for a picture of that: {PROGRAM} generate {quote(given)}"
+        return f"{given!r} is no command; for a picture of that: {PROGRAM} generate {quoted(given)}"
     if close := get_close_matches(given.lower(), COMMANDS, n=1):
         return f"there is no command {given}; did you mean {PROGRAM} {close[0]}?"
     return f"there is no command {given or repr(given)}; {PROGRAM} --help lists them: {', '.join(COMMANDS)}"

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from nebula_async.bulk.folder import JobFolder
 from nebula_async.bulk.gallery.gallery import NO_PILLOW, Gallery
+from nebula_async.bulk.gallery.store_urls import is_browsable
 from nebula_async.bulk.gallery.writing import Written
 from nebula_async.bulk.ledger import Ledger
 from nebula_async.bulk.standing import read_standing
@@ -62,14 +62,7 @@ def _write(made: Gallery, ledger: Ledger, out: Path) -> Written:
 
 def _read_pictures_url(text: str) -> str:
     """Return a URL below which pictures lie, with a slash at its end. Raises `ConfigurationError`."""
-    parts = urlsplit(text)
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.netloc
-        or parts.query
-        or parts.fragment
-        or "@" in parts.netloc
-    ):
+    if not is_browsable(text):
         raise ConfigurationError(
             f"--pictures-url must be such as https://bucket.example.com/cats/images/, without ? and #; got {text!r}"
         )

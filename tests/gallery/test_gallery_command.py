@@ -15,6 +15,8 @@ from job_folders import begin, finish
 from job_folders import opened as opened_ledger
 
 from nebula_async.bulk.bucket import STORE
+from nebula_async.bulk.gallery.place import page_files
+from nebula_async.bulk.gallery.scripts import script
 
 COMMAND = Path(sys.executable).with_name("nebula-async")
 
@@ -72,6 +74,50 @@ def test_a_file_where_a_folder_belongs_is_said(cats, name):
     assert "mine" == (cats / name).read_text()
 
 
+@pytest.mark.parametrize("name", ["gallery", "gallery/data", "gallery/thumbnails"])
+def test_a_link_leads_to_nobody_elses_files(cats, tmp_path, name):
+    """What is in the gallery is removed without asking: where a part of it is a link, nothing is, and that is said."""
+    write(cats)
+    shutil.rmtree(cats / name, ignore_errors=True)
+    mine = tmp_path / "mine" / "0123abcd"
+    mine.mkdir(parents=True)
+    (mine / "letter.txt").write_text("dear")
+    (cats / name).symlink_to(mine.parent, target_is_directory=True)
+    ended = call("gallery", cats)
+    assert (2, "", 1) == (ended.returncode, ended.stdout, ended.stderr.count("\n"))
+    assert f"{cats / name} is a link, and the gallery wants a folder of its own there; take it away" in ended.stderr
+    assert [mine / "letter.txt"] == [path for path in mine.parent.rglob("*") if path.is_file()]
+
+
+def test_folders_that_are_not_its_own_are_left_alone(cats):
+    """Only what a gallery named itself is removed from its folder."""
+    write(cats)
+    (cats / "gallery" / "data" / "letters").mkdir()
+    (cats / "gallery" / "data" / "0123abcd").mkdir()
+    (cats / "gallery" / "data" / "summary.js").unlink()
+    assert 0 == call("gallery", cats).returncode
+    assert (cats / "gallery" / "data" / "letters").is_dir()
+    assert not (cats / "gallery" / "data" / "0123abcd").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ['https://a.b"><h1>injected</h1>/', "https://a.b;script-src/", "https://a.b ; x/", "https://a.b'/"]
+)
+def test_a_page_of_somebody_else_changes_no_policy(cats, url):
+    """Where a page that came with the folder says that its pictures are has no part in the policy of ours."""
+    write(cats, pictures_url=None)
+    with opened_ledger(cats) as ledger:
+        ledger.note(STORE, "az://container/cats")
+    for picture in (cats / "images").rglob("*.png"):
+        picture.unlink()
+    summary = cats / "gallery" / "data" / "summary.js"
+    values = Page.read(cats).summary | {"pictures": url, "is_told": True}
+    summary.write_bytes(script("summary", values))
+    assert 0 == call("gallery", cats).returncode
+    assert "" == Page.read(cats).summary["pictures"]
+    assert (page_files()["index.html"]) == (cats / "gallery" / "index.html").read_bytes()
+
+
 def test_where_pictures_are_can_be_told(cats):
     """Of a job with an object store the page shows pictures from the URL that is given, and it keeps that."""
     with opened_ledger(cats) as ledger:
@@ -87,7 +133,19 @@ def test_where_pictures_are_can_be_told(cats):
 
 
 @pytest.mark.parametrize(
-    "url", ["cats/", "ftp://x/y", "https://user:secret@x/", "https://x/?a=b", "javascript:alert(1)"]
+    "url",
+    [
+        "cats/",
+        "ftp://x/y",
+        "https://user:secret@x/",
+        "https://x/?a=b",
+        "javascript:alert(1)",
+        "https://[::1/x",
+        'https://a.b"><h1>injected</h1>/',
+        "https://a.b;script-src/x",
+        "https://a.b script-src/x",
+        "https://ä.example/x",
+    ],
 )
 def test_a_wrong_url_is_refused(cats, url):
     """Only the URL of a folder on the web will do."""

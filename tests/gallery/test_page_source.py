@@ -59,3 +59,8 @@ def test_the_page_is_small():
 def test_every_script_is_loaded_once():
     """The markup names each of them, with `defer`, so that they run in order."""
     assert sorted(SCRIPTS) == sorted(re.findall(r'<script defer src="([\w.]+)"></script>', FILES["index.html"]))
+
+
+def test_nothing_is_as_wide_as_the_window_with_its_scrollbar():
+    """In some browsers 100vw reaches below a scrollbar, and what stands at the right edge is cut."""
+    assert "100vw" not in FILES["gallery.css"]

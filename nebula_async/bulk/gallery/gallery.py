@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
 
 from attrs import define, field
 
@@ -21,7 +20,7 @@ from nebula_async.bulk.gallery.decoding import can_decode
 from nebula_async.bulk.gallery.entries import choose, read_paths
 from nebula_async.bulk.gallery.place import GalleryFolder
 from nebula_async.bulk.gallery.scripts import read_back
-from nebula_async.bulk.gallery.store_urls import browser_url
+from nebula_async.bulk.gallery.store_urls import browser_url, is_browsable
 from nebula_async.bulk.gallery.thumbnails import Thumbnails
 from nebula_async.bulk.gallery.writing import GalleryWriter, Report, Shown, Written, facts_of, is_current
 from nebula_async.bulk.ledger import Ledger
@@ -209,7 +208,7 @@ def _named(folder: Path) -> str:
 def _url(summary: Mapping[str, Any]) -> str | None:
     """Return where the pictures were looked for before, if that was on the web."""
     pictures = summary.get("pictures")
-    return pictures if isinstance(pictures, str) and urlsplit(pictures).netloc else None
+    return pictures if isinstance(pictures, str) and is_browsable(pictures) else None
 
 
 def _images_at(store: str | None) -> str | None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -52,7 +53,13 @@ class GalleryFolder:
         return self.path / THUMBNAILS
 
     def claim(self) -> None:
-        """Make the folder. Raises `JobError` where somebody else's files have its name, and `OSError`."""
+        """Make the folder. Raises `JobError` where somebody else's files have its name, and `OSError`.
+
+        What is in it is removed, so that none of its folders may be a link, which would lead to somebody else's.
+        """
+        for folder in (self.path, self.data, self.thumbnails):
+            if folder.is_symlink():
+                raise JobError(f"{folder} is a link, and the gallery wants a folder of its own there; take it away")
         _make_folder(self.path)
         if (self.path / MARK).exists():
             return
@@ -115,7 +122,8 @@ def _allowing(page: bytes, pictures: str) -> bytes:
     parts = urlsplit(pictures)
     if not parts.netloc:
         return page
-    return page.replace(OWN_PICTURES.encode(), f"{OWN_PICTURES} {parts.scheme}://{parts.netloc}".encode(), 1)
+    origin = escape(f"{parts.scheme}://{parts.netloc}")
+    return page.replace(OWN_PICTURES.encode(), f"{OWN_PICTURES} {origin}".encode(), 1)
 
 
 def _holds(path: Path, data: bytes) -> bool:

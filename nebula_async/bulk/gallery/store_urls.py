@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -10,6 +11,20 @@ from urllib.parse import quote, urlsplit
 ENDPOINT = ("endpoint", "aws_endpoint", "endpoint_url", "aws_endpoint_url")
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 ACCOUNT = ("account_name", "azure_storage_account_name")
+
+
+ORIGIN = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
+"""Host and port as they may stand in the policy of a page: nothing that ends a directive, or the attribute it is in."""
+
+
+def is_browsable(url: str) -> bool:
+    """Whether pictures can be looked for below a URL by a page, whoever wrote it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    is_plain = not (parts.query or parts.fragment)
+    return parts.scheme in ("http", "https") and ORIGIN.fullmatch(parts.netloc) is not None and is_plain
 
 
 def browser_url(store: str, options: Mapping[str, Any]) -> str | None:
@@ -21,7 +36,7 @@ def browser_url(store: str, options: Mapping[str, Any]) -> str | None:
     given = {name.lower(): value for name, value in options.items() if isinstance(value, str)}
     endpoint = _first(given, ENDPOINT) or (_first(os.environ, ENDPOINT_VARIABLES) if parts.scheme == "s3" else None)
     origin = f"{endpoint.rstrip('/')}/{parts.netloc}" if endpoint else _usual(parts.scheme, parts.netloc, given)
-    if origin is None or urlsplit(origin).scheme not in ("http", "https") or "@" in urlsplit(origin).netloc:
+    if origin is None or not is_browsable(origin):
         return None
     return f"{origin}/{quote(parts.path.strip('/'))}".rstrip("/")
 

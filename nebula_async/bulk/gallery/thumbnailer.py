@@ -6,6 +6,7 @@ environment, and nobody waits for it. It is run by its path, knows nothing of th
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -17,6 +18,9 @@ MOST_PIXELS = 2**26
 
 MEMORY_BYTES, FILE_BYTES, CPU_SECONDS = 2**30, 2**20, 8
 """The most that a picture may take; one of 1024 by 1024 takes 25 ms."""
+
+SECONDS = 30
+"""By the clock; who waits for it gives up before."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
 
@@ -36,6 +40,7 @@ def main() -> None:
     for line in sys.stdin.buffer:
         asked = json.loads(line)
         allow_seconds(CPU_SECONDS)
+        signal.alarm(SECONDS)  # also where it waits for a drive that hangs, and nobody is left to end it
         say(answer(asked["picture"], asked["thumbnail"], asked["part"]))
 
 

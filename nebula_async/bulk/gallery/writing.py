@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ VERSION = 1
 """Of the data; a page of another version does not read it."""
 
 CHUNK_ENTRIES = 2_000
+
+OURS = re.compile(r"[0-9a-f]{8}", re.ASCII)
+"""The folders of one writing each."""
 
 Report = Mapping[str, Any]
 
@@ -156,5 +160,6 @@ class GalleryWriter:
         finally:
             keep = (read_back(self.place.summary) or {}).get("data")
             for folder in self.place.data.iterdir():
-                if folder.is_dir() and f"{DATA}/{folder.name}/" != keep:
+                is_ours = OURS.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink()
+                if is_ours and f"{DATA}/{folder.name}/" != keep:
                     shutil.rmtree(folder, ignore_errors=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from nebula_async.cli.doctor.finding import Finding
 from nebula_async.cli.output import is_terminal, tell
-from nebula_async.printing import printable
+from nebula_async.printing import on_one_line
 from nebula_async.quantities import counted
 
 FORMAT = 1
@@ -45,7 +45,7 @@ def tell_findings(findings: Sequence[Finding]) -> None:
 
 def _tell_plainly(finding: Finding) -> None:
     advice = f"; {finding.advice}" if finding.advice else ""
-    tell(f"{finding.state:<{STATE_WIDTH}}{f'{finding.about}: ':<{ABOUT_WIDTH}}{_one_line(finding.text + advice)}")
+    tell(f"{finding.state:<{STATE_WIDTH}}{f'{finding.about}: ':<{ABOUT_WIDTH}}{on_one_line(finding.text + advice)}")
 
 
 def _tell_in_colour(finding: Finding) -> None:
@@ -65,11 +65,7 @@ def _tell_in_colour(finding: Finding) -> None:
 def _wrapped(text: str, columns: int, indent: int) -> str:
     """Return a text in lines below its first one's column."""
     width = max(min(columns, WIDEST) - indent, NARROWEST)
-    return f"\n{' ' * indent}".join(textwrap.wrap(_one_line(text), width, break_on_hyphens=False))
-
-
-def _one_line(text: str) -> str:
-    return printable(text.replace("\n", "\\n"))
+    return f"\n{' ' * indent}".join(textwrap.wrap(on_one_line(text), width, break_on_hyphens=False))
 
 
 def _in_sum(findings: Sequence[Finding]) -> str:
