@@ -36,10 +36,9 @@
   }
 
   function fillFailure(tile, row) {
-    const [state, problem, step] = tile.querySelector(".failure").children;
+    const [state, problem] = tile.querySelector(".failure").children;
     state.textContent = stateOf(row);
     problem.textContent = shortly(row, "error") || shortly(row, "cause");
-    step.textContent = shortly(row, "nextStep");
   }
 
   function fill(cell, { place, left, width }, column, isFast) {

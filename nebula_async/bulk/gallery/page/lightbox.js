@@ -46,11 +46,13 @@
   }
 
   function madeOf(row) {
+    const isPicture = data.isPicture(row); // of others error and advice stand where the picture would
     return {
+      Item: `#${value(row, "number")}`,
       Status: view.STATES[value(row, "state")] ?? value(row, "state"),
       Cause: value(row, "cause"),
-      Error: value(row, "error"),
-      "What to do": value(row, "nextStep"),
+      Error: isPicture ? value(row, "error") : null,
+      "What to do": isPicture ? value(row, "nextStep") : null,
       Model: value(row, "model"),
       Seed: value(row, "seed"),
       Size: dimensions(row),
@@ -62,7 +64,7 @@
     return {
       Cost: value(row, "cost") === null ? null : money(value(row, "cost")),
       Charged: charges(row),
-      Made: when(value(row, "created")),
+      [data.isPicture(row) ? "Made" : "Ended"]: when(value(row, "created")),
       Took: value(row, "seconds") === null ? null : duration(value(row, "seconds")),
       "Requests sent": value(row, "requests"),
       "Request id": value(row, "requestId"),
