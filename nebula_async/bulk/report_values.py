@@ -27,6 +27,7 @@ def values_of(summary: Summary) -> dict[str, Any]:
         "written": _told_time(datetime.now(UTC).timestamp()),
         "started": _told_time(summary.started),
         "ended": _told_time(summary.ended),
+        "seconds": round(summary.seconds, 1),
         "items": report.total,
         **{name: getattr(report, name) for name in ("done", "rejected", "bad", "unknown", "unfetched", "waiting")},
         "pictures": report.pictures,

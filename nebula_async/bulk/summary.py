@@ -12,7 +12,7 @@ from nebula_async.bulk.ledger_rows import UNFINISHED
 from nebula_async.bulk.report import Report
 from nebula_async.bulk.shares import ModelShare, read_shares
 from nebula_async.bulk.states import State
-from nebula_async.bulk.timeline import Latency, Slice, read_latency, read_stretches, read_timeline
+from nebula_async.bulk.timeline import Latency, Slice, read_latency, read_stretches, read_timeline, running_seconds
 from nebula_async.charges import Charges
 
 MOST_CAUSES = 100
@@ -52,6 +52,7 @@ class Summary:
       beyond those asked for, `resent_unasked` were asked for once more because nobody knew whether they were paid for
     - the cost in USD at the prices of the day of each request; `unpriced` pictures, at most, are not in it
     - `started`, `ended`: Unix times of the first request and of the last answer, `None` where nothing was sent
+    - `seconds` in which requests were under way, without the pauses between runs
     """
 
     report: Report
@@ -66,6 +67,7 @@ class Summary:
     resent_unasked: int
     started: float | None
     ended: float | None
+    seconds: float
 
     @property
     def cost_at_least(self) -> Decimal:
@@ -104,6 +106,7 @@ def summarize(ledger: Ledger, report: Report) -> Summary:
             resent_unasked=ledger.duplicates(),
             started=stretches[0].start if stretches else None,
             ended=max(stretch.end for stretch in stretches) if stretches else None,
+            seconds=running_seconds(stretches),
         )
 
 

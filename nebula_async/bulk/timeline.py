@@ -96,12 +96,18 @@ def read_stretches(ledger: Ledger) -> tuple[Stretch, ...]:
     )
 
 
+def running_seconds(stretches: Sequence[Stretch]) -> float:
+    """Return how long these stretches are together, without the pauses between them."""
+    if not stretches:
+        return 0.0
+    return max(stretch.end - stretch.pause for stretch in stretches) - stretches[0].start
+
+
 def read_timeline(ledger: Ledger, stretches: Sequence[Stretch]) -> tuple[Slice, ...]:
     """Return the slices of these stretches, one behind the other without the pauses between them; it blocks."""
     if not stretches:
         return ()
-    first = stretches[0].start
-    running = max(stretch.end - stretch.pause for stretch in stretches) - first
+    first, running = stretches[0].start, running_seconds(stretches)
     width = _width(running)
     place = f"CAST(({ENDED_AT} - {first!r} - {_pause_of(stretches)}) / {width} AS INTEGER)"
     found = {number: rest for number, *rest in ledger.select(_slices(place))}

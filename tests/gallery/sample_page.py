@@ -97,6 +97,7 @@ REPORT = json.loads("""{
   "causes": [{"state": "rejected", "cause": "ContentPolicyError", "error": "the prompt was refused", "texts": 1,
     "items": 2, "next_step": "Change the prompt."}],
   "latency": {"requests": 41, "p50_seconds": 2.5, "p90_seconds": 4.1, "p99_seconds": 9.8, "longest_seconds": 12.0},
+  "seconds": 180.0,
   "timeline": [
     {"start": 1790000000, "seconds": 60, "pictures": 20, "failures": 0, "refusals": 3, "p50_seconds": 2.4},
     {"start": 1790000060, "seconds": 60, "pictures": 0, "failures": 2, "refusals": 0, "p50_seconds": null},

@@ -37,8 +37,7 @@
     return fact("Cost", sum(report), unpriced ? `and ${counted(unpriced, "picture", "pictures")} of unknown price` : null);
   }
 
-  function time({ timeline, pictures = 0 }) {
-    const seconds = timeline.reduce((total, slice) => total + slice.seconds, 0);
+  function time({ seconds, pictures = 0 }) {
     return fact("Time", duration(seconds), `${count(Math.round((60 * pictures) / Math.max(seconds, 1)))} pictures a minute`);
   }
 
@@ -50,7 +49,7 @@
     if (isGiven(report.done)) yield* [done(report), failed(report)];
     if (report.waiting || report.unfetched) yield left(report);
     if (isGiven(report.cost_at_least)) yield cost(report);
-    if (report.timeline?.length) yield time(report);
+    if (report.seconds) yield time(report);
     if (isKnown(report.latency)) yield latencyOf(report.latency);
   }
 
