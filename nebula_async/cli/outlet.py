@@ -17,7 +17,7 @@ from attrs import define, field
 MOST_WAITING = 2**23
 """Characters that may wait for a reader; lines beyond are left out."""
 
-GATHERING_SECONDS = 0.02
+GATHERING_SECONDS = 0.1
 """What comes within so many seconds is written at once."""
 
 CALM = 10.0
@@ -96,7 +96,7 @@ class Outlet:
         """Wait until all is written, for so many seconds at most. Blocks."""
         until = time.monotonic() + seconds
         while self._waiting and not self.is_gone and time.monotonic() < until:
-            time.sleep(GATHERING_SECONDS / 4)
+            time.sleep(GATHERING_SECONDS / 10)
 
     def close(self, *, seconds: float | None = None) -> None:
         """Wait until all is written and the line that changes is gone, for so many seconds at most. Blocks."""
