@@ -16,6 +16,7 @@ from typing import Any
 
 from attrs import define, field
 
+from nebula_async.bulk.causes import MISSING
 from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.outcome import waits_again
 from nebula_async.bulk.plan import Plan
@@ -128,7 +129,7 @@ def _outcome(result: Result, price: Decimal | None, folder: Path) -> dict[str, A
         return {"files": [], "attempts": error.attempts, **_paid(error.charges, price), **said}
     files = [_place(image.stored, folder) for image in result.images if image.stored is not None]
     error_text = f"{result.missing} of {result.request.pictures} pictures are missing" if result.missing else None
-    said = {"error": error_text, "cause": "pictures are missing" if error_text else None}
+    said = {"error": error_text, "cause": MISSING if error_text else None}
     said |= {"request_id": result.request_id}
     return {"files": files, "attempts": result.attempts, **_paid(result.charges, price), **said}
 
