@@ -79,7 +79,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) pip -e '.[cli,emulator,images,parquet,s3,dev]'
+	$(INSTALL) pip -e '.[all,dev]'
 	@touch $@ $(VENV)/.demo
 
 # Without the constraints: one peer's command line needs an older library of command lines than ours.

@@ -40,6 +40,7 @@ FLOORS = {
     "client": 6,
     "bulk": 7,
     "cli": 8,
+    "integrations": 8,
     "sync": 8,
 }
 """Rooms, from the ground up; a room imports from lower floors, from its own floor below the eighth, and from itself."""
