@@ -23,8 +23,12 @@ PURPOSES: Mapping[str, str] = {
     "emulator": "a Nebula Block of this machine's own, to try things without money",
     "s3": "pictures straight into an object store (s3://…)",
     "parquet": "Parquet in and out",
+    "fastapi": "web applications",
+    "redis": "a limit that several machines keep to together",
+    "ray": "pictures of a Ray dataset",
+    "otel": "traces and metrics",
 }
-"""Of the extras, those that something in this package uses today."""
+"""What each extra is for; `all` and `dev` are for several of these."""
 
 REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*([^;]*)")
 EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
