@@ -3,40 +3,33 @@
 pip install pytest 'nebula_async[emulator]' && pytest examples/test_cats.py
 """
 
-import asyncio
-
 import pytest
 
-from nebula_async import AsyncNebula, RateLimitError, RetryPolicy
-from nebula_async.emulator import Emulator
+from nebula_async import AsyncNebula, RateLimitError
+
+pytestmark = pytest.mark.anyio  # or pytest.mark.asyncio, with pytest-asyncio
 
 
-async def make_cat(nebula, color):
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+async def make_cat(nebula: AsyncNebula, color: str):
     """Stand for the code that is tested."""
     return await nebula.generate(f"a {color} cat", model="black-forest-labs/FLUX.1-schnell", width=64, height=64)
 
 
-@pytest.fixture
-def emulator():
-    with Emulator() as emulator:
-        yield emulator
+async def test_a_cat_is_paid_for_once(nebula, nebula_emulator):
+    nebula_emulator.next("503 retry_after=30")  # asks to wait, and is charged for nothing; no test waits
+    cat = await make_cat(nebula, "red")
+    assert cat.image.width == 64
+    nebula_emulator.assert_charged(1)
+    nebula_emulator.assert_never_paid_twice()
 
 
-def test_a_cat_is_paid_for_once(emulator):
-    async def run():
-        async with AsyncNebula(emulator.key, base_url=emulator.base_url) as nebula:
-            return await make_cat(nebula, "red")
-
-    assert asyncio.run(run()).image.width == 64
-    assert emulator.journal.charged == 1
-
-
-def test_a_busy_api_is_told():
-    async def run(emulator):
-        retry = RetryPolicy(attempts=1)
-        async with AsyncNebula(emulator.key, base_url=emulator.base_url) as nebula:
-            await make_cat(nebula.with_options(retry=retry), "blue")
-
-    with Emulator(faults=["429:@1"]) as emulator, pytest.raises(RateLimitError):
-        asyncio.run(run(emulator))
-    assert emulator.journal.charged == 0
+async def test_a_busy_api_is_told(nebula, nebula_emulator):
+    nebula_emulator.for_prompt("a blue cat", "429", repeat=True)
+    with pytest.raises(RateLimitError):
+        await make_cat(nebula, "blue")
+    nebula_emulator.assert_charged(0)

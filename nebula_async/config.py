@@ -193,6 +193,8 @@ class Config:
     - `proxy`: `http://user:password@host:port`, or https: whatever is not on this machine is called through a tunnel of
       it; `HTTP_PROXY` and its like are not read
     - `accept_gzip`: ask for packed replies: on slow links it saves a quarter of the time, on others it costs some
+    - `keep_alive`: use connections again. Without it each is closed after its reply, which costs a connect a request, and
+      the client need not be closed: for tests, and for programs that are frozen between two calls
     """
 
     base_url: str = field(default=BASE_URL, converter=_without_slash, validator=_check_url)
@@ -211,6 +213,7 @@ class Config:
     allowed_image_hosts: tuple[str, ...] = field(default=(), converter=_hosts, validator=_check_hosts)
     proxy: str | None = field(default=None, validator=_check_proxy, repr=_without_user)
     accept_gzip: bool = field(default=False, validator=check.flag())
+    keep_alive: bool = field(default=True, validator=check.flag())
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Config:

@@ -60,7 +60,8 @@ class Generations:
         plan = Plan()
         try:
             self.dialect.check_key(self.service.account, request.headers.get("authorization"))
-            plan = plan_faults(self.service.settings.faults, entry.generation, source)
+            drawn = plan_faults(self.service.settings.faults, entry.generation, source)  # also where it is not needed
+            plan = self.service.script.take(entry.record.prompt) or drawn
             reply = await self._answer(Call(submission, entry, request.state.shelf, source), plan)
         except Refusal as refusal:
             reply = self.dialect.refusal(refusal)

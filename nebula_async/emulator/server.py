@@ -16,6 +16,7 @@ from nebula_async.emulator.faults import Fault
 from nebula_async.emulator.journal import Journal
 from nebula_async.emulator.limits import Window
 from nebula_async.emulator.origins import Origin
+from nebula_async.emulator.script import Script
 from nebula_async.emulator.service import Service
 from nebula_async.emulator.serving import Server, listen, run
 from nebula_async.emulator.settings import (
@@ -126,8 +127,13 @@ class Emulator:
         """What was asked, answered and charged; it can be read after the emulator has stopped, too."""
         return self._service.journal
 
+    @property
+    def script(self) -> Script:
+        """Faults for the requests that come next, and for prompts: `script.next("429", "cut")`."""
+        return self._service.script
+
     def reset(self) -> None:
-        """Go back to the start: empty journal, full credit, fresh limits, no pictures, request numbers from 1."""
+        """Go back to the start: empty journal and script, full credit, fresh limits, no pictures, requests from 1."""
         self._service.reset()
 
     def serve_forever(self, *, ready: Callable[["Emulator"], None] | None = None) -> None:

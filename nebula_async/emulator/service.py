@@ -13,6 +13,7 @@ from nebula_async.emulator.journal import Journal
 from nebula_async.emulator.refusals import Refusal
 from nebula_async.emulator.replays import Replays
 from nebula_async.emulator.replies import json_reply
+from nebula_async.emulator.script import Script
 from nebula_async.emulator.settings import Settings
 from nebula_async.emulator.storage import Shelf
 
@@ -26,16 +27,18 @@ class Service:
     journal: Journal = attrs.field(factory=Journal, init=False)
     shelf: Shelf = attrs.field(init=False)
     replays: Replays = attrs.field(factory=Replays, init=False)
+    script: Script = attrs.field(factory=Script, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.shelf = Shelf(self.settings.url_seconds)
 
     def reset(self) -> None:
-        """Go back to the start: journal, credit, limits, pictures, and the numbers that faults and chance follow."""
+        """Go back to the start: journal, credit, limits, pictures, script, and the numbers that chance follows."""
         self.account.reset()
         self.journal.clear()
         self.shelf = Shelf(self.settings.url_seconds)
         self.replays = Replays()
+        self.script.clear()
 
     async def models(self, request: Request) -> Response:
         """List the models."""
