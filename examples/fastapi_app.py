@@ -1,55 +1,60 @@
-"""A web service with one client for all its requests; errors become the status that their cause deserves.
+"""A web service: pictures, the progress of many, those whose visitor left, and its health.
 
 pip install fastapi uvicorn && uvicorn --app-dir examples fastapi_app:app
-curl -o cat.png 'http://127.0.0.1:8000/picture?prompt=a+flying+cat'
+curl -o cat.png --json '{"prompt": "a flying cat"}' http://127.0.0.1:8000/images
 """
 
-from contextlib import asynccontextmanager
+import os
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Query, Response
+from fastapi.responses import HTMLResponse
 
-from nebula_async import (
-    AsyncNebula,
-    BadRequestError,
-    ContentPolicyError,
-    DeadlineError,
-    InvalidRequestError,
-    NebulaError,
-    NotFoundError,
-    RateLimitError,
+from nebula_async import DirectorySink
+from nebula_async.integrations.fastapi import (
+    Finish,
+    ImageBody,
+    Nebula,
+    handle_errors,
+    health_routes,
+    image_response,
+    nebula_lifespan,
+    progress_response,
+    stored_image_response,
 )
 
-STATUSES = {
-    (InvalidRequestError, BadRequestError, ContentPolicyError, NotFoundError): 422,  # who asks can do better
-    (RateLimitError,): 429,
-    (DeadlineError,): 504,
-}
+MODEL = "black-forest-labs/FLUX.1-schnell"
+shelf = DirectorySink(os.environ.get("PICTURES", "pictures"))
+app = FastAPI(lifespan=nebula_lifespan(when_left=Finish(shelf)), routes=health_routes())
+handle_errors(app)
 
 
-@asynccontextmanager
-async def lifespan(_app):
-    async with AsyncNebula() as nebula:  # NEBULA_TIMEOUT is the longest that a call may take
-        yield {"nebula": nebula}
+class Wish(ImageBody, models=[MODEL], most_side=1024, most_steps=8, most_picture_bytes=0):
+    """What visitors may ask for."""
 
 
-async def get_nebula(request: Request):  # in tests: app.dependency_overrides[get_nebula]
-    return request.state.nebula
+@app.post("/images", response_class=Response)
+async def create(wish: Wish, nebula: Nebula):
+    return image_response(await nebula.generate(wish.to_request()), facts=True)
 
 
-app = FastAPI(lifespan=lifespan)
+@app.get("/pictures/{name:path}", response_class=Response)
+async def find(name: str):  # or the id of a request whose visitor left
+    return stored_image_response(shelf.path, name)
 
 
-@app.exception_handler(NebulaError)
-async def refuse(_request, error):
-    status = next((status for kinds, status in STATUSES.items() if isinstance(error, kinds)), 502)
-    retry_after = getattr(error, "retry_after", None)
-    headers = {} if retry_after is None else {"Retry-After": f"{retry_after:.0f}"}
-    return JSONResponse({"detail": error.message, "charges": str(error.charges)}, status, headers)
+@app.get("/batch", response_class=Response)
+async def batch(nebula: Nebula, prompt: Annotated[list[str], Query(max_length=20)]):
+    def url_of(image):
+        return "/pictures/" + os.path.relpath(image.stored, shelf.path)
+
+    return progress_response(nebula, prompt, model=MODEL, width=256, height=256, sink=shelf, place=url_of)
 
 
-@app.get("/picture", response_class=Response)
-async def picture(prompt: str, nebula: Annotated[AsyncNebula, Depends(get_nebula)], width: int = 512):
-    made = await nebula.generate(prompt, model="black-forest-labs/FLUX.1-schnell", width=width, height=width)
-    return Response(made.image.data, media_type=made.image.media_type, headers={"X-Seed": str(made.request.seed)})
+@app.get("/", response_class=HTMLResponse)
+async def page():
+    return """<!doctype html><title>Cats</title><body><script>
+    const events = new EventSource("/batch?prompt=a+red+cat&prompt=a+blue+cat&prompt=a+green+cat")
+    events.addEventListener("result", event => JSON.parse(event.data).images?.forEach(
+      image => document.body.append(Object.assign(new Image(), { src: image.url }))))
+    events.addEventListener("end", () => events.close())</script>"""

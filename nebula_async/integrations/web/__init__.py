@@ -1,0 +1,1 @@
+"""What `integrations.starlette` and `integrations.fastapi` are made of."""

@@ -1,0 +1,37 @@
+"""The items of a batch, as long as it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def until_over(
+    items: Iterable[Item] | AsyncIterable[Item], is_over: Callable[[], bool]
+) -> Iterator[Item] | AsyncIterator[Item]:
+    """Return an iterator over the items that takes no more of them once it is over."""
+    return _take_async(aiter(items), is_over) if isinstance(items, AsyncIterable) else _take(iter(items), is_over)
+
+
+def _take(items: Iterator[Item], is_over: Callable[[], bool]) -> Iterator[Item]:
+    while not is_over():
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        yield item
+
+
+async def _take_async(items: AsyncIterator[Item], is_over: Callable[[], bool]) -> AsyncIterator[Item]:
+    try:
+        while not is_over():
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        if (aclose := getattr(items, "aclose", None)) is not None:
+            await aclose()
