@@ -10,7 +10,7 @@ PACKAGES := $(JAVASCRIPT)/node_modules/.package-lock.json
 NPM_INSTALL := npm install --silent --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-timeout=10000
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check -c constraints.txt
 
-BENCHES := pace limit charges calls cancellations hostile extract loop_lag inputs scale hostgate kills budget ledger resume job_memory progress gallery
+BENCHES := pace limit charges calls cancellations hostile extract loop_lag inputs scale hostgate redisgate kills budget ledger resume job_memory progress gallery web
 PEERS := $(VENV)/.peers
 DATASETS := $(VENV)/.datasets
 DOCS := $(VENV)/.docs

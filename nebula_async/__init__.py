@@ -1,4 +1,7 @@
-"""The async client and bulk engine for the Nebula Block image API."""
+"""The async client and bulk engine for the Nebula Block image API.
+
+PYTEST_DONT_REWRITE: who imports it before pytest starts is not warned of it for the sake of its plugin.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

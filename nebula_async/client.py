@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from decimal import Decimal
 from functools import partial
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from attrs import evolve
 
@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from nebula_async.sinks.sink import Sink
 
 ACCOUNT = {"base_url", "inference_url", "tier", "rate_limit", "shared_by", "concurrency"}
-SHARED = ACCOUNT | {"allowed_image_hosts", "proxy", "accept_gzip"}
+SHARED = ACCOUNT | {"allowed_image_hosts", "proxy", "accept_gzip", "keep_alive"}
 """Settings of the account, and of the connections that siblings share."""
+
+Around: TypeAlias = Callable[[Request, Callable[[], Awaitable[Generation]]], Awaitable[Generation]]
+"""What runs a call of `generate`: told what is asked for, and handed the call itself."""
 
 
 class AsyncNebula:
@@ -83,6 +86,7 @@ class AsyncNebula:
 
         self._wiring = wire(self.config, api_key, transport, gate, guarded(observer or log_event), _caller_place())
         self.generator = self._wiring.generator  # what runs many items by itself, as a bulk job does, calls it
+        self._around: Around | None = None
 
     async def __aenter__(self) -> AsyncNebula:
         return self
@@ -126,6 +130,12 @@ class AsyncNebula:
         sibling.config = evolve(self.config, **changes)
         sibling._wiring = self._wiring.for_sibling(sibling.config, guarded(observer) if observer else None)
         sibling.generator = sibling._wiring.generator
+        return sibling
+
+    def inside(self, around: Around) -> AsyncNebula:
+        """Return a sibling whose calls of `generate` are run by `around(request, call)`, with what that returns."""
+        sibling = copy.copy(self)
+        sibling._around = around
         return sibling
 
     @overload
@@ -191,7 +201,9 @@ class AsyncNebula:
         ):
             raise TypeError("generate takes a request alone; attrs.evolve(request, …) changes one")
         check_sink(sink)
-        return await self.generator.generate(fill_in(prompt, parameters), download=download, sink=sink)
+        request = fill_in(prompt, parameters)
+        call = partial(self.generator.generate, request, download=download, sink=sink)
+        return await (call() if self._around is None else self._around(request, call))
 
     def generate_many(
         self,

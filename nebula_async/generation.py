@@ -24,6 +24,7 @@ from nebula_async.delivery import Delivery
 from nebula_async.engine.breaker import Breaker
 from nebula_async.engine.call import NO_JOURNAL, Caller, Completed
 from nebula_async.engine.journal import AttemptJournal
+from nebula_async.engine.telling import abandoned
 from nebula_async.errors import (
     DeadlineError,
     DownloadError,
@@ -32,16 +33,13 @@ from nebula_async.errors import (
     SinkError,
     without_frames,
 )
-from nebula_async.events import Abandoned, Failed, Generated, ParameterIgnored
+from nebula_async.events import ParameterIgnored, prompt_teller
 from nebula_async.images.image import Image
 from nebula_async.images.sources import read_sources
 from nebula_async.images.uploads import Held, Picture
 from nebula_async.items import fill_in, likeness
-from nebula_async.requests import (
-    ImageRequest,
-    InferenceRequest,
-    Request,
-)
+from nebula_async.narration import asked, failed, generated
+from nebula_async.requests import InferenceRequest, Request
 from nebula_async.results import Failure, Generation, provenance_of
 from nebula_async.sinks.keeping import IntoSink, Keeping, Streaming, in_memory
 from nebula_async.sinks.names import key_of, relative_key
@@ -84,28 +82,29 @@ class Generator:
         if sink is not None:
             name = partial(relative_key, index) if is_patient else key_of
             keep = partial(self._into, sink, name(request.prompt, request.id))
-        started, total = anyio.current_time(), self.caller.config.timeouts.total
+        started, total, key = anyio.current_time(), self.caller.config.timeouts.total, journal.call_key
+        request = self._seeded(request)
+        self._tell(key, request)
         try:
-            prepared = self._prepare(request)
-            pictures = await self._read_pictures(prepared)
-            outgoing = _encode(prepared, self.caller.config, pictures)
+            outgoing, pictures = await self._encoded(key, request)
             left = started + total - anyio.current_time()
             done = await self.caller.call(
                 outgoing,
                 lambda: AnswerArrival(outgoing.pictures, keep(0)),
+                key=key,
                 seconds=left,
                 is_patient=is_patient,
                 journal=journal,
                 breaker=breaker,
             )
-            generation = self._generation(_with_bytes(prepared, pictures), index, done)
+            generation = self._generation(_with_bytes(request, pictures), index, done)
             if download:
                 left = started + total - anyio.current_time()
                 generation = await self.deliver(generation, seconds=total if is_patient else left, keep=keep)
         except NebulaError as error:
-            self.caller.notify(_failed(request, error, anyio.current_time() - started))
+            self.caller.notify(failed(key, request, error, anyio.current_time() - started))
             raise
-        self.caller.notify(_generated(generation, anyio.current_time() - started))
+        self.caller.notify(generated(generation, anyio.current_time() - started))
         return generation
 
     async def result(
@@ -144,19 +143,38 @@ class Generator:
         """Return USD for one picture: by the account's own list where it is known, else as built in, else `None`."""
         return self.prices.get(model_id, price_of(model_id))
 
-    def _prepare(self, request: Request) -> Request:
-        if isinstance(request, InferenceRequest):  # its API documents no rules for single models
+    def _seeded(self, request: Request) -> Request:
+        if isinstance(request, InferenceRequest) or not self.caller.config.choose_seed:
             return request
-        rules = self.caller.config.parameter_rules
-        if rules != "off":
-            self._check(request, is_strict=rules == "strict")
-        return with_seed(request, self.caller.random) if self.caller.config.choose_seed else request
+        return with_seed(request, self.caller.random)
 
-    def _check(self, request: ImageRequest, *, is_strict: bool) -> None:
+    def _tell(self, key: str, request: Request) -> None:
+        """Tell that a call begins; what is asked for in words only where an observer wants to know that."""
+        notify, telling = self.caller.notify, self.caller.telling
+        notify(asked(key, request, self.caller.config, telling.per_minute, telling.concurrency))
+        if tell_prompt := prompt_teller(notify):
+            tell_prompt(key, request.prompt, request.negative_prompt)
+
+    async def _encoded(self, key: str, request: Request) -> tuple[HttpRequest, Pictures]:
+        """Return what is to be sent, and the pictures in it. Raises `InvalidRequestError`."""
+        try:
+            self._check(request)
+            pictures = await self._read_pictures(request)
+            return _encode(request, self.caller.config, pictures), pictures
+        except NebulaError:
+            raise
+        except BaseException as error:
+            self.caller.notify(abandoned(key, error))
+            raise
+
+    def _check(self, request: Request) -> None:
+        rules = self.caller.config.parameter_rules
+        if rules == "off" or isinstance(request, InferenceRequest):  # whose API documents no rules for single models
+            return
         if conflict := find_conflict(request):
             raise InvalidRequestError(conflict)
         problems = find_problems(request)
-        if problems and is_strict:
+        if problems and rules == "strict":
             raise InvalidRequestError("; ".join(problems))
         for problem in problems:
             self._tell_once(request.model, problem)
@@ -227,8 +245,8 @@ class Generator:
         except (DownloadError, SinkError) as error:
             key, request_id = generation.idempotency_key, generation.request_id
             raise evolve(error, **sums, idempotency_key=key, request_id=request_id) from error.__cause__
-        except anyio.get_cancelled_exc_class():
-            self.caller.notify(Abandoned(call=generation.idempotency_key or "", **sums))
+        except BaseException as error:
+            self.caller.notify(abandoned(generation.idempotency_key or "", error, **sums))
             raise
         lost = sum(not image.is_here for image in images)
         return evolve(generation, images=images, missing=generation.missing + lost)
@@ -251,25 +269,3 @@ def _with_bytes(request: Request, pictures: Pictures) -> Request:
         if isinstance(picture.content, Held) and not isinstance(getattr(request, picture.name), (str, PathLike, bytes))
     }
     return evolve(request, **sent)
-
-
-def _generated(generation: Generation, seconds: float) -> Generated:
-    return Generated(
-        call=generation.idempotency_key or "",
-        model=generation.request.model,
-        pictures=len(generation.images),
-        attempts=generation.attempts,
-        charges=generation.charges,
-        seconds=seconds,
-    )
-
-
-def _failed(request: Request, error: NebulaError, seconds: float) -> Failed:
-    return Failed(
-        call=error.idempotency_key,
-        model=request.model,
-        error=type(error).__name__,
-        attempts=error.attempts,
-        charges=error.charges,
-        seconds=seconds,
-    )

@@ -85,6 +85,10 @@ class LoopThread:
                 raise call.exit from None
             raise
 
+    def start(self, work: Callable[[], Awaitable[Value]]) -> Future[Value]:
+        """Start it in the loop and return its future; cancelling that cancels it there."""
+        return self._hand_in(lambda portal: portal.start_task_soon(work))
+
     def enter(self, call: Call[Any]) -> Any:
         """Start a call that stays until it is ended, and return what it is ready with."""
         return self._attend(call, lambda: self._hand_in(lambda portal: portal.start_task(call.run)[1]))

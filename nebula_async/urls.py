@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 LONGEST = 8192
@@ -55,6 +56,13 @@ def is_proxy(url: str) -> bool:
 def host_and_port(parts: SplitResult) -> str:
     """Return where a URL leads, as `host:port`."""
     return place_of(parts.hostname or "", port_of(parts))
+
+
+@lru_cache(maxsize=64)
+def server_of(url: str) -> tuple[str, int]:
+    """Return the host and the port that a URL leads to."""
+    parts = read_url(url)
+    return parts.hostname or "", port_of(parts)
 
 
 def port_of(parts: SplitResult) -> int:

@@ -48,8 +48,11 @@ class Wiring:
 
     def for_sibling(self, config: Config, observer: Observer | None) -> Wiring:
         """Return the same with other settings, and another observer where one is given."""
-        caller = evolve(self.caller, config=config, notify=observer or self.caller.notify)
-        return evolve(self, caller=caller, generator=evolve(self.generator, caller=caller))
+        return self._with(evolve(self.caller, config=config, notify=observer or self.caller.notify))
+
+    def sleeping(self, sleep: Callable[[float], Awaitable[None]]) -> Wiring:
+        """Return the same with another way to pass the time between attempts."""
+        return self._with(evolve(self.caller, sleep=sleep))
 
     def fan_out(
         self,
@@ -79,6 +82,9 @@ class Wiring:
         finally:
             await self.downloader.aclose()
 
+    def _with(self, caller: Caller) -> Wiring:
+        return evolve(self, caller=caller, generator=evolve(self.generator, caller=caller))
+
     async def _get(self, path: str, read: Callable[[Reply], Value]) -> Value:
         request = HttpRequest(method="GET", url=f"{self.caller.config.base_url}/{path}")
 
@@ -102,8 +108,10 @@ def wire(
     if transport is not None and config.proxy is not None:
         raise ConfigurationError("transport and proxy cannot both be given; give the proxy to the transport")
     proxy = None if config.proxy is None else Proxy.at(config.proxy)
-    connected = Transport(credentials, transport, made_at, partial(ConnectionStack, proxy=proxy), config.accept_gzip)
-    downloader = Downloader(frozenset(config.allowed_image_hosts), source, transport, made_at, proxy)
+    keep_alive = config.keep_alive
+    make_stack = partial(ConnectionStack, proxy=proxy, keep_alive=keep_alive)
+    connected = Transport(credentials, transport, made_at, make_stack, config.accept_gzip, keep_alive)
+    downloader = Downloader(frozenset(config.allowed_image_hosts), source, transport, made_at, proxy, keep_alive)
     gate = gate or _gate(config, api_key, source, observer, is_shared=transport is None)
     caller = Caller(connected, gate, config, observer, source)
     return Wiring(caller, downloader, Generator(caller, Delivery(downloader)))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Iterator
 
 import pytest
 import trio
 import trustme
 
-from nebula_async.emulator import Emulator
 from nebula_async.engine.gate import known_account
+from nebula_async.testing import NebulaEmulator
 
 LOOP_MARKS = {"anyio", "asyncio"}
 
@@ -48,17 +47,10 @@ def pytest_runtest_call(item):
     item.obj = guarded
 
 
-@pytest.fixture(scope="session")
-def _shared_emulator() -> Iterator[Emulator]:
-    with Emulator(latency=0.0, credit="1000000") as emulator:
-        yield emulator
-
-
 @pytest.fixture
-def emulator(_shared_emulator: Emulator) -> Emulator:
-    """A local Nebula Block without latency, limits or faults, its journal empty."""
-    _shared_emulator.reset()
-    return _shared_emulator
+def emulator(nebula_emulator: NebulaEmulator) -> NebulaEmulator:
+    """A local Nebula Block without latency, limits or faults, its journal empty; the environment points there."""
+    return nebula_emulator
 
 
 @pytest.fixture(autouse=True)

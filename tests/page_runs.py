@@ -12,12 +12,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from attrs import define, field
 from documents import ROOT, Block, blocks_of, compare, is_run, told_by
 from places import announced
 
 from nebula_async.emulator import Emulator
 
+sys.path.append(str(ROOT / "tests/integrations"))
+
+from redis_server import RedisServer, why_not
+
+SHOWN_REDIS = "redis://127.0.0.1:6379/0"
 PACKAGES = ROOT / "examples/javascript/node_modules"
 
 PORT = re.compile(r"--port (\d+)")
@@ -140,14 +146,27 @@ def run_program(program: Block, folder: Path, environ: Mapping[str, str]) -> Non
     """
     blocks = blocks_of(program.page)
     write_files(blocks, folder)
-    code = [CELL, program.text] if AWAIT.search(program.text) else [program.text]
-    done = subprocess.run(
-        [sys.executable, "-c", *code], cwd=folder, env=environ, capture_output=True, text=True, check=False
-    )
+    with with_redis(program.text) as text:
+        code = [CELL, text] if AWAIT.search(text) else [text]
+        done = subprocess.run(
+            [sys.executable, "-c", *code], cwd=folder, env=environ, capture_output=True, text=True, check=False
+        )
     assert (0, "") == (done.returncode, done.stderr)
     shown = {before: after for after, before in told_by(blocks).items()}
     if program in shown:
         compare(shown[program], done.stdout)
+
+
+@contextmanager
+def with_redis(text: str) -> Iterator[str]:
+    """Give a program that names a Redis one of its own; the test is skipped with the reason where there can be none."""
+    if SHOWN_REDIS not in text:
+        yield text
+        return
+    if reason := why_not():
+        pytest.skip(reason)
+    with RedisServer() as server:
+        yield text.replace(SHOWN_REDIS, server.url)
 
 
 def environ_of(emulator: Emulator, state: Path) -> dict[str, str]:

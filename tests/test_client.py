@@ -496,7 +496,7 @@ async def test_the_catalogue_and_the_balance(nebula, emulator):
     assert SCHNELL in models
     assert cat.cost == models[SCHNELL].price
     assert before - cat.cost == await nebula.credits()
-    assert 1 == emulator.journal.charged
+    emulator.assert_charged(1)
 
 
 # The loop stays free

@@ -131,3 +131,10 @@ def test_packed_replies_are_asked_for_on_request():
     for given in ("yes", 1, None):
         with pytest.raises(ConfigurationError, match="accept_gzip must be True or False"):
             Config(accept_gzip=given)
+
+
+def test_connections_are_kept_unless_they_are_not_to_be():
+    """`keep_alive` is yes or no."""
+    assert (True, False) == (Config().keep_alive, Config(keep_alive=False).keep_alive)
+    with pytest.raises(ConfigurationError, match="keep_alive must be True or False"):
+        Config(keep_alive="no")

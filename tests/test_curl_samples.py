@@ -144,7 +144,7 @@ def test_text_to_image(name, run, emulator):
     (record,) = emulator.journal.generations
     assert ("GET", "/api/v1/api/v1/images/generation") == (record.method, record.path)
     assert asked(name) == dict(record.fields)
-    assert 1 == emulator.journal.charged
+    emulator.assert_charged(1)
 
 
 @needs_curl
@@ -159,7 +159,7 @@ def test_image_to_image(run, emulator):
     assert difference_from_the_cat(file, below) < 1 < 20 < difference_from_the_cat(file, cap)
     (record,) = emulator.journal.generations
     assert ("POST", "/api/v1/images/generation") == (record.method, record.path)
-    assert 1 == emulator.journal.charged
+    emulator.assert_charged(1)
 
 
 @needs_curl
@@ -176,7 +176,7 @@ def test_inference(run, emulator):
     assert ("POST", "/v1/images/generate", True) == (made.method, made.path, made.authorized)
     assert asked("inference_request") == dict(made.fields)
     assert ("storage", 200, False) == (fetched.origin, fetched.status, fetched.authorized)
-    assert 1 == emulator.journal.charged
+    emulator.assert_charged(1)
 
 
 @needs_curl
@@ -201,7 +201,7 @@ def test_three_dots_are_no_picture(run, emulator):
     problem = {"loc": ["body", "image"], "msg": message, "type": "value_error"}
     assert {"detail": [problem]} == json.loads(done.stdout)
     assert [422] == [record.status for record in emulator.journal.generations]
-    assert 0 == emulator.journal.charged
+    emulator.assert_charged(0)
 
 
 @needs_curl
@@ -212,7 +212,7 @@ def test_the_serverless_placeholder_is_no_key(name, run, emulator):
     refusal = {"status": "failed", "message": "Missing or invalid API key", "data": None}
     assert refusal == json.loads(done.stdout)
     assert [401] == [record.status for record in emulator.journal.generations]
-    assert 0 == emulator.journal.charged
+    emulator.assert_charged(0)
 
 
 @needs_curl
@@ -222,7 +222,7 @@ def test_the_inference_placeholder_is_no_key(run, emulator):
     error = {"code": "unauthorized", "message": "Missing or invalid API key", "details": {}}
     assert {"status": "error", "error": error} == json.loads(done.stdout)
     assert [401] == [record.status for record in emulator.journal.generations]
-    assert 0 == emulator.journal.charged
+    emulator.assert_charged(0)
 
 
 @needs_curl

@@ -14,9 +14,11 @@ from page_runs import environ_of, shell
 from test_layering import FLOORS
 
 import nebula_async
-from nebula_async import config, events, sync
+from nebula_async import config, events, sync, testing
 from nebula_async import emulator as local
+from nebula_async.cli import sharing
 from nebula_async.cli.app import COMMANDS, app
+from nebula_async.integrations import fastapi, starlette
 
 spec = spec_from_file_location("links", ROOT / "docs/links.py")
 links = module_from_spec(spec)
@@ -43,7 +45,10 @@ class TestReference:
         kinds = {event.__name__ for event in events.Event.__args__}
         assert kinds <= set(_referred("nebula_async.events"))
         assert set(sync.__all__) == set(_referred("nebula_async.sync"))
-        assert {"Emulator", "Fault", "Journal", "RequestRecord"} == _names_below("nebula_async.emulator")
+        assert set(testing.__all__) == set(_referred("nebula_async.testing"))
+        web = {*_referred("nebula_async.integrations.fastapi"), *_referred("nebula_async.integrations.starlette")}
+        assert web == {*fastapi.__all__, *starlette.__all__}
+        assert {"Emulator", "Fault", "Journal", "RequestRecord", "Script"} == _names_below("nebula_async.emulator")
 
 
 class TestFacts:
@@ -60,7 +65,7 @@ class TestFacts:
         """Each variable that sets something has its row."""
         page = (ROOT / "docs/commands.md").read_text()
         named = set(re.findall(r"^\| `(NEBULA_\w+)` \|", page, flags=re.MULTILINE))
-        assert {*config.VARIABLES, "NEBULA_API_KEY", "NEBULA_STATE_DIR"} == named
+        assert {*config.VARIABLES, "NEBULA_API_KEY", "NEBULA_STATE_DIR", sharing.VARIABLE} == named
 
     def test_the_events_of_a_run_have_the_fields_that_are_listed(self, environ, tmp_path):
         """A program that reads `bulk --json` finds the fields of the page, in each event."""

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -134,10 +135,16 @@ def served(environ: dict[str, str]) -> Iterator[str]:
             process.stderr.read()
 
 
-def get(url: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+def post(url: str, *, seconds: float = 30, **body: object) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """Return status, headers and body of the answer to a JSON body; who gets none in so many seconds leaves."""
+    data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+    return get(urllib.request.Request(url, data, headers), seconds)  # noqa: S310
+
+
+def get(url: str | urllib.request.Request, seconds: float = 30) -> tuple[int, http.client.HTTPMessage, bytes]:
     """Return status, headers and body of what is there."""
     try:
-        with urllib.request.urlopen(url) as reply:  # noqa: S310 - our own server
+        with urllib.request.urlopen(url, timeout=seconds) as reply:  # noqa: S310 - our own server
             return reply.status, reply.headers, reply.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -147,35 +154,55 @@ def get(url: str) -> tuple[int, http.client.HTTPMessage, bytes]:
 def test_the_web_service_answers_with_a_picture(environ, tmp_path):
     """One request gives one picture, with its type and seed; what the user can mend is a 422 that says what it was."""
     with served(environ) as url:
-        status, headers, body = get(f"{url}/picture?prompt=a+flying+cat&width=128")
+        status, headers, body = post(f"{url}/images", prompt="a flying cat", width=128, height=128)
         assert (200, "image/png") == (status, headers["content-type"])
-        assert headers["x-seed"].isdecimal()
+        assert headers["x-image-seed"].isdecimal()
         (tmp_path / "cat.png").write_bytes(body)
         with Pillow.open(tmp_path / "cat.png") as picture:
             assert (128, 128) == picture.size
 
-        status, _, body = get(f"{url}/picture?prompt=a+cat&width=7")
+        status, _, body = post(f"{url}/images", prompt="a cat", width=7)
         assert 422 == status
-        assert "width must be a whole number" in json.loads(body)["detail"]
-        assert 422 == get(f"{url}/picture")[0]
+        assert "width must be a whole number" in json.loads(body)["detail"][0]["msg"]
+        assert 422 == post(f"{url}/images", prompt="a cat", width=2048)[0]
+
+
+def test_the_web_service_tells_of_many_and_finds_what_is_stored(environ, tmp_path):
+    """Each picture of a batch is told with its URL, and a picture whose visitor left is found by the request's id."""
+    with served(environ | {"PICTURES": str(tmp_path / "pictures")}) as url:
+        _, headers, body = get(f"{url}/batch?prompt=a+red+cat&prompt=a+blue+cat")
+        assert headers["content-type"].startswith("text/event-stream")
+        results = [json.loads(data) for data in re.findall(r"^data: (.+)$", body.decode(), flags=re.MULTILINE)]
+        assert "complete" == results[-1]["state"]
+        for result in results[1:-1]:
+            status, headers, _ = get(url + result["images"][0]["url"])
+            assert (200, "image/png") == (status, headers["content-type"])
+        assert 200 == get(f"{url}/health/ready")[0]
+
+        with pytest.raises(TimeoutError):
+            post(f"{url}/images", seconds=0.05, prompt="a cat", id="Order 17")
+        deadline = time.monotonic() + 20
+        while get(f"{url}/pictures/Order%2017")[0] == 404 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert 200 == get(f"{url}/pictures/Order%2017")[0]
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "retry_after", "charges"),
+    ("fault", "status", "retry_after"),
     [
-        (Fault("429", at=1, headers={"Retry-After": "7"}), 429, {"6", "7"}, "0-0"),
-        (Fault("402", "insufficient_quota", at=1), 502, {None}, "0-0"),
-        (Fault("delay", "1", at=1), 504, {None}, "0-1"),
+        (Fault("429", at=1, headers={"Retry-After": "7"}), 429, {"6", "7"}),
+        (Fault("402", "insufficient_quota", at=1), 402, {None}),
+        (Fault("delay", "1", at=1), 504, {None}),
     ],
     ids=["too many requests", "no credit", "too slow"],
 )
-def test_the_web_service_tells_what_the_api_did(fault, status, retry_after, charges, environ):
-    """Too many requests are a 429 that says when to come again; what only the operator can mend is a 502 or 504."""
+def test_the_web_service_tells_what_the_api_did(fault, status, retry_after, environ):
+    """Too many requests are a 429 that says when to come again; what only the operator can mend says so."""
     with Emulator(faults=[fault]) as emulator:
         environ |= {"NEBULA_API_KEY": emulator.key, "NEBULA_BASE_URL": emulator.base_url, "NEBULA_TIMEOUT": "0.5"}
         with served(environ) as url:
-            found, headers, body = get(f"{url}/picture?prompt=a+cat")
-    assert (status, charges) == (found, json.loads(body)["charges"])
+            found, headers, body = post(f"{url}/images", prompt="a cat")
+    assert (status, {"detail", "reference"}) == (found, set(json.loads(body)))
     assert headers["retry-after"] in retry_after
 
 

@@ -51,10 +51,11 @@ def cell(text: str) -> dict[str, object]:
 def execute(notebook: dict[str, object], folder: Path, environ: dict[str, str]) -> list[list[dict[str, object]]]:
     """Run a notebook by `jupyter execute` in a kernel of its own, and return the outputs of each of its code cells."""
     (folder / "given.ipynb").write_text(json.dumps(notebook))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("NEBULA_")}
     subprocess.run(
         [Path(sys.executable).with_name("jupyter-execute"), "given.ipynb", "--output=run.ipynb", "--allow-errors"],
         cwd=folder,
-        env=os.environ | {name: str(folder / name.lower()) for name in JUPYTER} | environ,
+        env=clean | {name: str(folder / name.lower()) for name in JUPYTER} | environ,
         capture_output=True,
         check=True,
         timeout=60,

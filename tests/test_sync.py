@@ -298,7 +298,7 @@ def test_many_pictures_at_once(client):
 
 def test_money_and_models(client):
     """Balance and price list are read as by `AsyncNebula`."""
-    assert Decimal(1_000_000) == client.credits()
+    assert Decimal(100) == client.credits()
     assert "stabilityai/stable-diffusion-xl-base-1.0" in [model.id for model in client.models()]
 
 
@@ -427,8 +427,8 @@ def test_prompts_that_block_hold_nothing_else_up(client):
             yield "another"
 
     with client.generate_many(prompts(), **SMALL) as results:
-        assert "a cat for 1000000.00000 dollars" == next(results).request.prompt
-        assert client.credits() < Decimal(1_000_000)
+        assert "a cat for 100.00000 dollars" == next(results).request.prompt
+        assert client.credits() < Decimal(100)
         may_go_on.set()
         assert 10 == len(list(results))
 
@@ -665,7 +665,7 @@ def test_a_callable_that_exits(emulator):
     )
     done = run(emulator, "-c", program)
 
-    assert ["5", "1000000.00000"] == done.stdout.splitlines(), done.stderr
+    assert ["5", "100.00000"] == done.stdout.splitlines(), done.stderr
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts descriptors as Linux does")
@@ -686,7 +686,7 @@ def test_no_descriptors_for_a_loop(emulator):
     )
     done = run(emulator, "-c", program)
 
-    assert ["Too many open files", "1000000.00000"] == done.stdout.splitlines(), done.stderr
+    assert ["Too many open files", "100.00000"] == done.stdout.splitlines(), done.stderr
 
 
 # Threads and loops
@@ -726,7 +726,7 @@ def test_many_threads_start_one_loop(client, elsewhere):
 @pytest.mark.anyio
 async def test_in_a_running_loop(client):
     """In a coroutine, on asyncio and trio, a call blocks its loop and returns: notebooks run code like this."""
-    assert Decimal(1_000_000) == client.credits()
+    assert Decimal(100) == client.credits()
     with client.generate_many(["a"], **SMALL) as results:
         assert 1 == len(list(results))
 
@@ -737,7 +737,7 @@ def test_in_a_loop_that_anyio_started(client):
     async def use() -> Decimal:
         return client.credits()
 
-    assert [Decimal(1_000_000)] * 2 == [anyio.run(use, backend=backend) for backend in ("trio", "asyncio")]
+    assert [Decimal(100)] * 2 == [anyio.run(use, backend=backend) for backend in ("trio", "asyncio")]
 
 
 def test_from_its_own_loop(emulator, connect):
@@ -751,7 +751,7 @@ def test_from_its_own_loop(emulator, connect):
             errors.append(caught.value)
 
     client = connect(emulator, observer=observe)
-    assert Decimal(1_000_000) == client.credits()
+    assert Decimal(100) == client.credits()
     assert 3 <= len(errors)
 
 

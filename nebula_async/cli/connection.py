@@ -14,6 +14,7 @@ from cyclopts import Group, Parameter
 from nebula_async.cli.notices import Notice, is_worth_a_line, notice_of
 from nebula_async.cli.output import say
 from nebula_async.cli.parameters import TierName
+from nebula_async.cli.sharing import shared_gate
 from nebula_async.client import AsyncNebula
 from nebula_async.config import Config, SharedBy, Tier
 from nebula_async.engine.verdict import is_fatal
@@ -83,7 +84,10 @@ async def connected(
             notify(notice)
 
     with placed(connection, configured(connection, concurrency), notify) as (config, key):
-        async with AsyncNebula(key, config=config, observer=observe) as nebula:
+        async with (
+            shared_gate(config, observe, is_emulated=connection.emulator) as gate,
+            AsyncNebula(key, config=config, gate=gate, observer=observe) as nebula,
+        ):
             yield nebula
 
 

@@ -57,8 +57,7 @@ def _about_hold(event: Held) -> Notice:
 
 
 def _about_sharing(event: SharingLost) -> Notice:
-    waiting = "waiting until it can; if nothing of yours uses that file, delete it"
-    meanwhile = waiting if event.is_waiting else "going on by itself"
+    meanwhile = "waiting until it can" if event.is_waiting else "going on by itself"
     reason = f"the rate limit cannot be shared with other commands now ({event.reason})"
     return Notice("sharing_lost", f"note: {reason}; {meanwhile}")
 

@@ -76,7 +76,7 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return what has arrived, at least a byte, or nothing where the connection has ended."""
         if not self._unread and not self._is_ended and not self._transport.is_closing():
-            await self._hear(timeout)
+            await self._hear_something(timeout)
         if not self._unread and self._error is not None:
             raise httpcore.ReadError(str(self._error)) from self._error
         data = bytes(memoryview(self._unread)[:max_bytes])
@@ -173,9 +173,9 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
             self._hand_over(self._reader, piece)
             return
         self._unread += piece
-        if len(self._unread) >= MOST_UNREAD_BYTES:
+        is_heard = self._news is None or self._rounds.hear(self._news)
+        if not is_heard or len(self._unread) >= MOST_UNREAD_BYTES:
             self._pause()
-        settle(self._news)
 
     def eof_received(self) -> bool:
         """Take note that nothing more arrives; return whether what is being written may still be sent."""
@@ -234,6 +234,13 @@ class AsyncioStream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
                 await self._waiting(self._news, timeout)
         finally:
             self._news = None
+
+    async def _hear_something(self, timeout: float | None) -> None:
+        try:
+            await self._hear(timeout)
+        except httpcore.ReadTimeout:
+            if not self._unread:  # else it came in time, and only its turn did not
+                raise
 
     async def _hear_on(self, timeout: float | None) -> None:
         """Wait for the end of a body, or a reader that is full; only silence can be too long."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from random import Random
@@ -26,7 +26,7 @@ from nebula_async.engine.pending import PendingCall
 from nebula_async.engine.phase import Progress
 from nebula_async.engine.reading import ReplyReader
 from nebula_async.engine.retry import RetryBudget, delay_before_next
-from nebula_async.engine.telling import Telling
+from nebula_async.engine.telling import Telling, abandoned, retrying
 from nebula_async.engine.transport import ExchangeError, Transport
 from nebula_async.engine.verdict import (
     PASSED_THE_LIMIT,
@@ -46,7 +46,7 @@ from nebula_async.errors import (
     UnusableReplyError,
     without_frames,
 )
-from nebula_async.events import Abandoned, Observer, Retrying, Sent
+from nebula_async.events import Observer, Sent
 
 if TYPE_CHECKING:
     from nebula_async.engine.breaker import Breaker  # jobs alone have one
@@ -88,19 +88,21 @@ class Caller:
     random: Random
     budget: RetryBudget = field(factory=RetryBudget)
     durations: deque[float] = field(factory=lambda: deque(maxlen=REMEMBERED))
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     _free_slots: PerLoop[anyio.Semaphore] = field(
         factory=lambda: PerLoop(lambda: anyio.Semaphore(FREE_AT_ONCE)), init=False
     )
-    _telling: Telling = field(init=False)
+    telling: Telling = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._telling = Telling(self.gate, self.notify)
+        self.telling = Telling(self.gate, self.notify)
 
     async def call(
         self,
         request: HttpRequest,
         open_reader: OpenReader[Value],
         *,
+        key: str | None = None,
         seconds: float | None = None,
         is_patient: bool = False,
         journal: AttemptJournal = NO_JOURNAL,
@@ -109,7 +111,8 @@ class Caller:
         """Send a request until it is answered, refused, or not worth repeating; return what a reader of its
         own makes of the reply.
 
-        The call may take so many `seconds`, else the configured total. A patient call queues behind those that are not,
+        `key` is the journal's, where that was already asked for it. The call may take so many `seconds`, else the
+        configured total. A patient call queues behind those that are not,
         and waits for the rate limit as long as it takes: neither its deadline nor its attempts count the waiting. With
         a `breaker` it waits for the end of an outage in the same way. `journal` is told of each attempt before its
         first byte leaves. Raises a `NebulaError` that carries the sums of the call. Cancellation goes through; it
@@ -117,22 +120,23 @@ class Caller:
         """
         total = self.config.timeouts.total
         clock = anyio.CancelScope(deadline=anyio.current_time() + (total if seconds is None else seconds))
-        call = PendingCall(request, clock, journal.call_key, self.config.idempotency == "replay", is_patient, breaker)
+        key, is_replayed = key or journal.call_key, self.config.idempotency == "replay"
+        call = PendingCall(request, clock, key, is_replayed, is_patient, breaker)
         try:
             with clock:
                 while True:
                     outcome = await self._attempt(call, open_reader, journal)
                     if isinstance(outcome, Completed):
                         return outcome
-                    await anyio.sleep(self._delay(call, outcome))
+                    await self.sleep(self._delay(call, outcome))
             call.stop()
-            raise DeadlineError(f"the call did not end within its {total:g} s", retryable=True)
+            raise DeadlineError(f"the call did not end within its {total:g} s", retryable=True)  # noqa: TRY301
         except NebulaError as error:
             call.finish(error)
             raise
-        except anyio.get_cancelled_exc_class():
+        except BaseException as error:
             call.stop()
-            self.notify(Abandoned(call=call.key, attempts=call.history.attempts, charges=call.history.charges))
+            self.notify(abandoned(call.key, error, call.history.attempts, call.history.charges))
             raise
 
     async def _attempt(
@@ -141,7 +145,7 @@ class Caller:
         call.stop_clock()
         async with self._slot(call) as is_probe:
             call.start_clock()
-            self._telling.leaving(call)
+            self.telling.leaving(call)
             await journal.sending()
             self.notify(Sent(call=call.key, attempt=call.begin()))
             outcome = await self._exchange(call, open_reader())
@@ -227,22 +231,20 @@ class Caller:
         if verdict is None:
             self.budget.earn()
         if call.breaker is not None and call.breaker.learn(verdict, is_probe=is_probe):
-            self._telling.outage(call, call.breaker, outcome)
+            self.telling.outage(call, call.breaker, outcome)
         if verdict is not None:
             call.learn(verdict)
             await self._hold_everyone(call, verdict)
         if call.request.pictures and (verdict is None or verdict.known in PASSED_THE_LIMIT):
             await self.gate.accepted()
-            self._telling.accepted()
+            self.telling.accepted()
 
     def _delay(self, call: PendingCall, verdict: Verdict) -> float:
         """Return the seconds before the next attempt, or raise what the call ends with."""
         delay = self._decide(call, verdict)
         if delay is None or delay > call.seconds_left():
             raise call.ending(verdict.error)
-        self.notify(
-            Retrying(call=call.key, attempt=call.history.attempts, reason=verdict.known.value, delay_seconds=delay)
-        )
+        self.notify(retrying(call, verdict, delay))
         call.last_error = verdict.error
         return delay
 
@@ -267,7 +269,7 @@ class Caller:
         if breaker is None:
             return None
         if breaker.open():
-            self._telling.outage(call, breaker, verdict)
+            self.telling.outage(call, breaker, verdict)
         return 0.0
 
     async def _hold_everyone(self, call: PendingCall, verdict: Verdict) -> None:
@@ -281,8 +283,8 @@ class Caller:
             error.scope = DAY
             error.message = f"the daily quota is used up ({error.message})"
         if hold.seconds > 0:
-            self._telling.held(call, hold.seconds)
-        self._telling.look_at_limit()
+            self.telling.held(call, hold.seconds)
+        self.telling.look_at_limit()
 
 
 def _asked(verdict: Verdict) -> float:

@@ -46,16 +46,20 @@ class ConnectionStack(httpx.AsyncBaseTransport):
     With `find_addresses`, a host is connected to at the addresses that it returns and at no other; the host's name
     stays what TLS verifies and what idle connections are told apart by. With `proxy`, every host but this machine is
     reached through a tunnel of it, even where it is called by plain http; what `find_addresses` returns is then what
-    the proxy is asked for.
+    the proxy is asked for. Without `keep_alive` each connection is closed after its reply: nothing is left to close.
     """
 
     idle_seconds: float = IDLE_SECONDS
     make_tls_context: Callable[[], ssl.SSLContext] = tls_context
     find_addresses: FindAddresses | None = None
     proxy: Proxy | None = None
-    _idle: IdleConnections[_Connection] = field(factory=IdleConnections, init=False)
+    keep_alive: bool = True
+    _idle: IdleConnections[_Connection] = field(init=False)
     _tls: ssl.SSLContext | None = field(default=None, init=False)
     _making_tls: anyio.Lock = field(factory=anyio.Lock, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._idle = IdleConnections(self.keep_alive)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request over the newest idle connection, or a new one. Cancellation closes the connection."""

@@ -73,11 +73,12 @@ class Downloader:
     custom: HttpTransport | None = None
     made_at: str = "an unknown place"
     proxy: Proxy | None = None
+    keep_alive: bool = True
     _transport: Transport = field(init=False)
     _slots: PerLoop[anyio.Semaphore] = field(factory=lambda: PerLoop(lambda: anyio.Semaphore(MOST_AT_ONCE)), init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._transport = Transport(None, self.custom, self.made_at, self._open_stack)
+        self._transport = Transport(None, self.custom, self.made_at, self._open_stack, keep_alive=self.keep_alive)
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; nothing can be fetched any more."""
@@ -180,7 +181,7 @@ class Downloader:
     def _open_stack(self) -> ConnectionStack:
         from nebula_async.engine.connections import ConnectionStack  # with httpcore: nothing needs it sooner
 
-        return ConnectionStack(find_addresses=self._find_addresses, proxy=self.proxy)
+        return ConnectionStack(find_addresses=self._find_addresses, proxy=self.proxy, keep_alive=self.keep_alive)
 
     async def _find_addresses(self, host: str, port: int) -> list[str]:
         name = f"[{host}]" if ":" in host else host

@@ -111,7 +111,8 @@ class HostAccount:
                 except StoreBusyError:
                     if not self._is_locked_for_long(now):
                         raise
-                    self._go_alone(now, f"{self.store.path} is locked by another process", is_locked=True)
+                    problem = "is locked by another process; if nothing of yours uses it, delete it"
+                    self._go_alone(now, f"{self.store.path} {problem}", is_locked=True)
                 except StoreLostError as error:
                     self._again_at = now + AGAIN_SECONDS
                     self._go_alone(now, str(error), is_locked=False)

@@ -25,14 +25,8 @@ from nebula_async.events import Observer, SharingLost, SharingRegained
 
 Value = TypeVar("Value")
 
-LONGEST_AHEAD = 30.0
-"""A turn is reserved so many seconds ahead at most; who has to wait for longer looks again before."""
-
-LOOK_AGAIN_SECONDS, SHUT_OUT_SECONDS = 5.0, 0.25
-"""After how long one looks again who may not send yet, and one who may not even reserve a turn."""
-
-MOST_LATE = 1.0
-"""A turn that is not taken within so many seconds is lost: whoever was stopped does not send what was saved up."""
+SHUT_OUT_SECONDS = 0.25
+"""After how long one looks again who may not even reserve a turn."""
 
 SOONEST, LATEST = 0.0005, 0.003
 """Who finds the state locked looks again after something between the two: a change takes less than either."""
@@ -81,21 +75,8 @@ class HostTurns:
 
 
 def reserve(state: HostState, now: float, *, reserved: float | None) -> tuple[float | None, float]:
-    """Return the turn that is reserved and the seconds until then, or no turn and the seconds until the next look.
-
-    One that was reserved before still counts, unless everyone is held since, the day is used up, or it is too late.
-    """
-    pace, quota, today = state.allowance.pace, state.allowance.quota, time.time()
-    if reserved is not None:
-        if pace.held_for(reserved) == 0 and now - reserved <= MOST_LATE and not quota.is_used_up(today):
-            return reserved, max(0.0, reserved - now)
-        pace.take_back()
-    seconds = pace.wait(now)
-    if quota.seconds_over(today) or seconds > (0.0 if pace.is_trying else LONGEST_AHEAD):
-        return None, min(seconds, LOOK_AGAIN_SECONDS) or LOOK_AGAIN_SECONDS
-    pace.release(now + seconds)
-    quota.asked(today)
-    return now + seconds, seconds
+    """Return the turn that is reserved and the seconds until then, or no turn and the seconds until the next look."""
+    return state.allowance.reserve(now, time.time(), reserved=reserved)
 
 
 @define(eq=False, repr=False)

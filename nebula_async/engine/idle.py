@@ -32,14 +32,17 @@ Kept = TypeVar("Kept", bound=Connection)
 
 @define(eq=False, repr=False)
 class IdleConnections(Generic[Kept]):
-    """Keeps the connections that may be used again; nothing ever waits for one."""
+    """Keeps the connections that may be used again; nothing ever waits for one. With `keeps` false, each is closed."""
 
+    keeps: bool = True
     _idle: dict[Hashable, deque[Kept]] = field(factory=dict, init=False)
     _until_closed: AsyncGenerator[None, None] | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
 
     async def take(self, origin: Hashable) -> Kept | None:
         """Return the newest connection to an origin, if there is one that is still good."""
+        if not self.keeps:
+            return None
         await self._close_with_loop()
         idle = self._idle.get(origin)
         while idle:
@@ -51,7 +54,7 @@ class IdleConnections(Generic[Kept]):
 
     async def give_back(self, origin: Hashable, connection: Kept) -> None:
         """Keep a connection if it can be used again, else close it."""
-        if self._closed or not connection.is_idle():
+        if self._closed or not self.keeps or not connection.is_idle():
             await connection.aclose()
             return
         idle = self._idle.setdefault(origin, deque())

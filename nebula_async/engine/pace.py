@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from random import Random
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from nebula_async.engine.rate import FIRST_BURST, Rate, clamp
 from nebula_async.engine.retry import jittered_upward
@@ -31,6 +32,15 @@ UNSURE = 8.0
 
 FEWEST_HOLDS = 3
 """After fewer, a server that asks for long waits has not refused often enough to say that it always will."""
+
+
+@frozen
+class Course:
+    """Turns that need no decision: one each `interval` after the last, and none before `held_until`."""
+
+    last: float
+    interval: float
+    held_until: float
 
 
 @define(eq=False)
@@ -80,6 +90,23 @@ class Pace:
     def take_back(self) -> None:
         """A request that was to leave did not."""
         self._rate.tally.take_back()
+
+    @property
+    def course(self) -> Course | None:
+        """The turns that follow, `None` where each is still a decision: the first burst, and after a refusal."""
+        if self._open_at == math.inf or (self._burst > 0 and not self._rate.is_known):
+            return None
+        return Course(self._last, self._interval(), self._held_until)
+
+    def follow(self, last: float, left: int, marks: Iterable[tuple[float, int]]) -> None:
+        """So many requests left on the course, the last of them then; `marks` say when and how many had left."""
+        self._last = max(self._last, last)
+        self._rate.tally.catch_up(left, marks)
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether requests that are accepted tell it anything."""
+        return self._rate.is_learning or self._holds > 0
 
     def accepted(self, now: float, *, is_wanted: bool) -> None:
         """A request was accepted: the limit has room. An unknown rate grows where somebody is waiting for it."""
@@ -141,7 +168,11 @@ class Pace:
 
     def narrow(self, share: float) -> None:
         """Go on with that share of the rate of this moment, and no more, whatever a server names."""
-        self.give(60 * share * self._rate.per_second / HEADROOM)
+        self.give(self._part(share))
+
+    def part(self, share: float) -> Pace:
+        """Return a pace that goes on with that share of the rate of this moment, at another clock."""
+        return Pace(self._part(share), self.backoff)
 
     def learn(self, per_minute: float) -> None:
         """A server names its limit of this moment: the ceiling, unless the one that was given is lower."""
@@ -154,6 +185,9 @@ class Pace:
     def believed(self, now: float) -> float | None:  # noqa: ARG002 - what a gate shares with others depends on the time
         """Return how many requests a minute it would let leave; `None` for no idea yet."""
         return 60 * self._rate.per_second if self._rate.is_known else None
+
+    def _part(self, share: float) -> float:
+        return 60 * share * self._rate.per_second / HEADROOM
 
     def _ceiling(self, per_minute: float) -> float:
         given = math.inf if self.per_minute is None else self.per_minute

@@ -36,6 +36,16 @@ class DailyQuota:
         self._used = self.used(now) + times
         self._closed_until = 0.0
 
+    def agree(self, now: float, used: int, asked_at: float) -> None:
+        """So many were accepted today and the last was sent then, by what others counted."""
+        self.used(now)
+        self._used, self._asked_at = used, asked_at
+
+    @property
+    def closing(self) -> tuple[float, bool, float]:
+        """Until when nothing more is accepted, whether the API said so, and when the last request was sent."""
+        return self._closed_until, self._is_named, self._asked_at
+
     def close(self, now: float, seconds: float | None) -> None:
         """Nothing more is accepted: for so many seconds as the API said, else until 00:00 UTC, as it seems."""
         self._closed_until = now + (_seconds_left(now) if seconds is None else seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 
 from attrs import define, field
 
@@ -67,6 +68,13 @@ class Tally:
         if not self._marks or now - self._marks[-1][0] >= MARK_SECONDS:
             self._marks.append((now, self.total))
 
+    def catch_up(self, left: int, marks: Iterable[tuple[float, int]]) -> None:
+        """So many more left; `marks` say when, and how many of them until then."""
+        for moment, count in marks:
+            self.first_at = min(self.first_at, moment)
+            self._marks.append((moment, self.total + count))
+        self.total += left
+
     def take_back(self) -> None:
         """One of those that left was refused."""
         self.total -= 1
@@ -113,6 +121,11 @@ class Rate:
         if self._level is None:
             return self.ceiling if self.is_known else self._untried
         return clamp(self._level * self._shape(), SLOWEST, min(self.ceiling, FASTEST))
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether the rate is not simply the ceiling: nothing is known, or a refusal showed less."""
+        return self._level is not None or not self.is_known
 
     def accepted(self, now: float, seconds: float, *, is_wanted: bool) -> None:
         """A request was accepted, so many seconds after the one before or the end of a hold. Grow if more is wanted."""

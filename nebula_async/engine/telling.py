@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import anyio
 from attrs import define, field
 
+from nebula_async.charges import Charges
 from nebula_async.engine.gate import Gate
 from nebula_async.engine.pending import PendingCall
 from nebula_async.engine.verdict import Known, Verdict
-from nebula_async.events import Held, LimitChanged, Observer, OutageBegan, OutageEnded, Resumed
+from nebula_async.errors import APIStatusError
+from nebula_async.events import Abandoned, Held, LimitChanged, Observer, OutageBegan, OutageEnded, Resumed, Retrying
 
 if TYPE_CHECKING:
     from nebula_async.engine.breaker import Breaker  # jobs alone have one
@@ -23,16 +25,18 @@ LOOKED_AT_EVERY = 1.0
 
 @define(eq=False)
 class Telling:
-    """Tells an observer of one gate; each thing once."""
+    """Tells an observer of one gate; each thing once. `per_minute` and `concurrency`: the limits as last told."""
 
     gate: Gate
     notify: Observer
     _held_since: float | None = field(default=None, init=False)
-    _told_per_minute: float | None = field(init=False)
+    per_minute: float | None = field(init=False)
+    concurrency: int = field(init=False)
     _looked_at: float = field(default=-math.inf, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._told_per_minute = self.gate.limits.per_minute
+        limits = self.gate.limits
+        self.per_minute, self.concurrency = limits.per_minute, limits.concurrency
 
     def held(self, call: PendingCall, seconds: float) -> None:
         """Everyone waits for so long because a call was refused."""
@@ -54,9 +58,9 @@ class Telling:
     def look_at_limit(self) -> None:
         """Tell the limit, if it changed enough since it was told."""
         self._looked_at = anyio.current_time()
-        now, told = self.gate.limits.per_minute, self._told_per_minute
+        now, told = self.gate.limits.per_minute, self.per_minute
         if now is not None and (told is None or abs(now - told) > WORTH_TELLING * told):
-            self._told_per_minute = now
+            self.per_minute = now
             self.notify(LimitChanged(per_minute=now))
 
     def outage(self, call: PendingCall, breaker: Breaker, outcome: object) -> None:
@@ -66,3 +70,22 @@ class Telling:
             self.notify(OutageBegan(call=call.key, reason=outcome.error.message if is_ours else outcome.known.value))
         else:
             self.notify(OutageEnded(call=call.key))
+
+
+def retrying(call: PendingCall, verdict: Verdict, delay: float) -> Retrying:
+    """Return what is told of an attempt that failed and will be repeated."""
+    return Retrying(
+        call=call.key,
+        attempt=call.history.attempts,
+        reason=verdict.known.value,
+        delay_seconds=delay,
+        status=verdict.error.status if isinstance(verdict.error, APIStatusError) else None,
+    )
+
+
+def abandoned(call: str, error: BaseException, attempts: int = 0, charges: Charges | None = None) -> Abandoned:
+    """Return what is told of a call that was cancelled, or that another exception than a `NebulaError` broke off."""
+    # The end of a coroutine that nobody awaits any more may come when no event loop runs.
+    is_cancelled = not isinstance(error, GeneratorExit) and isinstance(error, anyio.get_cancelled_exc_class())
+    name = None if is_cancelled else type(error).__name__
+    return Abandoned(call=call, attempts=attempts, charges=charges or Charges(), error=name)

@@ -92,7 +92,8 @@ class Transport:
     """Sends requests over connections that belong to the running event loop; the key goes along where there is one.
 
     `custom` is a user's own httpx transport, which is theirs to close; `make_stack` makes the connections of a loop.
-    With `accept_gzip` replies are asked for packed; one that comes so unasked is read as well.
+    With `accept_gzip` replies are asked for packed; one that comes so unasked is read as well. Without `keep_alive`,
+    for which `make_stack` makes connections that close by themselves, nobody has to close it.
     """
 
     credentials: Credentials | None = None
@@ -100,6 +101,7 @@ class Transport:
     made_at: str = "an unknown place"
     make_stack: Callable[[], ConnectionStack] = ConnectionStack
     accept_gzip: bool = False
+    keep_alive: bool = True
     _is_open: bool = field(default=False, init=False)
     is_closed: bool = field(default=False, init=False)
     _stacks: PerLoop[ConnectionStack] = field(init=False)
@@ -182,7 +184,7 @@ class Transport:
             raise RuntimeError("this AsyncNebula is closed; make a new one")
         if self.custom is not None:
             return self.custom
-        self._is_open = True
+        self._is_open = self.keep_alive
         return self._stacks.get()
 
 

@@ -7,13 +7,18 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from threading import Lock
 
 from attrs import define, field, frozen
 
+from nebula_async.images.media import EXTENSIONS, MediaReader
 from nebula_async.images.part_file import PartFile
 from nebula_async.offload import on_disk
 from nebula_async.sinks.names import check_key, copies
+from nebula_async.sinks.sink import Stored
+
+PIECE_BYTES = 2**20
 
 
 @frozen
@@ -32,6 +37,14 @@ class DirectorySink:
         """Return a writer whose `publish` returns the file's path. Raises `ValueError` for an unsafe key."""
         check_key(key)
         return _FileWriter(self.path, key)
+
+    async def find(self, key: str) -> Stored | None:
+        """Return the picture that is stored under `key`, if it is there and whole; one that is damaged is passed over.
+
+        It is read to its end. Raises `ValueError` for an unsafe key, `OSError` for a folder that cannot be read.
+        """
+        check_key(key)
+        return await on_disk(_find, self.path, key)
 
 
 @define(eq=False)
@@ -89,6 +102,33 @@ def _keep_inside(folder: Path, inner: Path) -> None:
     """Refuse to follow a link out of the folder. Raises `OSError`."""
     if not Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(folder)):
         raise OSError(errno.ELOOP, "a link in the sink's folder leads out of it; replace it by a folder", str(inner))
+
+
+def _find(folder: Path, key: str) -> Stored | None:
+    for extension, *_ in EXTENSIONS.values():
+        for name in copies(key, extension):
+            media_type = _media_type(folder / name)
+            if media_type is None:
+                break
+            if media_type:
+                return Stored(str(folder / name), media_type)
+    return None
+
+
+def _media_type(path: Path) -> str | None:
+    """Return the media type of a whole picture, "" of anything else that has its name, `None` where nothing has."""
+    reader = MediaReader()
+    try:
+        if not S_ISREG(path.lstat().st_mode):
+            return ""
+        with path.open("rb", buffering=0) as file:
+            while piece := file.read(PIECE_BYTES):
+                reader.feed(piece)
+        return reader.finish().media_type
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return ""
 
 
 def _link(part: PartFile, names: Iterator[Path]) -> Path:

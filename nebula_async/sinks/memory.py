@@ -6,7 +6,9 @@ from io import BytesIO
 
 from attrs import define, field
 
+from nebula_async.images.media import EXTENSIONS
 from nebula_async.sinks.names import check_key, copies
+from nebula_async.sinks.sink import Stored
 
 
 @define(eq=False)
@@ -19,6 +21,12 @@ class MemorySink:
         """Return a writer whose `publish` returns the name in `pictures`. Raises `ValueError` for an unsafe key."""
         check_key(key)
         return _MemoryWriter(self.pictures, key)
+
+    async def find(self, key: str) -> Stored | None:
+        """Return the picture that is kept under `key`, if there is one. Raises `ValueError` for an unsafe key."""
+        check_key(key)
+        names = ((f"{key}{extension}", media_type) for media_type, (extension, *_) in EXTENSIONS.items())
+        return next((Stored(name, media_type) for name, media_type in names if name in self.pictures), None)
 
 
 @define(eq=False)

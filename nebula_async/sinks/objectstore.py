@@ -13,9 +13,11 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 from attrs import define, field, frozen
 
+from nebula_async.images.media import EXTENSIONS
 from nebula_async.offload import on_disk
 from nebula_async.sinks.names import check_key, copies
 from nebula_async.sinks.object_shelf import ObjectShelf, open_shelf
+from nebula_async.sinks.sink import Stored
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -61,6 +63,15 @@ class ObjectStoreSink:
         """Return a writer whose `publish` returns the object's URL. Raises `ValueError` for an unsafe key."""
         check_key(key)
         return _ObjectWriter(self._shelf, key)
+
+    async def find(self, key: str) -> Stored | None:
+        """Return the picture that is stored under `key`, if there is one: an object is there whole, or not at all.
+
+        Asks once for each type of picture, PNG first. Raises `ValueError` for an unsafe key, and an `OSError`
+        of one sentence where it cannot be told, as for credentials that may write and not read.
+        """
+        check_key(key)
+        return await anyio.to_thread.run_sync(_find, self._shelf, key, limiter=_limiter())
 
     @cached_property
     def _shelf(self) -> ObjectShelf:
@@ -116,6 +127,15 @@ class _ObjectWriter:
         if self._file is None:
             self._file = TemporaryFile()  # noqa: SIM115 - discard closes it
         return self._file
+
+
+def _find(shelf: ObjectShelf, key: str) -> Stored | None:
+    for media_type, (extension, *_) in EXTENSIONS.items():
+        name = f"{key}{extension}"
+        found = shelf.head(name)
+        if found is not None and found.bytes:
+            return Stored(shelf.url_of(name), media_type)
+    return None
 
 
 def _limiter() -> anyio.CapacityLimiter:

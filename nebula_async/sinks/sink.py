@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from attrs import frozen
 
 from nebula_async.checks import shown
 from nebula_async.errors import InvalidRequestError
@@ -48,6 +50,27 @@ class Sink(Protocol):
         A key is a relative name without extension, with `/` between its parts, such as
         `"00000/000000042-a-flying-cat"`. Raises `ValueError` for one that could lead elsewhere (`check_key` in
         `sinks/names.py`). Leaves nothing behind by itself, also when it is cancelled.
+        """
+
+
+@frozen
+class Stored:
+    """A picture that a sink holds: `place` is what its writer's `publish` returned."""
+
+    place: str
+    media_type: str
+
+
+@runtime_checkable
+class SearchableSink(Sink, Protocol):
+    """A sink that knows what it holds: what runs again after a kill asks it before it buys a picture."""
+
+    async def find(self, key: str) -> Stored | None:
+        """Return the picture that is stored under `key`, if it is there and whole; else `None`.
+
+        Looks where a writer of that key publishes first: a picture that met a taken name counts where that one is
+        damaged. Raises `ValueError` for an unsafe key, and `OSError` where it cannot be told: `None` would mean that
+        the picture is bought.
         """
 
 

@@ -364,7 +364,7 @@ async def test_a_job_runs_once(manifest, emulator):
         assert 0 == (await job.run()).exit_code
         with pytest.raises(JobError, match="a job runs once: enter it anew to go on"):
             await job.run()
-    assert 4 == emulator.journal.charged
+    emulator.assert_charged(4)
 
 
 async def test_a_job_that_is_stopped_before_it_runs_sends_nothing(manifest, emulator):

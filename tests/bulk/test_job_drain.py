@@ -145,7 +145,7 @@ async def test_an_exception_of_on_result_ends_the_run_and_loses_nothing(manifest
         assert Recovery() == job.recovery
         assert charged == (await job.report()).done
         assert 4 == (await job.run()).done
-    assert 4 == emulator.journal.charged
+    emulator.assert_charged(4)
 
 
 @pytest.mark.anyio

@@ -156,7 +156,7 @@ async def test_a_folder_that_vanishes_stops_the_job_before_more_is_paid_for(mani
     report = await run(manifest, emulator, config=config, on_result=lambda _result: shutil.rmtree(out))
     assert 3 == report.exit_code
     assert f"the output folder {out} is gone; nothing more is sent; put it back, then repeat" == str(report.stopped_by)
-    assert 1 == emulator.journal.charged
+    emulator.assert_charged(1)
     assert not out.exists()
 
 
@@ -174,5 +174,5 @@ async def test_a_picture_that_cannot_be_stored_is_said_to_be_paid_for(tmp_path, 
     assert "the disk did not keep the picture: No such file" in str(report.stopped_by)
     assert Charges(1, 1) == report.stopped_by.charges
     assert [SinkError] == [type(result.error) for result in told]
-    assert 1 == emulator.journal.charged
+    emulator.assert_charged(1)
     assert not out.exists()

@@ -94,7 +94,7 @@ async def test_pictures_without_their_ledger_are_not_bought_again(manifest, emul
     (manifest.parent / "out/.nebula/ledger.db").write_bytes(b"")
     with pytest.raises(JobError, match="all would be paid for again"):
         await run(manifest, emulator)
-    assert 4 == emulator.journal.charged
+    emulator.assert_charged(4)
 
 
 async def test_a_sequence_that_is_appended_to_and_reordered_by_id_goes_on(tmp_path, emulator):
@@ -111,7 +111,7 @@ async def test_a_sequence_that_is_appended_to_and_reordered_by_id_goes_on(tmp_pa
         assert Recovery(removed=3) == job.recovery
     assert (1, 1, Charges(4, 4)) == (report.total, report.done, report.charges)
     assert 4 == (await run(write_rows(tmp_path, *rows), emulator)).done
-    assert 2 == emulator.journal.charged
+    emulator.assert_charged(2)
 
 
 async def test_rows_without_ids_are_known_by_their_place(tmp_path, emulator):
@@ -119,7 +119,7 @@ async def test_rows_without_ids_are_known_by_their_place(tmp_path, emulator):
     await run(write(tmp_path, "a cat", "a dog"), emulator)
     with pytest.raises(JobError, match=r"was begun with other input: line 1, 2 of prompts.txt"):
         await run(write(tmp_path, "a hen", "a cat", "a dog"), emulator)
-    assert 2 == emulator.journal.charged
+    emulator.assert_charged(2)
 
 
 async def test_a_row_that_changes_under_its_id_is_refused(tmp_path, emulator):
@@ -127,7 +127,7 @@ async def test_a_row_that_changes_under_its_id_is_refused(tmp_path, emulator):
     await run(write_rows(tmp_path, {"prompt": "a cat", "id": "one"}), emulator)
     with pytest.raises(JobError, match=r"other input: line 2 of prompts.jsonl"):
         await run(write_rows(tmp_path, {"prompt": "a hen"}, {"prompt": "a dog", "id": "one"}), emulator)
-    assert 1 == emulator.journal.charged
+    emulator.assert_charged(1)
 
 
 async def test_the_same_id_twice(tmp_path, emulator):
@@ -137,7 +137,7 @@ async def test_the_same_id_twice(tmp_path, emulator):
     assert (2, 2, 0, 2) == (report.total, report.done, report.exit_code, emulator.journal.charged)
     with pytest.raises(JobError, match=r"prompts.jsonl:2: id 'one' was used for another request in line 1"):
         await run(write_rows(tmp_path, row, {"prompt": "a dog", "id": "one"}), emulator)
-    assert 2 == emulator.journal.charged
+    emulator.assert_charged(2)
 
 
 async def test_repeats_can_be_raised_later(tmp_path, emulator):
@@ -273,7 +273,7 @@ async def test_a_ledger_that_is_not_of_this_version_is_left_as_it_is(manifest, e
     with pytest.raises(JobError, match=said):
         await run(manifest, emulator)
     assert before == (out / ".nebula/ledger.db").read_bytes()
-    assert 4 == emulator.journal.charged
+    emulator.assert_charged(4)
 
 
 @pytest.mark.parametrize("left", [0, 1, 3000, 5000])
@@ -284,7 +284,7 @@ async def test_a_ledger_that_was_cut_is_refused(manifest, emulator, left):
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(JobError, match="nebula-async rebuild"):
         await run(manifest, emulator)
-    assert 4 == emulator.journal.charged
+    emulator.assert_charged(4)
 
 
 HOLDER = """

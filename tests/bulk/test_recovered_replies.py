@@ -104,7 +104,7 @@ async def test_a_reply_that_was_received_is_stored_and_not_bought_again(job, out
     assert data == stored.read_bytes()
     assert [] == spooled(out)
     assert (State.DONE, Charges(1, 1)) == standing(out)
-    assert 1 == emulator.journal.charged
+    emulator.assert_charged(1)
 
 
 def flip(path: Path) -> None:
@@ -129,7 +129,7 @@ async def test_what_is_not_as_it_came_is_never_stored(job, out, emulator, damage
     assert [] == [*(out / "images").glob("*/*.png")]
     assert [] == spooled(out)
     assert (State.UNKNOWN, Charges(1, 1)) == standing(out)
-    assert 1 == emulator.journal.charged
+    emulator.assert_charged(1)
 
 
 async def test_a_picture_that_is_in_place_is_adopted(job, out):
@@ -198,7 +198,7 @@ async def test_a_picture_that_is_gone_is_told_and_made_again_only_when_asked(job
     shutil.rmtree(out / "images" / "00000")
     assert Recovery(gone=1) == await run(job)
     assert State.BAD == standing(out)[0]
-    assert 1 == emulator.journal.charged
+    emulator.assert_charged(1)
 
 
 def test_a_part_that_could_not_be_written_can_be_tried_again(tmp_path):

@@ -44,7 +44,7 @@ def test_with_a_key_the_account_is_asked_and_nothing_is_sent(shell, emulator):
     """Prices and balance are the account's own; no picture is asked for."""
     result = shell.run("plan", shell.write("prompts.txt", "a cat", "two cats"), key=KEY, at=emulator)
     assert (0, "") == (result.code, result.err)
-    known = COSTS % ("account's", "$1,000,000.00, of which about $999,999.99 will be left")
+    known = COSTS % ("account's", "$100.00, of which about $99.99 will be left")
     assert result.out.startswith(f"prompts.txt: 2 items\n{known}")
     assert () == emulator.journal.generations
 

@@ -18,9 +18,10 @@ import httpx
 import pytest
 from wire import PATIENCE, answer, ask, keep, make_caller
 
+from nebula_async import AsyncNebula, InferenceRequest
 from nebula_async.api.messages import HttpRequest
 from nebula_async.charges import Charges
-from nebula_async.config import RetryPolicy
+from nebula_async.config import Config, RetryPolicy
 from nebula_async.engine.connections import ConnectionStack
 from nebula_async.errors import NotSentError, OutcomeUnknownError, UnusableReplyError
 
@@ -90,6 +91,26 @@ async def test_idle_connections_expire(emulator):
             await response.aclose()
 
     assert [0, 1, 2] == used(emulator)
+
+
+@pytest.mark.anyio
+async def test_without_keep_alive_none_is_used_again(emulator):
+    """With `keep_alive=False` each connection is closed after its reply, that of a picture's URL too, and nobody has to
+    close the client.
+    """
+    config = Config(
+        base_url=emulator.base_url,
+        inference_url=emulator.inference_url,
+        allowed_image_hosts=[emulator.storage_host],
+        keep_alive=False,
+    )
+    nebula = AsyncNebula(emulator.key, config=config)
+    for _ in range(2):
+        await nebula.generate(InferenceRequest("a cat", model="dall-e-3", size="64x64"))
+    connections = [record.connection for record in emulator.journal.requests]
+    assert 4 == len(connections) == len(set(connections))
+    del nebula
+    gc.collect()
 
 
 @pytest.mark.anyio

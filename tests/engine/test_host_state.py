@@ -10,9 +10,9 @@ import pytest
 from pacing import found, refuse, send, use
 from wire import seeded
 
-from nebula_async.engine.allowance import Allowance
+from nebula_async.engine.allowance import LONGEST_AHEAD, MOST_LATE, Allowance
 from nebula_async.engine.host_state import LEASE_SECONDS, HostState, read_state, write_state
-from nebula_async.engine.hostgate import LONGEST_AHEAD, MOST_LATE, reserve
+from nebula_async.engine.hostgate import reserve
 from nebula_async.engine.pace import Pace
 from nebula_async.engine.quota import DailyQuota
 

@@ -52,6 +52,7 @@ async def test_an_outage_is_not_stormed(chaos, emulator):
     assert 200 <= attempts <= 210
 
 
+@pytest.mark.nebula_live
 async def test_an_unknown_host(chaos, emulator):
     """A host that has no address is named; nothing is sent (F2)."""
     async with client_of(chaos(), base_url="https://api.nebula.invalid/api/v1") as nebula:

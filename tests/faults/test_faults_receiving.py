@@ -87,7 +87,7 @@ async def test_an_error_holds_no_picture(chaos, emulator, fault):
     """What came of a reply that was cut is in no error, nor in what led to it."""
     ended = await meet(chaos(then=fault), emulator, retry=policy(0))
 
-    assert 1 == emulator.journal.charged
+    emulator.assert_charged(1)
     assert Charges(1, 1) == ended.charges
     assert PNG not in pickle.dumps(ended)
     assert all(PNG not in repr((link.args, vars(link))).encode() for link in chain(ended))

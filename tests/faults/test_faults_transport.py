@@ -230,6 +230,7 @@ def everything_is_here(monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("everything_is_here", "trusted")
+@pytest.mark.nebula_live
 async def test_two_hosts_on_one_address(chaos, emulator, authority):
     """A kept connection that was verified for one host is not used for another at the same address and port: that one
     has to prove its own name (D14).

@@ -42,7 +42,7 @@ async def test_two_jobs_do_not_share_a_place(manifest, emulator, s3_server):
     await run(manifest, emulator, url, s3_server.options)
     with pytest.raises(JobError, match="holds the pictures of another job, which would be replaced"):
         await run(manifest, emulator, url, s3_server.options, job=manifest.parent / "another")
-    assert 4 == emulator.journal.charged
+    emulator.assert_charged(4)
 
 
 async def test_a_job_that_was_begun_stays_where_its_pictures_are(manifest, emulator, moto_server):
@@ -55,7 +55,7 @@ async def test_a_job_that_was_begun_stays_where_its_pictures_are(manifest, emula
     await run(manifest, emulator, manifest.parent / "out", {}, job=None)
     with pytest.raises(JobError, match="/out was begun with its pictures in that folder, and now they are to go to s3"):
         await run(manifest, emulator, url, moto_server.options, job=manifest.parent / "out")
-    assert 8 == emulator.journal.charged
+    emulator.assert_charged(8)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ async def test_what_needs_the_pictures_here_says_how_to_bring_them(manifest, emu
     assert 4 == rebuild(JobFolder(folder)).read
     assert before == outputs(folder)
     assert 0 == (await run(manifest, emulator, url, moto_server.options)).exit_code
-    assert 4 == emulator.journal.charged
+    emulator.assert_charged(4)
 
 
 def test_a_shell_needs_no_folder_and_is_told_which(manifest, emulator, moto_server: S3Server):

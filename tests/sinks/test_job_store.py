@@ -119,7 +119,7 @@ async def test_a_job_that_is_stopped_does_not_wait_for_a_store_that_hangs(tmp_pa
     async with opened(manifest, emulator, url, moto_server.options) as job:
         assert Recovery(adopted=1) == job.recovery
         assert 0 == (await job.run()).exit_code
-    assert 1 == emulator.journal.charged
+    emulator.assert_charged(1)
     assert_stored(tmp_path / "job", open_shelf(url, moto_server.options), NAMES[:1])
 
 
@@ -178,7 +178,7 @@ def test_a_job_that_is_killed_at_its_puts_has_one_object_each(manifest, emulator
     assert 0 == process.returncode
     assert out.startswith("4 of 4 items done\n")
     assert f"{url}/images" in out
-    assert 4 == emulator.journal.charged
+    emulator.assert_charged(4)
     assert_stored(folder, open_shelf(url, moto_server.options))
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nebula_async import DirectorySink, MemorySink, ObjectStoreSink, Sink
 from nebula_async.sinks.names import check_key
+from nebula_async.testing import RecordingSink
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +62,7 @@ class Stored:
     pictures: Callable[[], Awaitable[dict[str, bytes]]]
 
 
-def in_memory(sink: MemorySink) -> Stored:
+def in_memory(sink: MemorySink | RecordingSink) -> Stored:
     """Look into a memory sink."""
 
     async def pictures() -> dict[str, bytes]:
@@ -93,13 +94,15 @@ def in_store(sink: ObjectStoreSink) -> Stored:
     return Stored(sink, pictures)
 
 
-@pytest.fixture(params=["memory", "directory", "memory://", "file://", "moto", "rclone"])
+@pytest.fixture(params=["memory", "recording", "directory", "memory://", "file://", "moto", "rclone"])
 def stored(request, tmp_path):
     """Each sink, empty: object stores too, two of them real servers."""
     folder = tmp_path / "out"
     match request.param:
         case "memory":
             return in_memory(MemorySink())
+        case "recording":
+            return in_memory(RecordingSink())
         case "directory":
             return in_folder(DirectorySink(folder), folder)
         case "memory://":
