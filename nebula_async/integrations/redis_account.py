@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, TypeVar
 
 import anyio
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from nebula_async.engine.allowance import Allowance
 from nebula_async.engine.host_account import CAUTION
@@ -19,6 +19,7 @@ from nebula_async.engine.pace import Pace
 from nebula_async.engine.quota import DailyQuota
 from nebula_async.integrations.redis_link import Link
 from nebula_async.integrations.redis_names import ended_members
+from nebula_async.integrations.redis_standing import Granted, Standing
 
 Value = TypeVar("Value")
 
@@ -31,41 +32,6 @@ PRESENT_SECONDS = 1.5
 SOON_SECONDS = 0.01
 CLOCK = "redis"
 """What names the clock of a state: it does not begin anew with a machine."""
-
-
-@frozen(kw_only=True)
-class Standing:
-    """What Redis said, `at` a moment of the loop's clock."""
-
-    at: float
-    members: int = 1
-    is_known: bool = False
-    is_stale: bool = True
-    given: str = ""
-    interval: float | None = None
-    share: float = 1.0
-    per_day: int | None = None
-    used: int = 0
-    held: float = 0.0
-    closed: float = 0.0
-    is_certain: bool = True
-    is_final: bool = False
-
-    def held_for(self, now: float) -> float:
-        """Return how long everyone is held."""
-        return max(0.0, self.held - (now - self.at))
-
-    def closed_for(self, now: float) -> float:
-        """Return for how long nothing more is accepted."""
-        return max(0.0, self.closed - (now - self.at))
-
-
-@frozen
-class Granted:
-    """The turns that were reserved, in the loop's time; without any, the seconds after which to ask again."""
-
-    turns: tuple[float, ...]
-    again: float
 
 
 @define(eq=False, repr=False)
@@ -133,6 +99,12 @@ class RedisAccount:
         answer = await self._meet(count)
         turns = tuple(self.met_at + float(turn) for turn in answer["turns"])
         return Granted(turns, float(answer["again"]))
+
+    async def hear(self) -> None:
+        """Be heard of, and hear of the others; the share of those that ended on this host is free at once."""
+        await self.meet()
+        if self._ended:
+            await self.meet()
 
     async def reserve(self) -> Granted:
         """Reserve a turn by a decision: where none follows from the last."""
@@ -237,8 +209,8 @@ class RedisAccount:
             self._text, self._version = policy["text"], answer["version"]
             self._allowance = self._read(float(answer["now"])).allowance
         if "others" in answer:
-            self._others = {name: members for name, members, _ in answer["others"]}
-            self._ended = ended_members([name for name, _, is_away in answer["others"] if is_away])
+            self._others = dict(answer["others"])
+            self._ended = ended_members(self._others)
 
     def _read(self, now: float) -> HostState:
         with suppress(ValueError):  # nothing was decided yet, or by something else than this library

@@ -132,7 +132,7 @@ end
 if ask.count == 0 then
   answer.others = {}
   for name, member in pairs(members) do
-    answer.others[#answer.others + 1] = {name, member.n, now - member.seen > PRESENT}
+    answer.others[#answer.others + 1] = {name, member.n}
   end
 end
 if count == 1 or now - number('kept_at', 0) >= RENEW then

@@ -13,8 +13,9 @@ from attrs import define, field
 from nebula_async.engine.lanes import Lanes
 from nebula_async.errors import ConfigurationError
 from nebula_async.events import Event, SharingLost, SharingRegained
-from nebula_async.integrations.redis_account import LEASE_SECONDS, PRESENT_SECONDS, Granted, RedisAccount
+from nebula_async.integrations.redis_account import LEASE_SECONDS, PRESENT_SECONDS, RedisAccount
 from nebula_async.integrations.redis_link import ANSWER_SECONDS, LinkLostError, LinkRefusedError
+from nebula_async.integrations.redis_standing import Granted
 from nebula_async.integrations.redis_turns import RedisTurns
 
 BEAT_SECONDS = 0.5
@@ -119,7 +120,7 @@ class Membership:
             await self._reserve(count)
 
     async def _beat(self) -> None:
-        await self.account.meet()
+        await self.account.hear()
         await self.account.settle()
         self._beat_at = self.account.met_at
         self._regain()
