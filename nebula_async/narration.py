@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from nebula_async.config import Config
 from nebula_async.errors import APIStatusError, NebulaError
 from nebula_async.events import Asked, Failed, Generated
 from nebula_async.requests import InferenceRequest, Request
 from nebula_async.results import Generation
 from nebula_async.urls import server_of
+
+WORD = re.compile(r"[A-Za-z0-9_.:/@+=-]{1,200}")
+"""What a server names by itself, a model or an id, is told only where it cannot be a sentence: it may be the prompt."""
 
 
 def asked(key: str, request: Request, config: Config, per_minute: float | None, concurrency: int) -> Asked:
@@ -39,8 +44,8 @@ def generated(generation: Generation, seconds: float) -> Generated:
         attempts=generation.attempts,
         charges=generation.charges,
         seconds=seconds,
-        served_model=generation.model,
-        request_id=generation.request_id,
+        served_model=_word(generation.model),
+        request_id=_word(generation.request_id),
     )
 
 
@@ -55,9 +60,13 @@ def failed(key: str, request: Request, error: NebulaError, seconds: float) -> Fa
         charges=error.charges,
         seconds=seconds,
         status=status,
-        code=code,
-        request_id=error.request_id,
+        code=_word(code),
+        request_id=_word(error.request_id),
     )
+
+
+def _word(said: str | None) -> str | None:
+    return said if said is not None and WORD.fullmatch(said) else None
 
 
 def _size(request: Request) -> tuple[int | None, int | None]:

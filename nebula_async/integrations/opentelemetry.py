@@ -18,16 +18,16 @@ from opentelemetry.trace import TracerProvider
 
 from nebula_async.checks import shown
 from nebula_async.errors import ConfigurationError
-from nebula_async.events import Abandoned, Asked, Event, Failed, Generated, TellPrompt
-from nebula_async.integrations import genai
-from nebula_async.integrations.call_span import CallSpan
-from nebula_async.integrations.figures import SCOPE, Ending, figures_of
-from nebula_async.integrations.span_facts import STEPS, Step
+from nebula_async.events import Abandoned, Asked, Event, Failed, Generated, Sent, TellPrompt
+from nebula_async.integrations.telemetry import genai
+from nebula_async.integrations.telemetry.call_span import CallSpan
+from nebula_async.integrations.telemetry.figures import SCOPE, Ending, UnderWay, figures_of
+from nebula_async.integrations.telemetry.span_facts import STEPS, Step
 
 MOST_UNDER_WAY = 65_536
 """Of more calls that began and did not end the oldest are forgotten: every call ends, but memory relies on nobody."""
 
-MOST_WAITING = 64
+MOST_WAITING = 128
 LONGEST_WAIT = 1.0
 """So many calls that have ended wait for their spans to be made, for so many seconds, while others are under way."""
 
@@ -55,11 +55,14 @@ class Telemetry:
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
         self._figures = figures_of(meter_provider)
         self._calls: dict[str, CallSpan] = {}
+        self._under_way = UnderWay(self._calls)
+        self._figures.under_way.add(self._under_way)
         self._ended: deque[CallSpan] = deque()
         self._timer: Timer | None = None
         self._notes: dict[type[Event], Callable[[Any], None]] = {
             Asked: self._begin,
             **dict.fromkeys(STEPS, self._step),
+            Sent: self._sent,
             **dict.fromkeys((Generated, Failed, Abandoned), self._end),
         }
         captures = _is_asked_to_capture() if capture_content is None else capture_content
@@ -71,15 +74,21 @@ class Telemetry:
         if note is not None:
             note(event)
 
+    def _sent(self, event: Sent) -> None:
+        if event.attempt > 1:
+            self._step(event)
+        elif event.call in self._calls:
+            self._calls[event.call].sent = time_ns()
+
     def _step(self, event: Step) -> None:
         found = self._calls.get(event.call)
         if found is not None:
-            found.steps.append((time_ns(), event))
+            found.steps = [*found.steps, (time_ns(), event)]
 
     def _begin(self, event: Asked) -> None:
         calls = self._calls
         if event.call in calls or len(calls) >= MOST_UNDER_WAY:
-            self._figures.forgotten(calls.pop(event.call if event.call in calls else next(iter(calls))).sums)
+            calls.pop(event.call if event.call in calls else next(iter(calls))).give_up()
         parent = context.get_current()
         call = CallSpan(event, self._figures.begun(event), self._tracer, parent, time_ns())
         call.token = context.attach(trace.set_span_in_context(call, parent))
@@ -93,14 +102,17 @@ class Telemetry:
         call.over(event)
         _leave(call.token)
         self._ended.append(call)
-        if isinstance(event, Abandoned) and event.error == "GeneratorExit":
-            return  # in the midst of whatever runs, perhaps with a lock of OpenTelemetry's: the next call goes on
-        if len(self._ended) >= MOST_WAITING or not self._calls:
+        # What nobody awaits any more is closed in the midst of anything, perhaps with a lock of OpenTelemetry's held.
+        is_orphan = isinstance(event, Abandoned) and event.error is not None
+        if not is_orphan and (len(self._ended) >= MOST_WAITING or not self._calls):
             self._write()
-        elif self._timer is None:
-            self._timer = Timer(LONGEST_WAIT, self._write_late)
-            self._timer.daemon = True
-            self._timer.start()
+        elif self._timer is None or not self._timer.is_alive():  # a fork leaves threads behind
+            self._wait()
+
+    def _wait(self) -> None:
+        self._timer = Timer(LONGEST_WAIT, self._write_late)
+        self._timer.daemon = True
+        self._timer.start()
 
     def _write_late(self) -> None:
         self._timer = None

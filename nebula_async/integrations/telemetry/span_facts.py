@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -19,11 +18,8 @@ from nebula_async.events import (
     Retrying,
     Sent,
 )
-from nebula_async.integrations import genai
-from nebula_async.integrations.figures import Ending, Sums
-
-WORD = re.compile(r"[A-Za-z0-9_.:/@+=-]{1,200}")
-"""What a server names by itself, a model or an id, is passed on only where it cannot be a sentence."""
+from nebula_async.integrations.telemetry import genai
+from nebula_async.integrations.telemetry.figures import Ending, Sums
 
 Facts: TypeAlias = dict[str, Any]
 
@@ -53,15 +49,12 @@ def ending_of(asked: Asked, event: Ending, error: str | None) -> Facts:
     if error is not None:
         facts[genai.ERROR_TYPE] = error
     if isinstance(event, Generated):
-        if event.pictures != asked.pictures:
-            facts[genai.IMAGES] = event.pictures
-        _add_word(facts, genai.REQUEST_ID, event.request_id)
-        _add_word(facts, genai.RESPONSE_MODEL, None if event.served_model == asked.model else event.served_model)
+        _add_success(facts, asked, event)
     elif isinstance(event, Failed):
-        _add_word(facts, genai.REQUEST_ID, event.request_id)
-        _add_word(facts, genai.CODE, event.code)
-        if event.status is not None:
-            facts[genai.STATUS] = event.status
+        _add(facts, genai.CODE, event.code)
+        _add(facts, genai.STATUS, event.status)
+    if not isinstance(event, Abandoned):
+        _add(facts, genai.REQUEST_ID, event.request_id)
     return facts
 
 
@@ -74,7 +67,7 @@ def error_of(event: Ending) -> str | None:
     return None
 
 
-def step_of(event: Step) -> tuple[str, Facts | None]:
+def step_of(event: Step) -> tuple[str, Facts]:
     """Return the name of a step, and what there is to say of it."""
     return STEPS[type(event)](event)
 
@@ -88,17 +81,24 @@ def _about_retry(event: Retrying) -> tuple[str, Facts]:
     return genai.RETRY, facts if event.status is None else facts | {genai.STATUS: event.status}
 
 
-STEPS: Mapping[type[Step], Callable[[Any], tuple[str, Facts | None]]] = {
-    Sent: lambda event: (genai.ATTEMPT, {genai.ATTEMPT_NUMBER: event.attempt} if event.attempt > 1 else None),
+STEPS: Mapping[type[Step], Callable[[Any], tuple[str, Facts]]] = {
+    Sent: lambda event: (genai.ATTEMPT, {genai.ATTEMPT_NUMBER: event.attempt}),
     Retrying: _about_retry,
     Held: lambda event: (genai.HELD, {genai.HELD_SECONDS: event.seconds}),
     Resumed: lambda event: (genai.RESUMED, {genai.HELD_SECONDS: event.seconds}),
     OutageBegan: lambda _event: (genai.OUTAGE_BEGAN, {}),
     OutageEnded: lambda _event: (genai.OUTAGE_ENDED, {}),
 }
-"""The events that are steps of a call. Of a first attempt no number is told: most calls have no other."""
+"""The events that are steps of a call."""
 
 
-def _add_word(facts: Facts, name: str, said: str | None) -> None:
-    if said is not None and WORD.fullmatch(said):
-        facts[name] = said
+def _add_success(facts: Facts, asked: Asked, event: Generated) -> None:
+    if event.pictures != asked.pictures:
+        facts[genai.IMAGES] = event.pictures
+    if event.served_model != asked.model:
+        _add(facts, genai.RESPONSE_MODEL, event.served_model)
+
+
+def _add(facts: Facts, name: str, value: str | int | None) -> None:
+    if value is not None:
+        facts[name] = value

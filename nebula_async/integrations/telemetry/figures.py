@@ -7,9 +7,9 @@ that of its duration.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import RLock
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
 from attrs import define, field
@@ -19,7 +19,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 
 from nebula_async.api.catalog import CATALOG
 from nebula_async.events import Abandoned, Asked, Event, Failed, Generated, Resumed, Retrying
-from nebula_async.integrations import genai
+from nebula_async.integrations.telemetry import genai
 
 SCOPE = "nebula_async"
 
@@ -48,8 +48,6 @@ class Sums:
     span_name: str
     span_facts: Attributes
     server: ServerSums
-    begun: int = 0
-    over: int = 0
     images: int = 0
     at_least: int = 0
     at_most: int = 0
@@ -57,13 +55,27 @@ class Sums:
     known: dict[str, Attributes] = field(factory=dict)
 
     def of_duration(self, error_type: str | None) -> Attributes:
-        """Return the attributes under which the duration of a call is recorded."""
+        """Return the attributes under which the duration of a call is recorded: few, they cost more than the rest."""
         name = error_type or ""
         found = self.known.get(name)
         if found is None:
             about_error: Attributes = {genai.ERROR_TYPE: name} if name else {}
-            found = self.known[name] = OPERATION | self.attributes | about_error
+            model: Attributes = {genai.REQUEST_MODEL: self.attributes[genai.REQUEST_MODEL]}
+            found = self.known[name] = OPERATION | model | about_error
         return found
+
+
+class Counted(Protocol):
+    """A call that is counted among these sums."""
+
+    sums: Sums
+
+
+@define(eq=False)
+class UnderWay:
+    """The calls of one observer that began and have not ended."""
+
+    calls: Mapping[str, Counted]
 
 
 @define(eq=False)
@@ -81,6 +93,7 @@ class Figures:
     """All sums that one meter reports. Calls of several event loops and threads add to them."""
 
     durations: Histogram
+    under_way: WeakSet[UnderWay] = field(factory=WeakSet)
     lock: RLock = field(factory=RLock)
     _sums: dict[tuple[str, str, int], Sums] = field(factory=dict, init=False)
     _servers: dict[tuple[str, int], ServerSums] = field(factory=dict, init=False)
@@ -108,20 +121,13 @@ class Figures:
         return found
 
     def begun(self, event: Asked) -> Sums:
-        """Count a call that begins, and return the sums that it belongs to."""
+        """Take note of the limits that a call which begins is kept to, and return the sums that it belongs to."""
         sums = self._sums.get((event.model, event.address, event.port)) or self.sums_of(
             event.model, event.address, event.port
         )
         server = sums.server
         server.per_minute, server.concurrency = event.per_minute, event.concurrency
-        with self.lock:
-            sums.begun += 1
         return sums
-
-    def forgotten(self, sums: Sums) -> None:
-        """Count a call of which nothing more is heard."""
-        with self.lock:
-            sums.over += 1
 
     def ended(
         self,
@@ -133,7 +139,6 @@ class Figures:
     ) -> None:
         """Count what a call came to, which took so many seconds."""
         with self.lock:
-            sums.over += 1
             sums.images += ending.pictures if isinstance(ending, Generated) else 0
             sums.at_least += ending.charges.at_least
             sums.at_most += ending.charges.at_most
@@ -166,6 +171,11 @@ class Figures:
                     yield Observation(value, server.attributes)
 
         return observe
+
+    def active(self, _: CallbackOptions) -> Reading:
+        """Read how many calls are under way, of each model."""
+        counts = Counter(id(call.sums) for each in list(self.under_way) for call in list(each.calls.values()))
+        return [Observation(counts[id(sums)], sums.attributes) for sums in list(self._sums.values())]
 
     def retries(self, _: CallbackOptions) -> Reading:
         """Read the retries of each model, by reason."""
@@ -201,7 +211,7 @@ def make_figures(meter: Meter) -> Figures:
 def _observe_calls(meter: Meter, figures: Figures) -> None:
     meter.create_observable_up_down_counter(
         genai.ACTIVE_METRIC,
-        [figures.by_model(lambda sums: sums.begun - sums.over)],
+        [figures.active],
         "{call}",
         "Calls that are under way.",
     )

@@ -8,7 +8,7 @@ current span meanwhile gets it at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import Token
 from threading import RLock
 from time import time_ns
@@ -19,9 +19,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
 from nebula_async.events import Asked
-from nebula_async.integrations import genai
-from nebula_async.integrations.figures import Ending, Sums
-from nebula_async.integrations.span_facts import Facts, Step, ending_of, error_of, facts_of, step_of
+from nebula_async.integrations.telemetry import genai
+from nebula_async.integrations.telemetry.figures import Ending, Sums
+from nebula_async.integrations.telemetry.span_facts import Facts, Step, ending_of, error_of, facts_of, step_of
 
 MOST_CHARACTERS = 32_768
 """Longer prompts are cut in spans."""
@@ -31,11 +31,12 @@ NOTHING: Facts = {}
 _making = RLock()
 
 
-@define(eq=False, slots=False)
+@define(eq=False)
 class CallSpan(Span):
     """A call: what it asked for, when what happened, in nanoseconds since 1970; and its span, once there is one.
 
-    It ends with its call: `end` by others does nothing. `token` makes the caller's span the current one again.
+    It ends with its call: `end` by others does nothing. `sent` is when the first attempt was, the most there is to most
+    calls; all else are `steps`. `token` makes the caller's span the current one again.
     """
 
     asked: Asked
@@ -43,7 +44,8 @@ class CallSpan(Span):
     tracer: Tracer
     parent: Context
     began: int
-    steps: list[tuple[int, Step]] = field(factory=list)
+    sent: int = 0
+    steps: Sequence[tuple[int, Step]] = ()
     ended: int = 0
     ending: Ending | None = None
     error: str | None = None
@@ -60,21 +62,27 @@ class CallSpan(Span):
 
     def over(self, ending: Ending) -> None:
         """Note how the call ended."""
-        self.ended, self.ending, self.error = time_ns(), ending, error_of(ending)
+        self.ended, self.ending = time_ns(), ending
 
     def write(self) -> None:
         """Make the span of a call that has ended, with all that is known of it but for its steps."""
-        ending = {} if self.ending is None else ending_of(self.asked, self.ending, self.error)
+        ending = self.ending
+        if ending is None:
+            return
+        self.error = error_of(ending)
+        facts = ending_of(self.asked, ending, self.error)
         if self._span is None:
-            self._open(ending)
+            self._open(facts)
         else:
-            self._span.set_attributes(ending)
+            self._span.set_attributes(facts)
 
     def add_steps(self) -> None:
         """Let the span tell what happened, and whether the call failed."""
         span = self._own
         if not span.is_recording():
             return
+        if self.sent:
+            span.add_event(genai.ATTEMPT, None, self.sent)
         for at, event in self.steps:
             span.add_event(*step_of(event), at)
         if self.error is not None:
@@ -83,6 +91,11 @@ class CallSpan(Span):
     def close(self) -> None:
         """End the span, when the call ended."""
         self._own.end(self.ended)
+
+    def give_up(self) -> None:
+        """End the span, if there is one, of a call of which nothing more is heard."""
+        if self._span is not None:
+            self._span.end()
 
     def _open(self, ending: Facts | None = None) -> Span:
         facts = facts_of(self.asked, self.sums)
