@@ -10,14 +10,15 @@ PACKAGES := $(JAVASCRIPT)/node_modules/.package-lock.json
 NPM_INSTALL := npm install --silent --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-timeout=10000
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check -c constraints.txt
 
-BENCHES := pace limit charges calls cancellations hostile extract loop_lag inputs scale hostgate redisgate kills budget ledger resume job_memory progress gallery web
+BENCHES := pace limit charges calls cancellations hostile extract loop_lag inputs scale hostgate redisgate kills budget ledger resume job_memory progress gallery web tracing
 PEERS := $(VENV)/.peers
 DATASETS := $(VENV)/.datasets
+RAY := $(VENV)/.ray
 DOCS := $(VENV)/.docs
 TIME ?= 60
 EXAMPLES ?= 10000
 
-.PHONY: demo test test-httpx2 test-datasets lint fuzz kill-points ledger-machine wheel docs screenshots bench bench-imports bench-peers $(BENCHES:%=bench-%) clean
+.PHONY: demo test test-httpx2 test-datasets test-ray lint fuzz kill-points ledger-machine wheel docs screenshots bench bench-imports bench-peers bench-ray $(BENCHES:%=bench-%) clean
 
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images; demo/gallery/index.html shows them
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
@@ -31,6 +32,10 @@ test-httpx2: $(VENV)/.dev ## the rows of the wire, with httpx2 in place of httpx
 
 test-datasets: $(DATASETS)/.installed ## jobs and exports, read by Hugging Face datasets and webdataset, in an environment of their own
 	$(DATASETS)/bin/python -m pytest -q -W ignore tests/heavy/read_back.py
+
+test-ray: $(RAY)/.installed ## pictures for the rows of Ray datasets, on a Ray of this machine, in an environment of their own
+	RAY_USAGE_STATS_ENABLED=0 timeout --kill-after=10 300 $(RAY)/bin/python -m pytest -q tests/heavy/ray_cluster.py
+	RAY_USAGE_STATS_ENABLED=0 timeout --kill-after=10 300 $(RAY)/bin/python -m pytest -q tests/test_docs_blocks.py -k ray.md
 
 lint: $(VENV)/.dev ## style and types
 	$(BIN)/ruff check
@@ -55,13 +60,16 @@ docs: $(DOCS)/.installed ## the pages of docs/ and the reference, into dist/docs
 screenshots: $(VENV)/.dev ## docs/images: a run in a terminal, and its gallery in Chromium
 	$(BIN)/python docs/screenshots.py
 
-bench: $(BENCHES:%=bench-%) bench-imports bench-peers ## all of them, for about an hour
+bench: $(BENCHES:%=bench-%) bench-imports bench-peers bench-ray ## all of them, for about an hour
 
 bench-imports: ## import time beside openai's, in an environment of its own
 	$(PYTHON) benchmarks/imports.py
 
 bench-peers: $(PEERS)/.installed ## pictures from the same server beside other clients, in an environment of their own
 	$(PEERS)/bin/python benchmarks/peers.py
+
+bench-ray: $(RAY)/.installed ## pictures for the rows of a dataset beside Ray's own HTTP processor, in an environment of their own
+	$(RAY)/bin/python benchmarks/ray.py
 
 $(BENCHES:%=bench-%): bench-%: $(VENV)/.dev ## what benchmarks/README.md promises: prints its figures, fails when they are missed
 	$(BIN)/python benchmarks/$*.py
@@ -94,6 +102,13 @@ $(DATASETS)/.installed: pyproject.toml tests/heavy/requirements.txt | $(BIN)/pyt
 	$(PYTHON) -m venv --without-pip $(DATASETS)
 	$(PYTHON) -m pip --python $(DATASETS)/bin/python install --quiet --disable-pip-version-check \
 		-r tests/heavy/requirements.txt -e '.[cli,emulator]'
+	@touch $@
+
+# Without the constraints, which know nothing of Ray.
+$(RAY)/.installed: pyproject.toml tests/heavy/ray-requirements.txt | $(BIN)/python
+	$(PYTHON) -m venv --without-pip $(RAY)
+	$(PYTHON) -m pip --python $(RAY)/bin/python install --quiet --disable-pip-version-check \
+		-r tests/heavy/ray-requirements.txt -e '.[cli,emulator,images,redis,ray]'
 	@touch $@
 
 # Without the constraints, which know nothing of these libraries.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from attrs import frozen
 from redis_server import RedisServer
 from sharing import Crowd, Member, OpenGate, asking, serving
-from slow_link import SlowLink, slow_link
+from slow_link import Link, slow_link
 from traffic import Traffic, traffic_of
 
 BEFORE, AWAY, AFTER = 15.0, 20.0, 26.0
@@ -28,7 +28,7 @@ class Trouble:
     end: Callable[[], object]
 
 
-def troubles(redis: RedisServer, link: SlowLink) -> list[Trouble]:
+def troubles(redis: RedisServer, link: Link) -> list[Trouble]:
     """Return all ways; over the link one process reaches Redis."""
     return [
         Trouble("killed, and comes back empty", redis.stop, redis.start),

@@ -3,57 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 HOST = "127.0.0.1"
 PIECE_BYTES = 65_536
+CUT, MEND, END = "cut", "mend", "end"
 
 
-@contextmanager
-def slow_link(port: int, round_trip: float = 0.0) -> Iterator[SlowLink]:
-    """A link that leads to a port of this machine, with a round trip of so many seconds."""
-    link = SlowLink(port, round_trip / 2)
-    thread = threading.Thread(target=lambda: asyncio.run(link.serve()), name="slow link", daemon=True)
-    thread.start()
-    link.is_up.wait()
-    try:
-        yield link
-    finally:
-        link.close()
-        thread.join()
+@frozen
+class Link:
+    """A link to a Redis, in a process of its own: nobody else's work delays what passes."""
 
-
-@define(eq=False)
-class SlowLink:
-    """Passes on what it receives, late, over as many connections as come. While it is cut nothing arrives, and nobody
-    is told so.
-    """
-
-    target: int
-    seconds: float
-    port: int = field(default=0, init=False)
-    is_up: threading.Event = field(factory=threading.Event, init=False)
-    _loop: asyncio.AbstractEventLoop = field(init=False)
-    _end: asyncio.Event = field(init=False)
-    _is_whole: asyncio.Event = field(init=False)
-    _pumps: set[asyncio.Task[None]] = field(factory=set, init=False)
-
-    async def serve(self) -> None:
-        """Serve until it is closed."""
-        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        self._is_whole = asyncio.Event()
-        self._is_whole.set()
-        server = await asyncio.start_server(self._connect, HOST, 0)
-        self.port = server.sockets[0].getsockname()[1]
-        self.is_up.set()
-        await self._end.wait()
-        server.close()
-        for pump in self._pumps:
-            pump.cancel()
+    port: int
+    _orders: Connection
 
     @property
     def url(self) -> str:
@@ -61,16 +28,64 @@ class SlowLink:
         return f"redis://{HOST}:{self.port}/0"
 
     def cut(self) -> None:
-        """Let nothing pass any more, from another thread."""
-        self._loop.call_soon_threadsafe(self._is_whole.clear)
+        """Let nothing pass any more."""
+        self._orders.send(CUT)
 
     def mend(self) -> None:
         """Let everything pass again, what was sent meanwhile too."""
-        self._loop.call_soon_threadsafe(self._is_whole.set)
+        self._orders.send(MEND)
 
-    def close(self) -> None:
-        """End all, from another thread."""
-        self._loop.call_soon_threadsafe(self._end.set)
+
+@contextmanager
+def slow_link(port: int, round_trip: float = 0.0) -> Iterator[Link]:
+    """A link that leads to a port of this machine, with a round trip of so many seconds."""
+    context = multiprocessing.get_context("spawn")
+    orders, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(port, round_trip / 2, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield Link(orders.recv(), orders)
+    finally:
+        orders.send(END)
+        process.join()
+
+
+def _serve(port: int, seconds: float, orders: Connection) -> None:
+    async def run() -> None:
+        await _Passage(port, seconds, orders, asyncio.get_running_loop()).serve()
+
+    asyncio.run(run())
+
+
+@define(eq=False)
+class _Passage:
+    """Passes on what it receives, late, over as many connections as come. While it is cut nothing arrives, and nobody
+    is told so.
+    """
+
+    target: int
+    seconds: float
+    orders: Connection
+    loop: asyncio.AbstractEventLoop
+    _end: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _is_whole: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _pumps: set[asyncio.Task[None]] = field(factory=set, init=False)
+
+    async def serve(self) -> None:
+        """Serve until it is told to end."""
+        self._is_whole.set()
+        server = await asyncio.start_server(self._connect, HOST, 0)
+        self.orders.send(server.sockets[0].getsockname()[1])
+        self.loop.add_reader(self.orders.fileno(), self._obey)
+        await self._end.wait()
+        server.close()
+        for pump in self._pumps:
+            pump.cancel()
+
+    def _obey(self) -> None:
+        orders = {CUT: self._is_whole.clear, MEND: self._is_whole.set, END: self._end.set}
+        orders[self.orders.recv()]()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -87,8 +102,8 @@ class SlowLink:
         try:
             while piece := await reader.read(PIECE_BYTES):
                 await self._is_whole.wait()
-                self._loop.call_later(self.seconds, writer.write, piece)
+                self.loop.call_later(self.seconds, writer.write, piece)
         except OSError:
             pass  # a reset is passed on as an end
         finally:
-            self._loop.call_later(self.seconds, writer.close)
+            self.loop.call_later(self.seconds, writer.close)

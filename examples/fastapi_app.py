@@ -15,6 +15,7 @@ from nebula_async.integrations.fastapi import (
     Finish,
     ImageBody,
     Nebula,
+    finished_key,
     handle_errors,
     health_routes,
     image_response,
@@ -23,13 +24,12 @@ from nebula_async.integrations.fastapi import (
     stored_image_response,
 )
 
-MODEL = "black-forest-labs/FLUX.1-schnell"
 shelf = DirectorySink(os.environ.get("PICTURES", "pictures"))
 app = FastAPI(lifespan=nebula_lifespan(when_left=Finish(shelf)), routes=health_routes())
 handle_errors(app)
 
 
-class Wish(ImageBody, models=[MODEL], most_side=1024, most_steps=8, most_picture_bytes=0):
+class Wish(ImageBody, models=["black-forest-labs/FLUX.1-schnell"], most_side=1024, most_steps=8, most_picture_bytes=0):
     """What visitors may ask for."""
 
 
@@ -39,22 +39,21 @@ async def create(wish: Wish, nebula: Nebula):
 
 
 @app.get("/pictures/{name:path}", response_class=Response)
-async def find(name: str):  # or the id of a request whose visitor left
-    return stored_image_response(shelf.path, name)
+@app.get("/finished", response_class=Response)
+async def find(name: str = "", wish: str = ""):  # or the id of a request whose visitor left
+    return stored_image_response(shelf.path, finished_key(wish) if wish else name)
 
 
 @app.get("/batch", response_class=Response)
 async def batch(nebula: Nebula, prompt: Annotated[list[str], Query(max_length=20)]):
-    def url_of(image):
-        return "/pictures/" + os.path.relpath(image.stored, shelf.path)
-
-    return progress_response(nebula, prompt, model=MODEL, width=256, height=256, sink=shelf, place=url_of)
+    shared = {"model": Wish.limits.models[0], "width": 256, "height": 256, "sink": shelf}
+    folder = str(shelf.path)
+    return progress_response(nebula, prompt, place=lambda it: "/pictures" + it.stored.removeprefix(folder), **shared)
 
 
 @app.get("/", response_class=HTMLResponse)
 async def page():
-    return """<!doctype html><title>Cats</title><body><script>
-    const events = new EventSource("/batch?prompt=a+red+cat&prompt=a+blue+cat&prompt=a+green+cat")
+    return """<!doctype html><body><script>const events = new EventSource("/batch?prompt=a+red+cat&prompt=a+blue+cat")
     events.addEventListener("result", event => JSON.parse(event.data).images?.forEach(
       image => document.body.append(Object.assign(new Image(), { src: image.url }))))
     events.addEventListener("end", () => events.close())</script>"""

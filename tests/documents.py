@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,6 +34,9 @@ NOT_RUN = {
     "export ": "the tests set the variables of their own emulator",
 }
 """How lines begin that are not run, and why."""
+
+ELSEWHERE = {"ray.md": "ray"}
+"""Pages whose programs need a library that the development environment lacks, and which: `make test-ray` runs them."""
 
 WITH_DRAWINGS = {"architecture.md"}
 """Pages whose drawings nothing is held against."""
@@ -73,6 +77,12 @@ def blocks_of(page: Path) -> list[Block]:
         )
         for found in FENCE.finditer(text)
     ]
+
+
+def library_missing(page: Path) -> str | None:
+    """Return the library of a page that is not installed here, if there is one."""
+    library = ELSEWHERE.get(page.name)
+    return library if library and find_spec(library) is None else None
 
 
 def is_run(line: str) -> bool:

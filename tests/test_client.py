@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import ExitStack, suppress
 from decimal import Decimal
 from typing import get_overloads
 
@@ -47,7 +47,7 @@ from nebula_async import (
     UnusableReplyError,
 )
 from nebula_async.emulator import Emulator
-from nebula_async.events import Failed, Generated, ParameterIgnored, Sent
+from nebula_async.events import Abandoned, Asked, Failed, Generated, ParameterIgnored, Sent, observers
 from nebula_async.requests import field_names
 
 SCHNELL = "black-forest-labs/FLUX.1-schnell"
@@ -739,15 +739,24 @@ async def test_observers(start):
         with pytest.raises(BadRequestError):
             await generate_with(nebula)
 
-    assert [Sent, Generated, Sent, Failed] == [type(event) for event in events]
-    assert (1, Charges(1, 1), SCHNELL, 1) == (
-        events[1].pictures,
-        events[1].charges,
-        events[1].model,
-        events[1].attempts,
+    assert [Asked, Sent, Generated, Asked, Sent, Failed] == [type(event) for event in events]
+    asked, sent, generated, *_, failed = events
+    assert (SCHNELL, "serverless", 1, 16, 16) == (
+        asked.model,
+        asked.dialect,
+        asked.pictures,
+        asked.width,
+        asked.height,
     )
-    assert ("BadRequestError", Charges(0, 0)) == (events[3].error, events[3].charges)
-    assert events[0].call == events[1].call != events[3].call
+    assert asked.seed is not None
+    assert (1, Charges(1, 1), SCHNELL, 1) == (
+        generated.pictures,
+        generated.charges,
+        generated.model,
+        generated.attempts,
+    )
+    assert ("BadRequestError", Charges(0, 0), 400) == (failed.error, failed.charges, failed.status)
+    assert asked.call == sent.call == generated.call != failed.call == events[3].call
     assert "a cat" not in repr(events)
 
 
@@ -761,8 +770,70 @@ async def test_an_observer_that_fails(emulator, caplog):
     async with client(emulator, observer=observer) as nebula:
         assert isinstance(await generate_with(nebula), Generation)
 
-    assert ["the observer failed on Sent", "the observer failed on Generated"] == caplog.messages
+    assert [f"the observer failed on {event}" for event in ("Asked", "Sent", "Generated")] == caplog.messages
     assert all("mine" in record.exc_text for record in caplog.records)
+
+
+@pytest.mark.anyio
+async def test_several_observers(emulator, caplog):
+    """Several observers are told the same; one that fails keeps nothing from the next."""
+    first: list = []
+    last: list = []
+
+    def fails(_event: object) -> None:
+        raise LookupError("mine")
+
+    async with client(emulator, observer=observers(first.append, fails, last.append)) as nebula:
+        await generate_with(nebula)
+
+    assert [Asked, Sent, Generated] == [type(event) for event in first]
+    assert first == last
+    assert "the observer failed on Asked" in caplog.messages
+
+
+@pytest.mark.anyio
+async def test_every_call_that_began_is_told_to_end(start):
+    """Each call that observers hear to begin, they hear to end once: answered, failed, refused unsent or cancelled."""
+    events: list = []
+    async with client(start("400:@2", "delay=30:@3"), observer=events.append) as nebula:
+        await generate_with(nebula)
+        with pytest.raises(BadRequestError):
+            await generate_with(nebula)
+        with pytest.raises(InvalidRequestError):
+            await nebula.generate("a cat", **SMALL, image=b"\x89PNG\r\n\x1a\n")
+        with anyio.move_on_after(0.2):
+            await generate_with(nebula)
+        with anyio.move_on_after(0) as scope:
+            scope.cancel()
+            await generate_with(nebula)
+
+    begun = [event.call for event in events if isinstance(event, Asked)]
+    ended = [event.call for event in events if isinstance(event, Generated | Failed | Abandoned)]
+    assert 5 == len(begun)
+    assert begun == ended
+
+
+def test_a_call_that_nobody_awaits_any_more_is_told_to_end(emulator):
+    """A call whose coroutine is closed, where no event loop runs any more, is told as abandoned all the same."""
+    events: list = []
+
+    async def begin() -> Coroutine:
+        nebula = client(emulator, observer=events.append)
+        call = nebula.generate("a cat", **SMALL)
+        call.send(None)
+        return call
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        abandoned = asyncio.run(begin())
+        with suppress(RuntimeError):  # no event loop runs
+            abandoned.close()
+        del abandoned
+        gc.collect()
+
+    assert Asked is type(events[0])
+    assert [Abandoned] == [type(event) for event in events if isinstance(event, Generated | Failed | Abandoned)]
+    assert events[-1].error is not None
 
 
 @pytest.mark.anyio
@@ -786,7 +857,7 @@ async def test_the_default_observer_logs(emulator, caplog):
         async with client(emulator) as nebula:
             await nebula.generate("a cat", **SMALL, negative_prompt="a dog")
 
-    assert [logging.WARNING, logging.DEBUG, logging.DEBUG] == [
+    assert [logging.DEBUG, logging.WARNING, logging.DEBUG, logging.DEBUG] == [
         record.levelno for record in caplog.records if record.name == "nebula_async"
     ]
     assert emulator.key not in caplog.text
@@ -813,7 +884,7 @@ async def test_rules_off(emulator):
     async with client(emulator, observer=events.append) as nebula:
         await nebula.with_options(parameter_rules="off").generate("a cat", **SMALL, negative_prompt="a dog")
 
-    assert [Sent, Generated] == [type(event) for event in events]
+    assert [Asked, Sent, Generated] == [type(event) for event in events]
     assert "a dog" == emulator.journal.requests[0].fields["negative_prompt"]
 
 

@@ -8,6 +8,7 @@ import re
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import attrs
 import pytest
 from documents import README, ROOT
 from page_runs import environ_of, shell
@@ -18,7 +19,8 @@ from nebula_async import config, events, sync, testing
 from nebula_async import emulator as local
 from nebula_async.cli import sharing
 from nebula_async.cli.app import COMMANDS, app
-from nebula_async.integrations import fastapi, starlette
+from nebula_async.integrations import fastapi, ray, starlette
+from nebula_async.integrations.ray_batches import RowResult
 
 spec = spec_from_file_location("links", ROOT / "docs/links.py")
 links = module_from_spec(spec)
@@ -48,11 +50,21 @@ class TestReference:
         assert set(testing.__all__) == set(_referred("nebula_async.testing"))
         web = {*_referred("nebula_async.integrations.fastapi"), *_referred("nebula_async.integrations.starlette")}
         assert web == {*fastapi.__all__, *starlette.__all__}
+        assert set(ray.__all__) == set(_referred("nebula_async.integrations.ray"))
         assert {"Emulator", "Fault", "Journal", "RequestRecord", "Script"} == _names_below("nebula_async.emulator")
 
 
 class TestFacts:
     """What the guide lists is what is there."""
+
+    def test_options_and_columns_of_ray_datasets_are_listed(self):
+        """The page of Ray names each option of the class and each column that is added, in order, and no others."""
+        of_pool, options, columns, *_ = (ROOT / "docs/ray.md").read_text().split("\n|---|---|---|\n")[1:]
+        given = [each.name for each in attrs.fields(ray.NebulaImages) if each.init]
+        added = [each.name for each in attrs.fields(RowResult)]
+        rows = [re.findall(r"^\| `(\w+)` \|", table.split("\n\n")[0], flags=re.MULTILINE)
+                for table in (of_pool, options, columns)]  # fmt: skip
+        assert [["actors", "batch_size", "num_cpus"], sorted(given), added] == [rows[0], sorted(rows[1]), rows[2]]
 
     def test_all_options_of_all_commands_are_listed(self):
         """The page of the command line names each command, and each option, and none that there is not."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from documents import NOT_RUN, PAGES, README, blocks_of, differences, is_run, without_a_test
+from documents import NOT_RUN, PAGES, README, blocks_of, differences, is_run, library_missing, without_a_test
 from page_runs import copy_examples, environ_of, programs_missing, run_page, run_program
 
 PROGRAMS = [block for page in PAGES for block in blocks_of(page) if block.language == "python"]
@@ -26,6 +26,8 @@ def test_every_block_is_run_by_a_test(page):
 @pytest.mark.parametrize("program", PROGRAMS, ids=[block.name for block in PROGRAMS])
 def test_a_program_runs(program, environ, tmp_path):
     """Each Python block is a whole program that ends well, and prints what stands below it."""
+    if library := library_missing(program.page):
+        pytest.skip(f"{library} is not installed; `make test-{library}` runs it")
     copy_examples(tmp_path)
     run_program(program, tmp_path, environ)
 

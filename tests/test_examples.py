@@ -52,8 +52,8 @@ SAID = {
 }
 """What each script that ends by itself says, among other things."""
 
-SERVED = {"fastapi_app.py", "object_store.py", "test_cats.py"}
-"""Examples that need a server, or are one, or are run by pytest: they have tests of their own."""
+SERVED = {"fastapi_app.py", "object_store.py", "ray_bulk.py", "test_cats.py"}
+"""Examples that need a server, or are one, or are run by pytest: they have tests of their own, one in tests/heavy."""
 
 STARTED = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
 
@@ -182,9 +182,9 @@ def test_the_web_service_tells_of_many_and_finds_what_is_stored(environ, tmp_pat
         with pytest.raises(TimeoutError):
             post(f"{url}/images", seconds=0.05, prompt="a cat", id="Order 17")
         deadline = time.monotonic() + 20
-        while get(f"{url}/pictures/Order%2017")[0] == 404 and time.monotonic() < deadline:
+        while get(f"{url}/finished?wish=Order%2017")[0] == 404 and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert 200 == get(f"{url}/pictures/Order%2017")[0]
+        assert 200 == get(f"{url}/finished?wish=Order%2017")[0]
 
 
 @pytest.mark.parametrize(

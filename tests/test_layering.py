@@ -65,6 +65,7 @@ LAZY = {
     "bulk/manifest/parquet.py": {"pyarrow"},
     "bulk/export/parquet.py": {"pyarrow"},
     "bulk/gallery/thumbnailer.py": {"PIL"},
+    "integrations/ray.py": {"ray"},
     "sinks/object_shelf.py": {"obstore"},
     "sinks/objectstore.py": {"obstore"},
 }
@@ -77,6 +78,9 @@ ADAPTERS = {
     "integrations/web/refused_bodies.py": {"fastapi"},
     "integrations/web/": {"starlette"},
     "integrations/redis_": {"coredis"},
+    "integrations/opentelemetry.py": {"opentelemetry"},
+    "integrations/telemetry/": {"opentelemetry"},
+    "integrations/ray_batches.py": {"pyarrow"},
 }
 """What is imported at the top of an adapter, or of any file in its folder: nobody imports that without the extra."""
 

@@ -61,6 +61,9 @@ class TestWaits:
         request = InferenceRequest("a cat", model="dall-e-3", size="256x256")
         there = await nebula.generate(request, download=False)
         assert (await nebula.download(there.image)).width == 256
+        for wrong in (float("nan"), float("inf"), -5, "3600", True, None):
+            with pytest.raises(ValueError, match="seconds must be a number, 0 or more; got"):
+                nebula_emulator.pass_time(wrong)
         nebula_emulator.pass_time(3601)
         with pytest.raises(DownloadError):
             await nebula.download(there.image)

@@ -194,6 +194,65 @@ def test_that_is_meant_to():
         assert "2 passed" in run(tests, ini="nebula_offline = true\n")
 
 
+class TestOrder:
+    """The fixture of the mark is there before all others of a test, and for that test alone."""
+
+    def test_before_the_fixtures_of_the_test(self, run):
+        """What a test's own fixtures make, clients included, reaches the emulator; those that outlive the test are
+        made before it.
+        """
+        tests = """
+@pytest.fixture(scope="module")
+def of_module():
+    return os.environ.get("NEBULA_BASE_URL")
+
+@pytest.fixture
+def base():
+    return os.environ.get("NEBULA_BASE_URL")
+
+@pytest.fixture
+def own(base):
+    return AsyncNebula()
+
+@pytest.mark.nebula(credit=5)
+@pytest.mark.asyncio
+async def test_it(of_module, base, own):
+    assert of_module is None
+    assert "127.0.0.1" in base
+    async with own:
+        await cat(own)
+
+@pytest.mark.nebula(credit=5)
+def test_who_names_it_last(base, nebula_emulator):
+    assert nebula_emulator.base_url == base
+"""
+        assert "2 passed" in run(tests)
+
+    def test_for_the_parameters_with_the_mark_alone(self, run):
+        """One set of parameters may have the mark: the others have no emulator."""
+        tests = """
+@pytest.mark.parametrize("x", [1, pytest.param(2, marks=pytest.mark.nebula(credit=0)), 3])
+def test_it(x, request):
+    assert (x == 2) == ("nebula_emulator" in request.fixturenames) == ("NEBULA_BASE_URL" in os.environ)
+"""
+        assert "3 passed" in run(tests)
+
+    def test_what_a_test_sets_is_gone_after_it(self, run):
+        """A test that sets a variable with `monkeypatch`, whichever fixture comes first, leaves the machine's own."""
+        tests = """
+def test_first(monkeypatch, nebula_emulator):
+    monkeypatch.setenv("NEBULA_API_KEY", "sk-wrong")
+
+def test_second(nebula_emulator, monkeypatch):
+    monkeypatch.setenv("NEBULA_API_KEY", "sk-wrong")
+
+def test_afterwards():
+    assert os.environ["NEBULA_API_KEY"] == "sk-real"
+    assert "NEBULA_BASE_URL" not in os.environ
+"""
+        assert "3 passed" in run(tests, NEBULA_API_KEY="sk-real")
+
+
 class TestOptions:
     """`@pytest.mark.nebula(…)` starts an emulator with these options."""
 

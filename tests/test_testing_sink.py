@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from nebula_async import AsyncNebula, Charges, DirectorySink, Failure, SinkError
+from nebula_async import AsyncNebula, Charges, DirectorySink, Failure, InvalidRequestError, SinkError
 from nebula_async.testing import FakeTransport, RecordingSink
 
 pytestmark = pytest.mark.anyio
@@ -109,6 +109,11 @@ async def test_a_failed_assertion_tells_the_steps():
 
 def test_a_step_that_there_is_not():
     """The steps are named, and the repr holds no picture."""
+    for wrong in ("x", OSError, KeyboardInterrupt()):
+        with pytest.raises(ValueError, match="a step can fail with an exception, such as OSError"):
+            RecordingSink().fail("publish", wrong)
+    with pytest.raises(InvalidRequestError, match="sink must be a sink"):
+        RecordingSink("out")
     with pytest.raises(ValueError, match="the step is 'close'; allowed is open, write, publish, discard"):
         RecordingSink().fail("close", FULL)
     assert "RecordingSink(inner=MemorySink(pictures=<0 pictures>), steps=<0 steps>)" == repr(RecordingSink())

@@ -176,6 +176,17 @@ class TestSteps:
         with pytest.raises(ValueError, match="cannot answer with"):
             FakeTransport().then(wrong)
 
+    def test_one_step_needs_no_list(self):
+        """What is no step is refused without a list, too, and so is what is no time."""
+        assert [503] == list(FakeTransport(503).steps)
+        assert 1 == len(FakeTransport(lambda _request: "ok").steps)
+        for wrong in (200, None, object()):
+            with pytest.raises(ValueError, match="cannot answer with"):
+                FakeTransport(wrong)
+        for seconds in (-1, float("nan"), "x"):
+            with pytest.raises(ValueError, match="seconds must be a number, 0 or more; got"):
+                FakeTransport(seconds=seconds)
+
     def test_a_phase_that_there_is_not(self):
         """The phases are named."""
         with pytest.raises(

@@ -22,7 +22,9 @@ MAX_CHOSEN_SEED = 2**32 - 1
 
 @frozen(kw_only=True)
 class Model:
-    """A model: its id and kind, USD for one picture (`None`: not known), the parameters it honours."""
+    """A model: its id and kind, USD for one picture (`None`: not known), the parameters it honours, and how many steps
+    the vendor's samples take where it honours those.
+    """
 
     id: str
     name: str
@@ -31,6 +33,7 @@ class Model:
     honours: frozenset[str] = EVERYWHERE
     needs_image: bool = False
     side_multiple: int = 1
+    usual_steps: int | None = None
 
 
 CATALOG: Mapping[str, Model] = {
@@ -41,12 +44,14 @@ CATALOG: Mapping[str, Model] = {
             name="SD-XL 1.0-base",
             price=Decimal("0.009"),
             honours=EVERYWHERE | {"num_steps", "negative_prompt"},
+            usual_steps=25,
         ),
         Model(
             id="black-forest-labs/FLUX.1-schnell",
             name="FLUX.1 [schnell]",
             price=Decimal("0.0019"),
             honours=EVERYWHERE | {"num_steps", "seed"},
+            usual_steps=4,
         ),
         Model(id="Bytedance/seedream-3-0-t2i-250415", name="Bytedance-Seedream-3.0", price=Decimal("0.021")),
         Model(
@@ -56,6 +61,7 @@ CATALOG: Mapping[str, Model] = {
             honours=EVERYWHERE | {"num_steps", "image", "mask"},
             needs_image=True,
             side_multiple=16,
+            usual_steps=25,
         ),
         Model(
             id="black-forest-labs/FLUX.1-Kontext-dev",
@@ -115,6 +121,14 @@ def with_seed(request: ImageRequest, source: random.Random) -> ImageRequest:
     if request.seed is not None or model is None or "seed" not in model.honours:
         return request
     return evolve(request, seed=source.randint(0, MAX_CHOSEN_SEED))
+
+
+def usual_steps_of(model_id: str, otherwise: int) -> int | None:
+    """Return how many steps a model usually takes, `None` for one that takes no number of steps, `otherwise` for one
+    that is not known.
+    """
+    model = CATALOG.get(model_id)
+    return model.usual_steps if model else otherwise
 
 
 def price_of(model_id: str) -> Decimal | None:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio import NoEventLoopError
 from attrs import define, field
 
 from nebula_async.charges import Charges
@@ -85,7 +86,12 @@ def retrying(call: PendingCall, verdict: Verdict, delay: float) -> Retrying:
 
 def abandoned(call: str, error: BaseException, attempts: int = 0, charges: Charges | None = None) -> Abandoned:
     """Return what is told of a call that was cancelled, or that another exception than a `NebulaError` broke off."""
-    # The end of a coroutine that nobody awaits any more may come when no event loop runs.
-    is_cancelled = not isinstance(error, GeneratorExit) and isinstance(error, anyio.get_cancelled_exc_class())
-    name = None if is_cancelled else type(error).__name__
+    name = None if _is_cancellation(error) else type(error).__name__
     return Abandoned(call=call, attempts=attempts, charges=charges or Charges(), error=name)
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    try:
+        return isinstance(error, anyio.get_cancelled_exc_class())
+    except NoEventLoopError:  # a coroutine that nobody awaits any more is closed at any time
+        return False

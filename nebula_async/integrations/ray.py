@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
-from attrs import Attribute, define, evolve, field, fields
+from attrs import Attribute, define, evolve, field, fields, frozen
 
 from nebula_async.bulk.manifest.columns import read_columns
 from nebula_async.bulk.manifest.items import check_defaults
@@ -130,8 +130,17 @@ def _make(options: Mapping[str, Any]) -> NebulaImages:
     return NebulaImages(**options)
 
 
+@frozen(kw_only=True)
+class _Pool:
+    """How many actors there are, what each takes of a CPU, and how many rows come to it at once."""
+
+    actors: int = field(validator=check.whole(1, 100_000))
+    batch_size: int = field(validator=check.whole(1, 1_000_000))
+    num_cpus: float = field(validator=check.number(0, 10_000))
+
+
 def generate_images(
-    dataset: Dataset, *, actors: int = 2, batch_size: int = 32, num_cpus: float = FEW_CPUS, **options: Any
+    dataset: Dataset, *, actors: int = 2, batch_size: int = 16, num_cpus: float = FEW_CPUS, **options: Any
 ) -> Dataset:
     """Return a dataset of the same rows with a picture each, made by so many actors; `options` are `NebulaImages`'s.
 
@@ -142,6 +151,7 @@ def generate_images(
     import ray  # type: ignore[import-not-found, unused-ignore]
     from ray.data import ActorPoolStrategy
 
+    pool = _Pool(actors=actors, batch_size=batch_size, num_cpus=num_cpus)
     options = {**options, "config": options.get("config") or Config.from_env(), "sink": _absolute(options.get("sink"))}
     images = NebulaImages(**options)
     if (schema := dataset.schema(fetch_if_missing=False)) is not None:
@@ -151,10 +161,14 @@ def generate_images(
     return dataset.map_batches(
         NebulaImages,
         fn_constructor_kwargs=options,
-        batch_size=batch_size,
+        batch_size=pool.batch_size,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=actors, max_concurrent_calls_per_actor=BATCHES_AT_ONCE),
-        num_cpus=num_cpus,
+        compute=ActorPoolStrategy(
+            size=pool.actors,
+            max_concurrent_calls_per_actor=BATCHES_AT_ONCE,
+            max_tasks_in_flight_per_actor=BATCHES_AT_ONCE,  # by default the first that is up gets twice as many
+        ),
+        num_cpus=pool.num_cpus,
         udf_modifying_row_count=False,
     )
 

@@ -13,6 +13,7 @@ from nebula_async.integrations.web.image_responses import IMMUTABLE, PRIVATE, im
 from nebula_async.integrations.web.leaving import ClientLeft, Departed, Finish, ShuttingDown
 from nebula_async.integrations.web.lifespan import nebula_lifespan, nebula_of
 from nebula_async.integrations.web.progress import progress_response
+from nebula_async.integrations.web.settling import finished_key
 from nebula_async.integrations.web.several_images import images_response
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Departed",
     "Finish",
     "ShuttingDown",
+    "finished_key",
     "handle_errors",
     "health_routes",
     "image_response",

@@ -76,6 +76,6 @@ class SearchableSink(Sink, Protocol):
 
 def check_sink(sink: object) -> None:
     """Refuse what is no sink, before a picture is paid for. Raises `InvalidRequestError`."""
-    is_path = isinstance(sink, str | PathLike)  # which can be opened too
-    if sink is not None and (is_path or not callable(getattr(sink, "open", None))):
+    is_other = isinstance(sink, str | PathLike | type)  # a path can be opened too, and a class has what its sinks have
+    if sink is not None and (is_other or not callable(getattr(sink, "open", None))):
         raise InvalidRequestError(f"sink must be a sink, such as DirectorySink('out'); got {shown(sink)}")

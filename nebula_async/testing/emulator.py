@@ -14,6 +14,7 @@ from nebula_async.config import Config
 from nebula_async.emulator import Emulator, Fault, Journal, RequestRecord
 from nebula_async.engine.gate import Gate, workers_for
 from nebula_async.events import Observer
+from nebula_async.testing.seconds import check_seconds
 from nebula_async.testing.story import paid_again, told
 from nebula_async.testing.waits import NO_WAIT, OpenGate, never_waiting
 
@@ -113,7 +114,11 @@ class NebulaEmulator:
         return never_waiting(AsyncNebula(self.key, config=config, gate=gate, observer=observer), self.pass_time)
 
     def pass_time(self, seconds: float) -> None:
-        """Put the emulator's clock forward: limits have room again, and URLs expire. No time passes for anyone else."""
+        """Put the emulator's clock forward: limits have room again, and URLs expire. No time passes for anyone else.
+
+        Raises `ValueError` for what is no number of seconds, 0 or more.
+        """
+        check_seconds(seconds)
         self.clock.ahead_seconds += seconds
 
     # What goes wrong

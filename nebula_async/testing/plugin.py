@@ -9,7 +9,7 @@ import itertools
 import os
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -40,10 +40,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Give a test with the mark the emulator, whether it names the fixture or not."""
+    """Give a test with the mark the emulator, whether it names the fixture or not, before all fixtures of its own."""
     names = getattr(item, "fixturenames", None)
-    if names is not None and "nebula_emulator" not in names and item.get_closest_marker("nebula"):
-        names.append("nebula_emulator")
+    if names is None or not item.get_closest_marker("nebula"):
+        return
+    others = [name for name in names if name != "nebula_emulator"]
+    wider = [name for name in others if _is_wider(item, name)]
+    own = [name for name in others if name not in wider]
+    setattr(item, "fixturenames", [*wider, "nebula_emulator", *own])  # noqa: B010 - the other list is shared by all parameters
+
+
+def _is_wider(item: pytest.Item, name: str) -> bool:
+    """Whether a fixture outlives a test: those are set up before any that does not."""
+    info: Any = getattr(item, "_fixtureinfo", None)
+    found: Any = info and info.name2fixturedefs.get(name)
+    return bool(found) and found[-1].scope != "function"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -66,21 +77,22 @@ def _nebula_shared_emulator() -> Iterator[NebulaEmulator]:
 
 @pytest.fixture
 def nebula_emulator(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[NebulaEmulator]:
     """A local Nebula Block with an empty journal, which `AsyncNebula()` of the code under test reaches too.
 
     One is started for the session, and another for a test with options in `@pytest.mark.nebula`. Variables of this
     machine that begin with `NEBULA_` are gone meanwhile, and no client of this process reaches another machine.
     """
-    with _running(request) as emulator, _guard(request), pytest.MonkeyPatch.context() as patch:
+    # one MonkeyPatch for the test and for this: of two, one would bring back what the other has set
+    with _running(request) as emulator, _guard(request):
         for name, value in request.config.stash[OF_THE_MACHINE].items():
             if os.environ.get(name) == value:  # what another fixture has set stays
-                patch.delenv(name)
+                monkeypatch.delenv(name)
         for name, value in emulator.environ.items():
-            patch.setenv(name, value)
+            monkeypatch.setenv(name, value)
         if STATE_VARIABLE not in os.environ:  # made when a client shares its limit with the processes of the host
-            patch.setenv(STATE_VARIABLE, str(tmp_path_factory.getbasetemp() / f"nebula-{next(NUMBERS)}"))
+            monkeypatch.setenv(STATE_VARIABLE, str(tmp_path_factory.getbasetemp() / f"nebula-{next(NUMBERS)}"))
         yield emulator
 
 

@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 import anyio
 from attrs import define, field, frozen
 
+from nebula_async.checks import shown
 from nebula_async.sinks.memory import MemorySink
-from nebula_async.sinks.sink import SearchableSink, Sink, Stored, Writer
+from nebula_async.sinks.sink import SearchableSink, Sink, Stored, Writer, check_sink
 
 Action: TypeAlias = Literal["open", "write", "publish", "discard"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -67,7 +68,7 @@ class RecordingSink:
     that failed or were cancelled.
     """
 
-    inner: Sink = field(factory=MemorySink)
+    inner: Sink = field(factory=MemorySink, validator=lambda *given: check_sink(given[-1]))
     steps: list[SinkStep] = field(factory=list, init=False, repr=lambda steps: f"<{len(steps)} steps>")
     _troubles: list[_Trouble] = field(factory=list, init=False, repr=False)
 
@@ -81,8 +82,11 @@ class RecordingSink:
     def fail(self, action: Action, error: Exception, *, key: str = "*", times: int | None = 1) -> None:
         """Let the next step of this kind raise, or the next so many, `None` for all; of keys that match `key`.
 
-        The step is not handed on. A `write` that fails is that of the next piece.
+        The step is not handed on. A `write` that fails is that of the next piece. Raises `ValueError` for what is no
+        step, and no exception.
         """
+        if not isinstance(error, Exception):
+            raise ValueError(f"a step can fail with an exception, such as OSError('full'); got {shown(error)}")  # noqa: TRY004 - as the step itself
         self._troubles.append(_Trouble(_checked(action), key, times, error=error))
 
     def stall(self, action: Action, *, key: str = "*") -> Stall:

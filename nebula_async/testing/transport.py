@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 
 from nebula_async.errors import ConfigurationError
 from nebula_async.testing.replies import FakeFailure, FakeReply, Phase, inference_reply, picture, serverless_reply
+from nebula_async.testing.seconds import check_seconds
 
 STORAGE = "https://pictures.nebula-fake.invalid/"
 PIECE_BYTES = 16 * 1024
@@ -71,8 +72,9 @@ _PROBLEM = (
 )
 
 
-def _checked(steps: Iterable[Step]) -> deque[Step]:
-    given = deque((steps,) if isinstance(steps, str | FakeReply | FakeFailure) else steps)
+def _checked(steps: Step | Iterable[Step]) -> deque[Step]:
+    is_many = isinstance(steps, Iterable) and not isinstance(steps, str)
+    given = deque[Any](steps if is_many else (steps,))  # type: ignore[arg-type]
     wrong = [step for step in given if not (_is_answer(step) or callable(step))]
     if wrong:
         raise ValueError(_PROBLEM.format(wrong[0]))
@@ -98,7 +100,7 @@ class FakeTransport(httpx.AsyncBaseTransport):
     """
 
     steps: deque[Step] = field(factory=deque, converter=_checked)
-    seconds: float = field(default=0.0, kw_only=True)
+    seconds: float = field(default=0.0, kw_only=True, validator=lambda *given: check_seconds(given[-1]))
     requests: list[SeenRequest] = field(factory=list, init=False)
     _stored: dict[str, bytes] = field(factory=dict, init=False)
 

@@ -16,7 +16,7 @@ from invariants import SMALL, client_of, end_of
 from replies import reply
 
 from nebula_async import AsyncNebula, Charges, Generation
-from nebula_async.events import Abandoned, Generated, Sent
+from nebula_async.events import Abandoned, Asked, Generated, Sent
 
 FREE, UNKNOWN, PAID = Charges(0, 0), Charges(0, 1), Charges(1, 1)
 
@@ -82,10 +82,13 @@ async def _at_an_event(kind: type, chaos, emulator, manner: str, *, is_warm: boo
 
     assert (Generation, 1) == (type(after), after.attempts)
     if kind is Generated:
-        assert ([Sent, Generated], [PAID]) == ([type(event) for event in events], [each.charges for each in made])
+        assert ([Asked, Sent, Generated], [PAID]) == (
+            [type(event) for event in events],
+            [each.charges for each in made],
+        )
     else:
-        assert ([Sent, Abandoned], []) == ([type(event) for event in events], made)
-        assert events[1].charges in (FREE, UNKNOWN)
+        assert ([Asked, Sent, Abandoned], []) == ([type(event) for event in events], made)
+        assert events[-1].charges in (FREE, UNKNOWN)
         assert emulator.journal.charged == 1 + is_warm
 
 
@@ -106,8 +109,8 @@ async def cancelled_while_fetching(chaos, emulator, cancel) -> None:
 
         await cancel(lambda: nebula.generate("a cat", **SMALL), is_there)
 
-    assert [Sent, Abandoned] == [type(event) for event in events]
-    assert (1, PAID) == (events[1].attempts, events[1].charges)
+    assert [Asked, Sent, Abandoned] == [type(event) for event in events]
+    assert (1, PAID) == (events[-1].attempts, events[-1].charges)
     assert await anyio.to_thread.run_sync(storage.settle)
 
 

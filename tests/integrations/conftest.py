@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from collected import Collected
 from redis_server import RedisServer, why_not
 
 
@@ -15,3 +16,9 @@ def redis_server() -> Iterator[RedisServer]:
         pytest.skip(reason)
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture
+def collected() -> Collected:
+    """What OpenTelemetry's SDK collects of the test."""
+    return Collected()

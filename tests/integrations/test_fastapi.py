@@ -159,8 +159,10 @@ async def test_the_error_of_a_body_is_fastapis_own(emulator):
         (b'{"prompt": ', "JSON decode error"),
         (b"[]", "Input should be"),
         (b"", "Field required"),
+        (b'{"prompt": "a cat", "model": "m", "seed": %s}' % (b"7" * 4_000), "seed must be a whole number"),
+        (b'{"prompt": "a cat", "model": "m", "seed": [%s]}' % (b"7," * 4_000 + b"7"), "seed must be a whole number"),
     ],
-    ids=["surrogate", "infinity", "megabyte", "rest of the body", "no JSON", "list", "nothing"],
+    ids=["surrogate", "infinity", "megabyte", "rest of the body", "no JSON", "list", "nothing", "number", "numbers"],
 )
 async def test_whatever_a_body_is_the_answer_is_a_short_422(body, message, emulator):
     """A body that no picture can be made of is a 422 of a few hundred bytes, whatever is in it."""
@@ -169,6 +171,15 @@ async def test_whatever_a_body_is_the_answer_is_a_short_422(body, message, emula
     assert 422 == answer.status
     assert message in answer.json["detail"][0]["msg"]
     assert len(answer.body) < 1_500
+
+
+async def test_a_body_with_twenty_thousand_fields_too_many_is_a_short_422(emulator):
+    """The first fifty things that are wrong are told, and how many more there are."""
+    async with started(application(api_key=emulator.key, base_url=emulator.base_url)) as running:
+        answer = await running.post("/images", WISH | {f"{number}" * 40: number for number in range(20_000)})
+    *_, last = answer.json["detail"]
+    assert (422, 51, "19950 more things are wrong") == (answer.status, len(answer.json["detail"]), last["msg"])
+    assert len(answer.body) < 25_000
 
 
 async def test_a_handler_of_ones_own_stays():

@@ -143,6 +143,43 @@ def test_the_first_model_is_meant_where_none_is_named():
     assert 20 == schema["properties"]["prompt"]["maxLength"]
 
 
+UNKNOWN = "other/model"
+KONTEXT = "black-forest-labs/FLUX.1-Kontext-dev"
+
+
+@pytest.mark.parametrize(
+    ("limits", "given", "filled"),
+    [
+        ({"most_side": 256}, {}, (256, 256, None)),
+        ({"most_side": 2048}, {}, (1024, 1024, None)),
+        ({"most_side": 1000}, {"height": 500}, (992, 500, None)),
+        ({"most_pixels": 256 * 256}, {}, (256, 256, None)),
+        ({"most_pixels": 256 * 256}, {"width": 1024}, (1024, 64, None)),
+        ({"most_pixels": 256 * 256}, {"height": 64, "width": None}, (1024, 64, None)),
+        ({"most_pixels": 300 * 300, "most_side": 200}, {}, (192, 192, None)),
+        ({"most_steps": 2}, {}, (None, None, 2)),
+        ({"most_steps": 8}, {}, (None, None, 4)),
+        ({"most_steps": 8}, {"num_steps": 7}, (None, None, 7)),
+        ({"most_steps": 8}, {"model": UNKNOWN}, (None, None, 8)),
+        ({"most_steps": 8}, {"model": KONTEXT}, (None, None, None)),
+        ({}, {}, (None, None, None)),
+    ],
+    ids=str,
+)
+def test_what_is_bounded_and_left_out_is_filled_in(limits, given, filled):
+    """An application that bounds size or steps never pays for what the API would have chosen."""
+    kind = type("Body", (ImageBody,), {}, **limits)
+    request = kind(**{"prompt": "a cat", "model": MODEL} | given).to_request()
+    assert filled == (request.width, request.height, request.num_steps)
+
+
+def test_a_side_that_leaves_no_room_for_the_other_is_refused():
+    """What cannot be filled in within the limit is the refusal of the size."""
+    kind = type("Body", (ImageBody,), {}, most_pixels=1024)
+    sentence = "width times height must be at most 1024 here; got 1024 x 16"
+    assert {"": sentence} == refusals(kind, prompt="a cat", model=MODEL, width=1024)
+
+
 def test_limits_are_inherited_and_do_not_go_up():
     """A class of a class has the limits of both, and the class above keeps its own."""
 

@@ -105,7 +105,7 @@ async def test_a_call_that_ends_within_the_grace_is_answered(policy, tmp_path):
         await waits.leave()
     assert 200 == status
     assert body.startswith(b"\x89PNG")
-    assert (policy == "finish") == (len(list(tmp_path.glob("*.png"))) == 1)
+    assert (policy == "finish") == (len(list(tmp_path.glob("finished/*.png"))) == 1)
     assert "were cancelled after" not in logged
     assert seconds < 15
 
@@ -123,7 +123,7 @@ async def test_what_the_server_cancels_is_finished_all_the_same(tmp_path):
         _, logged = await anyio.to_thread.run_sync(server.end)
         await visitor.leave()
     assert "timeout graceful shutdown exceeded" in logged
-    assert 1 == len(list(tmp_path.glob("*.png")))
+    assert 1 == len(list(tmp_path.glob("finished/*.png")))
     assert "a call was finished without its visitor" in logged
 
 

@@ -105,6 +105,10 @@ async def test_visitors_learn_nothing_of_what_went_on_behind(kind, caplog):
 @pytest.mark.parametrize(
     ("error", "status", "retry_after"),
     [
+        (errors.BadRequestError("", status=400), 422, {None}),
+        (errors.BadRequestError("", status=413, code="image_too_large"), 422, {None}),
+        (errors.BadRequestError("", status=405), 500, {None}),
+        (errors.BadRequestError("", status=302), 500, {None}),
         (errors.RateLimitError("", retry_after=6.2), 429, {"7"}),
         (errors.RateLimitError("", retry_after=0.0), 429, {"1"}),
         (errors.RateLimitError("", retry_after=math.inf), 429, {"1"}),

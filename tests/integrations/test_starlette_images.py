@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 from asgi import started
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
@@ -160,6 +161,28 @@ async def test_several_pictures_are_one_answer():
     assert ("data:image/png;base64", DATA) == (head, base64.b64decode(text))
     named = await answer_of(lambda: images_response(MADE, place=lambda image: f"/p{image.extension}"))
     assert [{"media_type": "image/gif", "width": None, "height": None, "url": "/p.gif"}] == named.json["images"][1:]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("known", ['"none"', "*"], ids=["new", "known"])
+async def test_what_is_to_be_done_after_an_answer_is_done(method, known, tmp_path):
+    """The background task of an answer runs whatever is sent: a picture, a file, a 304, no bytes for HEAD."""
+    (tmp_path / "cat.png").write_bytes(DATA)
+    done: list[str] = []
+    makers = {
+        "memory": lambda: image_response(PICTURE),
+        "file": lambda: stored_image_response(tmp_path, "cat"),
+        "all": lambda: images_response(MADE),
+    }
+    for name, make in makers.items():
+
+        def answer(make=make, name=name):
+            response = make()
+            response.background = BackgroundTask(done.append, name)
+            return response
+
+        await answer_of(answer, method, If_None_Match=known)
+    assert list(makers) == done
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import anyio
 import pytest
 from asgi import started, taking, until
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -231,6 +232,63 @@ async def test_a_slow_reader_slows_its_batch_down(emulator):
     emulator.assert_charged(30)
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("last", ["", "1"], ids=["first", "again"])
+async def test_what_is_to_be_done_after_a_batch_is_done(last, emulator):
+    """The background task of a progress response runs when the batch is over, and where nothing is made."""
+    done: list[int] = []
+
+    async def batch(request: Request) -> Response:
+        response = progress_response(nebula_of(request), ["a cat"], data=True, **SMALL)
+        response.background = BackgroundTask(done.append, 1)
+        return response
+
+    app = application(emulator, list, data=True)
+    app.router.routes.append(Route("/after", batch))
+    async with started(app) as running:
+        await running.get("/after", **({"Last_Event_ID": last} if last else {}))
+    assert [1] == done
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit])
+async def test_items_that_end_with_a_cancellation_of_others_are_told(error, kind, emulator):
+    """A source of items that raises what no `except Exception` sees is an `end` that says "stopped", not "complete"."""
+
+    def plain():
+        yield "a cat"
+        raise error
+
+    async def later():
+        yield "a cat"
+        raise error
+
+    app = application(emulator, plain if kind == "plain" else later, data=True, concurrency=1)
+    async with started(app) as running:
+        events = read((await running.get("/batch")).body)
+    end = json.loads(events[-1]["data"])
+    assert ("end", "stopped") == (events[-1]["event"], end["state"])
+    assert emulator.journal.charged <= int(end["charges"].partition("-")[2])
+
+
+@pytest.mark.anyio
+async def test_a_place_that_fails_ends_no_batch(emulator, caplog):
+    """Where a picture is cannot be told if the application's own function fails; that it is made is, and others are."""
+
+    def fail(_image):
+        raise LookupError("no such shelf")
+
+    for place in (fail, lambda _image: {1, 2}):
+        app = application(emulator, lambda: ["a cat", "a dog"], sink=MemorySink(), place=place)
+        async with started(app) as running:
+            events = [json.loads(event["data"]) for event in read((await running.get("/batch")).body)]
+        assert ("complete", 2) == (events[-1]["state"], events[-1]["done"])
+        assert all("url" not in image for event in events[1:-1] for image in event["images"])
+    assert "place failed" in caplog.text
+    assert "no such shelf" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -259,11 +317,12 @@ def test_a_name_of_two_lines_is_refused(given):
     [
         ("a cat", {"data": True}, TypeError, "takes an iterable of prompts"),
         (["a cat"], {}, ConfigurationError, "give sink= or data=True"),
+        (["a cat"], {"data": True, "sink": MemorySink()}, ConfigurationError, "give sink= or data=True, not both"),
         (["a cat"], {"sink": "out"}, InvalidRequestError, "sink must be a sink"),
         (["a cat"], {"data": True, "widht": 3}, InvalidRequestError, "widht cannot be shared"),
         (["a cat"], {"data": True, "heartbeat_seconds": 0}, ConfigurationError, "heartbeat_seconds must be above 0"),
     ],
-    ids=["one prompt", "nowhere", "no sink", "unknown", "no heartbeat"],
+    ids=["one prompt", "nowhere", "both", "no sink", "unknown", "no heartbeat"],
 )
 def test_what_cannot_be_meant_is_said_before_anything_is_sent(items, options, kind, sentence):
     """A mistake of the route is an exception, and no stream that breaks off."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -18,6 +19,7 @@ from nebula_async.engine.fanout import Results
 from nebula_async.errors import NebulaError
 from nebula_async.integrations.web.http_errors import ANSWERS, describe_error, log_error, new_reference
 from nebula_async.integrations.web.leaving import Finish, ShuttingDown
+from nebula_async.integrations.web.outcome import outcome_of
 from nebula_async.integrations.web.picture_facts import Place, describe_result
 from nebula_async.integrations.web.presence import Presence
 from nebula_async.integrations.web.settling import keep, key_for
@@ -116,11 +118,19 @@ class Batch:
         await self._emit(events, event)
 
     def _result(self, result: Result, reference: str) -> bytes:
-        return self._event("result", describe_result(result, reference, place=self.place, with_data=self.with_data))
+        try:
+            return self._described(result, reference, self.place)
+        except Exception:  # of the application's own `place`: others are under way, and paid for
+            logger.exception("where the pictures of item %d are is not told: place failed", result.index)
+            return self._described(result, reference, None)
+
+    def _described(self, result: Result, reference: str, place: Place | None) -> bytes:
+        return self._event("result", describe_result(result, reference, place=place, with_data=self.with_data))
 
     def _end(self, trouble: Mapping[str, Any] | None) -> bytes:
         state = "complete" if trouble is None else "stopped"
-        facts = {"state": state, **self.states, "charges": str(self.charges)}
+        charges = max(self.charges, self.visit.charges, key=lambda it: it.at_most)  # of what was cancelled, too
+        facts = {"state": state, **self.states, "charges": str(charges)}
         return self._event("end", facts | ({} if trouble is None else {"error": trouble}))
 
     def _event(self, name: str, facts: Mapping[str, Any]) -> bytes:
@@ -135,12 +145,12 @@ class Batch:
     async def _keep_all(self, generation: Generation, policy: Finish) -> None:
         """Store pictures that were meant for events which nobody reads any more."""
         key = key_for(generation.request, self.visit)
-        try:
-            for image in generation.images:
-                if image.stored is None:
-                    await keep(policy.sink, key, image)
-        except Exception:  # what else is under way is paid for, too
-            logger.exception("a picture without its reader was not kept: reference=%s", self.visit.reference)
+        for image in generation.images:
+            if image.stored is None:
+                error = await outcome_of(partial(keep, policy.sink, key, image))
+                if error is not None:  # what else is under way is paid for, too
+                    text = "a picture without its reader was not kept: reference=%s"
+                    logger.error(text, self.visit.reference, exc_info=error)
 
     async def _settle(self, _policy: Finish) -> None:
         logger.info(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, NoReturn, get_type_hints
 
@@ -21,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from nebula_async.api.catalog import usual_steps_of
 from nebula_async.checks import Checks, shown
 from nebula_async.errors import ConfigurationError, InvalidRequestError
 from nebula_async.requests import MAX_SIDE, MIN_SIDE, PICTURE_FIELDS, ImageRequest
@@ -39,6 +41,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 }
 """What the documents of an application say beside the types; the validators of `ImageRequest` are what counts."""
 
+USUAL_SIDE = 1024
+"""What the API's own samples ask for."""
+
 DATA_URL_MARK = ";base64,"
 MOST = 2**40
 
@@ -55,7 +60,7 @@ class BodyLimits:
 
     `models` are the only ones, and the first is meant where none is named; `most_side` and `most_pixels` bound the
     size, `most_steps` the steps, `most_prompt` the characters of each text, `most_picture_bytes` each picture handed in
-    (0: none may be).
+    (0: none may be). What is bounded and left out is filled in (`to_request`), for the API would choose it otherwise.
     """
 
     models: Sequence[str] | None = field(default=None, validator=_check_models)
@@ -71,6 +76,26 @@ class BodyLimits:
         bounds = {"width": self.most_side, "height": self.most_side, "num_steps": self.most_steps}
         return {name: bound for name, bound in bounds.items() if bound is not None}
 
+    def fill(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values for the fields that are bounded, and that a visitor has left out: 1024 pixels a side and the
+        model's usual steps, or less where less is allowed. Of a model that is not known, the steps are all that are.
+        """
+        filled = dict[str, Any]()
+        if self.most_side is not None or self.most_pixels is not None:
+            filled = self._fill_sides(given["width"], given["height"])
+        if self.most_steps is not None and given["num_steps"] is None:
+            usual = usual_steps_of(given["model"], self.most_steps)
+            filled |= {} if usual is None else {"num_steps": min(usual, self.most_steps)}
+        return filled
+
+    def _fill_sides(self, width: int | None, height: int | None) -> dict[str, int]:
+        side = min(USUAL_SIDE, self.most_side or USUAL_SIDE)
+        pixels = self.most_pixels or MAX_SIDE**2
+        other = width or height
+        fitting = math.isqrt(pixels) if other is None else pixels // other
+        chosen = max(min(side, fitting) // MIN_SIDE * MIN_SIDE, MIN_SIDE)
+        return {name: chosen for name, value in (("width", width), ("height", height)) if value is None}
+
     def check(self, name: str, value: object) -> None:
         """Refuse a value of a field. Raises `InvalidRequestError`."""
         if name == "model" and self.models is not None and value not in self.models:
@@ -83,7 +108,7 @@ class BodyLimits:
 
     def check_size(self, width: int | None, height: int | None) -> None:
         """Refuse a size. Raises `InvalidRequestError`."""
-        if self.most_pixels is not None and (width or 1) * (height or 1) > self.most_pixels:
+        if self.most_pixels is not None and width and height and width * height > self.most_pixels:
             text = f"width times height must be at most {self.most_pixels} here; got {width} x {height}"
             raise InvalidRequestError(text)
 
@@ -145,9 +170,14 @@ class ImageBody(Fields):  # type: ignore[misc]  # made of the fields of ImageReq
         cls.limits = evolve(cls.limits, **limits)
 
     def to_request(self, **changes: Any) -> ImageRequest:
-        """Return the request, with other values for some of its fields. Raises `InvalidRequestError`."""
+        """Return the request, with other values for some of its fields.
+
+        Width, height and steps that were left out are filled in where the limits bound them: 1024, and what is usual
+        for the model, or less. Raises `InvalidRequestError`.
+        """
         names = [attribute.name for attribute in fields(ImageRequest) if attribute.name not in NOT_FOR_VISITORS]
-        return ImageRequest(**{name: getattr(self, name) for name in names} | changes)
+        given = {name: getattr(self, name) for name in names} | changes
+        return ImageRequest(**given | self.limits.fill(given))
 
     @model_validator(mode="before")
     @classmethod
@@ -171,8 +201,8 @@ class ImageBody(Fields):  # type: ignore[misc]  # made of the fields of ImageReq
 
     @model_validator(mode="after")
     def _check_whole(self) -> ImageBody:
-        _refusing(self.to_request)
-        _refusing(self.limits.check_size, self.width, self.height)
+        request = _refusing(self.to_request)
+        _refusing(self.limits.check_size, request.width, request.height)
         return self
 
     @classmethod

@@ -92,6 +92,9 @@ The day's limit is a 429 too. A 503 would say the same, and lets balancers take 
 that it serves beside pictures; `Retry-After` says that it lasts until 00:00 UTC.
 """
 
+ABOUT_REQUESTS = (0, 400, 422)
+"""Statuses that blame the request where no code says more; 0 is none."""
+
 DAY_IS_OVER = "no more pictures are made today: try again after 00:00 UTC"
 
 TELLING_CLASSES = (ConfigurationError, JobError, NotSentError, SinkError)
@@ -141,6 +144,8 @@ def answer_to(error: NebulaError) -> Answer:
         return Answer(429, DAY_IS_OVER)
     if isinstance(error, NotFoundError) and not (error.code and "model" in error.code):
         return OURS  # it is the key, or the URL, that is not known
+    if isinstance(error, BadRequestError) and not error.code and error.status not in ABOUT_REQUESTS:
+        return OURS  # it was no API that answered, or not to what it was asked: the URL is wrong, or a proxy between
     if isinstance(error, InvalidRequestError) and (name := _field_of(error)):
         return Answer(422, f"no picture can be made of this request: change its {name}")
     return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)

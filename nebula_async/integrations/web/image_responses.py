@@ -23,7 +23,6 @@ from nebula_async.images.image import Image
 from nebula_async.images.media import EXTENSIONS
 from nebula_async.offload import offload, on_disk
 from nebula_async.results import Generation
-from nebula_async.sinks.names import slug
 
 PRIVATE = "private, no-cache"
 """Only the visitor's own browser keeps it, and asks whether it is still the same: a picture may be as private as its
@@ -60,6 +59,11 @@ class PictureResponse(Response):
         if is_known(scope, self.headers["etag"]):
             await _not_modified(self)(scope, receive, send)
             return
+        await self._send(data, scope, send)
+        if self.background is not None:
+            await self.background()
+
+    async def _send(self, data: bytes, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         end = 0 if scope["method"] == "HEAD" else len(data)
         for start in range(0, max(end, 1), PIECE_BYTES):
@@ -121,8 +125,8 @@ def image_response(
 def stored_image_response(
     folder: str | PathLike[str], name: str, *, cache_control: str = PRIVATE, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return the answer with a picture that a `DirectorySink(folder)` stored, by its name below the folder; with or
-    without its extension, and as the `id` of its request.
+    """Return the answer with a picture that a `DirectorySink(folder)` stored, by its name below the folder, with or
+    without its extension; one whose visitor left has the name `finished_key(id)`.
 
     Whatever the name, nothing outside of the folder is sent: status 404, as for a picture that is not there.
     """
@@ -133,7 +137,7 @@ def stored_image_response(
 def find_stored(folder: Path, name: str) -> Path:
     """Return the file of a picture below a folder. Raises `OSError` and `ValueError` where there is none."""
     suffixes = [suffix for known in EXTENSIONS.values() for suffix in known]
-    names = [name, *(f"{each}{suffix}" for each in (name, slug(name)) for suffix in suffixes)]
+    names = [name, *(f"{name}{suffix}" for suffix in suffixes)]
     root = Path(os.path.realpath(folder))
     for path in (Path(os.path.realpath(root / each)) for each in names):
         if path.suffix.lower() in suffixes and path.is_relative_to(root) and path.is_file():
@@ -163,7 +167,7 @@ def is_known(scope: Scope, tag: str) -> bool:
 
 def _not_modified(response: Response) -> Response:
     kept = {name: value for name, value in response.headers.items() if name not in ABOUT_BYTES}
-    return Response(status_code=304, headers=kept)
+    return Response(status_code=304, headers=kept, background=response.background)
 
 
 def _image_of(generation: Generation, number: int) -> Image:

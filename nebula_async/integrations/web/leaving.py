@@ -32,7 +32,10 @@ class Departed:
     generation: Generation | None = None
     stored: tuple[str, ...] = ()
     charges: Charges = field(factory=Charges)
-    error: Exception | None = None
+    error: BaseException | None = None
+
+
+Teller: TypeAlias = Callable[[Departed], Awaitable[None] | None]
 
 
 def _check_most(_policy: object, _attribute: object, most: Any) -> None:
@@ -46,19 +49,24 @@ def _check_place(_policy: object, _attribute: object, sink: Any) -> None:
     check_sink(sink)
 
 
+def _check_told(_policy: object, _attribute: object, told: Any) -> None:
+    if not (told is None or callable(told)):
+        raise ConfigurationError(f"told must be a function that takes a Departed; got {shown(told)}")
+
+
 @frozen
 class Finish:
     """A policy: a call whose visitor leaves goes on, because it is paid for, and its pictures are stored into `sink`.
 
-    Their name is the `id` of the request, in lower case and with dashes, or else the reference of the log. At most so
-    many calls go on at a time without their visitors; one more is cancelled. `told` is called with the `Departed` when
-    it has ended: it may write down where the pictures are, so that a visitor who comes back finds them; what it raises
-    is logged.
+    Their key is `finished_key` of the request's `id`, or else has the reference of the log. At most `most` calls go on
+    at a time without their visitors; one more is cancelled. `told` is called with the `Departed` when one has ended: it
+    may write down where the pictures are, so that a visitor who comes back finds them. What it raises is logged; it is
+    cancelled when it takes more than 10 seconds, or 1 once the application's grace is over.
     """
 
     sink: Sink = field(validator=_check_place)
     most: int = field(default=64, validator=_check_most)
-    told: Callable[[Departed], Awaitable[None] | None] | None = None
+    told: Teller | None = field(default=None, validator=_check_told)
 
 
 Policy: TypeAlias = Literal["cancel", "ignore"] | Finish

@@ -18,6 +18,7 @@ from nebula_async.engine.gate import Gate
 from nebula_async.engine.transport import HttpTransport
 from nebula_async.errors import ConfigurationError
 from nebula_async.events import Observer
+from nebula_async.integrations.web.answered import note_answers
 from nebula_async.integrations.web.leaving import Policy, check_policy
 from nebula_async.integrations.web.presence import Presence
 from nebula_async.integrations.web.visit import noting
@@ -83,6 +84,7 @@ def nebula_lifespan(
             options_now: dict[str, Any] = {**options, "gate": await _enter_gate(stack, gate)}
             nebula = await _enter_client(stack, client or partial(AsyncNebula, **options_now))
             visits = await stack.enter_async_context(open_visits(when_left, grace_seconds))
+            note_answers(app)
             yield {**state, CLIENT: nebula, VISITS: visits}
 
     return lifespan
@@ -111,7 +113,7 @@ def _found_on(connection: HTTPConnection) -> tuple[AsyncNebula, Visits]:
     if nebula is None or visits is None:
         raise ConfigurationError(
             "this request has no client: make the application with lifespan=nebula_lifespan(), and let it start; a test"
-            " does with `with TestClient(app) as client:`"
+            " does with `with TestClient(app) as client:`, and the lifespan of a mounted application is never run"
         )
     visits.check_open()
     return nebula, visits

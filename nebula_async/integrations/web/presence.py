@@ -9,6 +9,9 @@ import anyio
 from attrs import define, field
 from starlette.requests import ClientDisconnect, Request
 
+from nebula_async.integrations.web.answered import is_answered
+from nebula_async.integrations.web.outcome import outcome_of
+
 logger = logging.getLogger(__name__)
 
 WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -18,12 +21,12 @@ WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 class Presence:
     """Watches one request for its visitor's leaving, for any number of calls at the same time.
 
-    One of them asks the server at a time: some servers tell it only once. A route that has given its answer
-    (`is_answered`) reads no more of the request.
+    One of them asks the server at a time: some servers tell it only once. Where the route is over (`is_route_over`)
+    nobody reads the body any more. What goes on when the answer has been sent is nobody's to leave.
     """
 
     request: Request
-    is_answered: bool = False
+    is_route_over: bool = False
     has_left: bool = False
     _asking: anyio.Lock = field(factory=lambda: anyio.Lock(), init=False)
 
@@ -35,20 +38,21 @@ class Presence:
                 self.has_left = True
 
     async def _ask_or_give_up(self) -> None:
-        try:
-            await self._ask()
-        except Exception:  # servers and middleware are other people's code: the call goes on, whoever waits for it
-            logger.exception("whether a visitor has left cannot be seen")
+        error = await outcome_of(self._ask)
+        if error is not None:  # servers and middleware are other people's code: the call goes on, whoever waits for it
+            logger.error("whether a visitor has left cannot be seen", exc_info=error)
             await anyio.sleep_forever()
 
     async def _ask(self) -> None:
-        if not (self.is_answered or self._is_body_read()):
+        if not (self.is_route_over or self._is_body_read()):
             if _may_have_body(self.request):  # what is read here would be lost to a route that reads it later
                 await anyio.sleep_forever()
             with suppress(ClientDisconnect):
                 await self.request.body()
         while (await self.request.receive())["type"] != "http.disconnect":
             pass
+        if is_answered(self.request.scope):  # so servers tell the end of an answer, too
+            await anyio.sleep_forever()
 
     def _is_body_read(self) -> bool:
         """Whether all of the body has come; a route may have read it whole, as a stream, or as a form."""

@@ -37,13 +37,15 @@ class ProgressResponse(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the batch, until it is over or its reader has left."""
         if "last-event-id" in Headers(scope=scope):  # a reader that lost its connection: it is told to stop asking
-            await Response(status_code=204)(scope, receive, send)
+            await Response(status_code=204, background=self.background)(scope, receive, send)
             return
         visits: Visits = scope.get("state", {}).get(VISITS) or Visits("cancel", 0)
         visits.check_open()
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         with suppress(ClientLeft):
-            await self.batch.run(visits, Presence(Request(scope, receive), is_answered=True), send)
+            await self.batch.run(visits, Presence(Request(scope, receive), is_route_over=True), send)
+        if self.background is not None:
+            await self.background()
 
 
 def progress_response(
@@ -75,6 +77,8 @@ def progress_response(
     check_sink(sink)
     if sink is None and not data:
         raise ConfigurationError("give sink= or data=True: else pictures would be paid for and shown to nobody")
+    if sink is not None and data:
+        raise ConfigurationError("give sink= or data=True, not both: what a sink has taken is no more in memory")
     if not heartbeat_seconds > 0:
         raise ConfigurationError(f"heartbeat_seconds must be above 0; got {shown(heartbeat_seconds)}")
     if total is None and isinstance(prompts_or_requests, Sized):

@@ -11,10 +11,16 @@ from fastapi.exception_handlers import request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import JSONResponse
 
+from nebula_async.checks import shown
 from nebula_async.integrations.web import http_errors
 
 MOST_SHOWN = 200
 """Characters of a value; a picture in base64 has millions."""
+
+MOST_ERRORS = 50
+"""A body may have a field too many twenty thousand times."""
+
+LONGEST_NUMBER = 2**64
 
 
 def handle_errors(app: FastAPI) -> None:
@@ -28,7 +34,7 @@ def handle_errors(app: FastAPI) -> None:
     key, a setting or the place for pictures is at fault · 502 the API failed, or is not reached · 504 out of time.
 
     A body that is refused stays the 422 that FastAPI makes of it, unless the application has a handler of its own; but
-    values are cut where they are long, and what no JSON can hold (lone surrogates, infinity) is no 500.
+    values, and the list, are cut where they are long, and what no JSON can hold (lone surrogates, infinity) is no 500.
     """
     http_errors.handle_errors(app)
     if app.exception_handlers.get(RequestValidationError) is request_validation_exception_handler:
@@ -38,7 +44,10 @@ def handle_errors(app: FastAPI) -> None:
 async def answer_refused(_request: Request, error: Exception) -> JSONResponse:
     """Return what a visitor gets for a body that is refused."""
     found: Any = error.errors() if isinstance(error, RequestValidationError) else []
-    return JSONResponse({"detail": [_plain_error(each) for each in found]}, 422, {"Cache-Control": "no-store"})
+    told = [_plain_error(each) for each in found[:MOST_ERRORS]]
+    if len(found) > MOST_ERRORS:
+        told.append({"type": "more", "loc": ["body"], "msg": f"{len(found) - MOST_ERRORS} more things are wrong"})
+    return JSONResponse({"detail": told}, 422, {"Cache-Control": "no-store"})
 
 
 def _plain_error(error: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,6 +61,8 @@ def _plain_error(error: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, int) and abs(value) > LONGEST_NUMBER:
+        return shown(value)
     if isinstance(value, str):
         return (value[:MOST_SHOWN] + "…" * (len(value) > MOST_SHOWN)).encode("utf-8", "replace").decode()
     return value

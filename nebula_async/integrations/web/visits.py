@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY_SECONDS = 0.2
 """A signal only leaves a note."""
 
-ENDING_SECONDS = 15.0
-"""How long calls that were cancelled may take to end, and their pictures to be stored."""
+ENDING_SECONDS = 5.0
+"""How long calls that were cancelled may take to end, and pictures that are here to be stored."""
 
 AT_ONCE = 8
 """Requests that begin in one round of the event loop: to begin takes a tenth of a millisecond, and two hundred that
@@ -114,10 +114,7 @@ class Visits:
     async def drain(self) -> None:
         """Give what is under way what is left of the grace, cancel the rest, and log what that may have cost."""
         self.is_draining = True
-        await self._idle_until(self._end_of_grace())
-        stopped = self._stop_all()
-        await self._idle_until(anyio.current_time() + ENDING_SECONDS)
-        _log_stopped(stopped, self.grace_seconds)
+        await self._end_with_grace()
 
     def note_end(self) -> None:
         """Take note that the application is to end; safe inside of a signal's handler."""
@@ -127,10 +124,7 @@ class Visits:
         """Wait until the end is noted, and cancel after the grace what the server itself would wait for without end."""
         while not self.is_draining:  # noqa: ASYNC110 - a signal's handler may set no event
             await anyio.sleep(LOOK_EVERY_SECONDS)
-        await anyio.sleep_until(self._end_of_grace())
-        stopped = self._stop_all()
-        await self._idle_until(anyio.current_time() + ENDING_SECONDS)
-        _log_stopped(stopped, self.grace_seconds)
+        await self._end_with_grace()
 
     async def _here(self, presence: Presence, visit: Visit, work: Callable[[], Awaitable[None]]) -> None:
         async def watch() -> None:
@@ -205,15 +199,25 @@ class Visits:
         if not self.running:
             self._idle.set()
 
+    async def _end_with_grace(self) -> None:
+        await self._idle_until(self._end_of_grace())
+        stopped = self._stop_all()
+        await self._idle_until(anyio.current_time() + ENDING_SECONDS)
+        for visit in self.running:
+            visit.abandon()
+        _log_stopped([visit for visit in stopped if not visit.is_over], f"after the {self.grace_seconds:g} s of grace")
+
     def _end_of_grace(self) -> float:
         if self._ends_at is None:
             self._ends_at = anyio.current_time() + self.grace_seconds
         return self._ends_at
 
     def _stop_all(self) -> list[Visit]:
-        stopped = [visit for visit in self.running if visit.stopped_by is None]
+        stopped = [visit for visit in self.running if visit.stopped_by is None and not visit.done.is_set()]
         for visit in stopped:
             visit.stop(END_OF_GRACE)
+        for visit in self.running:
+            visit.hurry()
         return stopped
 
     async def _idle_until(self, deadline: float) -> None:
@@ -229,14 +233,14 @@ def _log_cancelled(visit: Visit) -> None:
     logger.info("a call was cancelled, because %s: reference=%s charges=%s", why, visit.reference, visit.charges)
 
 
-def _log_stopped(stopped: list[Visit], grace_seconds: float) -> None:
+def _log_stopped(stopped: list[Visit], when: str) -> None:
     if stopped:
         charges = sum((visit.charges for visit in stopped), Charges())
         references = ", ".join(visit.reference for visit in stopped[:MOST_NAMED])
         logger.warning(
-            "%d calls were cancelled after the %g s of grace; %s pictures may have been paid for: %s",
+            "%d calls were cancelled %s; %s pictures may have been paid for: %s",
             len(stopped),
-            grace_seconds,
+            when,
             charges,
             references,
         )
@@ -257,6 +261,9 @@ async def open_visits(policy: Policy, grace_seconds: float) -> AsyncIterator[Vis
                 yield visits
             except Exception as error:  # noqa: BLE001 - raised below: a task group would wrap it
                 failure = error
+            except BaseException:  # the server does not wait
+                _log_stopped(list(visits.running), "at once")
+                raise
             await visits.drain()
             if visits.group is not None:
                 visits.group.cancel_scope.cancel()
