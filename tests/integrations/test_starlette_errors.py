@@ -137,6 +137,13 @@ async def test_the_end_of_the_day_says_so():
     assert 1 <= int(answer.headers["retry-after"]) <= 86_400
 
 
+async def test_what_a_proxy_is_entered_with_is_not_logged(caplog):
+    """Where a transport names its proxy with user and password, the log names it without."""
+    await answer_of(errors.NotSentError(f"no way through http://me:{CANARY}@proxy.example:3128/"))
+    assert "http://***@proxy.example:3128/" in caplog.text
+    assert CANARY not in caplog.text
+
+
 async def test_the_field_that_is_wrong_is_named():
     """A request that is refused before it is sent names its field, and nothing of what was given."""
     answer = await answer_of(errors.InvalidRequestError(f"width must be a whole number from 16 to 8192; got {CANARY}"))

@@ -9,17 +9,17 @@ from attrs import define
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ANSWER = "nebula_async.answer"
+SENDING = "nebula_async.sending"
 """What the scope of a request holds it as."""
 
 WITH_END = ("http.response.body", "http.response.pathsend")
 
 
 @define(eq=False)
-class Answer:
-    """The answer to one request."""
+class Sending:
+    """The sending of the answer to one request."""
 
-    is_sent: bool = False
+    is_over: bool = False
 
 
 @define(eq=False)
@@ -30,10 +30,10 @@ class NotingAnswers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, whatever its kind."""
-        answer = scope[ANSWER] = Answer()
+        sending = scope[SENDING] = Sending()
 
         async def noting(message: Message) -> None:
-            answer.is_sent |= message["type"] in WITH_END and not message.get("more_body", False)
+            sending.is_over |= message["type"] in WITH_END and not message.get("more_body", False)
             await send(message)
 
         await self.app(scope, receive, noting if scope["type"] == "http" else send)
@@ -47,5 +47,5 @@ def note_answers(app: Any) -> None:
 
 def is_answered(scope: Mapping[str, Any]) -> bool:
     """Whether the answer to a request has been sent; False where it is not noted."""
-    answer = scope.get(ANSWER)
-    return isinstance(answer, Answer) and answer.is_sent
+    sending = scope.get(SENDING)
+    return isinstance(sending, Sending) and sending.is_over

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -103,6 +104,10 @@ hold a prompt, or what the API answered.
 """
 
 
+USERINFO = re.compile(r"//[^/\s@]*@")
+"""What a transport of the application's own may say of its proxy."""
+
+
 class HasHandlers(Protocol):
     """An application of Starlette, or of FastAPI."""
 
@@ -169,7 +174,7 @@ def log_error(error: NebulaError, where: str) -> str:
         "attempts": error.attempts,
         "charges": str(error.charges),
     }
-    told = f": {error.message}" if isinstance(error, TELLING_CLASSES) else ""
+    told = f": {USERINFO.sub('//***@', error.message)}" if isinstance(error, TELLING_CLASSES) else ""
     text = " ".join(f"{name}={value!r}" for name, value in facts.items() if value is not None)
     logger.log(_level(error, answer.status), "%s failed: %s%s", where, text, told, extra={"nebula": facts})
     return reference
