@@ -193,7 +193,7 @@ class Config:
     - `proxy`: `http://user:password@host:port`, or https: whatever is not on this machine is called through a tunnel of
       it; `HTTP_PROXY` and its like are not read
     - `accept_gzip`: ask for packed replies: on slow links it saves a quarter of the time, on others it costs some
-    - `keep_alive`: use connections again. Without it each is closed after its reply, which costs a connect a request, and
+    - `keep_alive`: use connections again. Without it each is closed after its reply, which costs one connect each, and
       the client need not be closed: for tests, and for programs that are frozen between two calls
     """
 
