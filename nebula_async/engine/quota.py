@@ -8,6 +8,9 @@ DAY_SECONDS = 86_400
 PROBE_SECONDS = 60.0
 """That the day is over may be a wrong belief: one request in so many seconds is sent all the same."""
 
+MOST_BACK_SECONDS = 3600.0
+"""A clock that is set back by more had been wrong, and so had the day by it."""
+
 
 @define(eq=False)
 class DailyQuota:
@@ -23,13 +26,27 @@ class DailyQuota:
     _closed_until: float = field(default=0.0, init=False)
     _is_named: bool = field(default=False, init=False)
     _asked_at: float = field(default=0.0, init=False)
+    _later: int | None = field(default=None, init=False)
 
     def used(self, now: float) -> int:
         """Return how many were accepted today."""
         day = int(now // DAY_SECONDS)
-        if day > self._day:  # a clock that is set back gives nothing twice
+        if day > self._day:  # a clock that is set back a little gives nothing twice
             self._day, self._used = day, 0
+            self.per_day, self._later = self.per_day if self._later is None else self._later, None
+        if self._day * DAY_SECONDS - now > MOST_BACK_SECONDS:
+            self._day = day
         return self._used
+
+    def part(self, now: float, used: int, members: int) -> DailyQuota:
+        """Return the count of one of so many that go on alone: its part of what is left, and of each day after it."""
+        if self.per_day is None:
+            mine = DailyQuota()
+        else:
+            mine = DailyQuota(used + max(0, self.per_day - used) // members)
+            mine._later = self.per_day // members
+        mine._day, mine._used = int(now // DAY_SECONDS), used
+        return mine
 
     def count(self, now: float, times: int = 1) -> None:
         """One more was accepted, or so many, so the day is not over."""
@@ -55,6 +72,8 @@ class DailyQuota:
         """Return the seconds for which nothing more is accepted, else 0."""
         if self.is_used_up(now):
             return _seconds_left(now)
+        if self._asked_at - now > MOST_BACK_SECONDS:
+            return 0.0
         return min(max(0.0, self._closed_until - now), DAY_SECONDS)
 
     def seconds_over(self, now: float) -> float:

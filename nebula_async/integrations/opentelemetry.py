@@ -31,6 +31,9 @@ MOST_WAITING = 128
 LONGEST_WAIT = 1.0
 """So many calls that have ended wait for their spans to be made, for so many seconds, while others are under way."""
 
+LOOK_EVERY = 8
+"""The first of so many makes sure that the wait has its end: a fork leaves threads behind."""
+
 
 class Telemetry:
     """An observer that tells OpenTelemetry: a span for each call, with its attempts as events, and metrics.
@@ -99,14 +102,13 @@ class Telemetry:
         call = self._calls.pop(event.call, None)
         if call is None:
             return
-        call.over(event)
-        _leave(call.token)
+        _leave(call.over(event))
         self._ended.append(call)
         # What nobody awaits any more is closed in the midst of anything, perhaps with a lock of OpenTelemetry's held.
         is_orphan = isinstance(event, Abandoned) and event.error is not None
         if not is_orphan and (len(self._ended) >= MOST_WAITING or not self._calls):
             self._write()
-        elif self._timer is None or not self._timer.is_alive():  # a fork leaves threads behind
+        elif len(self._ended) % LOOK_EVERY == 1 and (self._timer is None or not self._timer.is_alive()):
             self._wait()
 
     def _wait(self) -> None:

@@ -49,8 +49,18 @@ def _check_sink(_images: object, _attribute: Attribute[Any], sink: object) -> No
 
 def _check_callable(_images: object, attribute: Attribute[Any], value: object) -> None:
     if value is not None and not callable(value):
-        given = "" if attribute.name == "api_key" else f"; got {shown(value)}"
-        raise ConfigurationError(f"{attribute.name} must be a callable, which is called in each actor{given}")
+        given = type(value).__name__  # no more of it: it may be a key, or a URL with a password
+        raise ConfigurationError(f"{attribute.name} must be a callable, which is called in each actor; got {given}")
+
+
+@frozen(repr=False)
+class _Unshown:
+    """Calls what may hold a secret, and does not show it: Ray writes down the arguments of its operators."""
+
+    recipe: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        return self.recipe()
 
 
 @define(eq=False)
@@ -66,8 +76,9 @@ class NebulaImages:
 
     Pictures are streamed into `sink`, under a name made of all that is asked; or, with `keep_bytes`, they are in the
     rows, and go through Ray's object store. When Ray runs a task once more, a picture that the sink holds is adopted,
-    and nothing is sent for it; for the others the same is sent as before, with the same seed and idempotency key. Of
-    rows that ask for the very same one picture is bought: an `id` tells them apart.
+    and nothing is sent for it; for the others the same is sent as before, with the same seed and idempotency key. Rows
+    that ask for the very same of an actor at the same time share what the first one gets, and rows that come later what
+    the sink holds: an `id` tells them apart.
 
     - `config` is that of the client; without it, the environment of the actor says it. Without a `gate` the actors of a
       host share the account's limit, as with `shared_by="host"`
@@ -86,7 +97,7 @@ class NebulaImages:
     prefix: str = field(default="image_", kw_only=True, validator=check.text(blank=True))
     config: Config | None = field(default=None, kw_only=True, validator=check.kind(Config, optional=True))
     gate: Callable[[], AbstractAsyncContextManager[Gate]] | None = field(
-        default=None, kw_only=True, validator=_check_callable
+        default=None, kw_only=True, validator=_check_callable, repr=False
     )
     api_key: Callable[[], str] | None = field(default=None, kw_only=True, validator=_check_callable, repr=False)
     concurrency: int = field(default=16, kw_only=True, validator=check.whole(1, 10_000))
@@ -154,6 +165,7 @@ def generate_images(
     pool = _Pool(actors=actors, batch_size=batch_size, num_cpus=num_cpus)
     options = {**options, "config": options.get("config") or Config.from_env(), "sink": _absolute(options.get("sink"))}
     images = NebulaImages(**options)
+    options |= {name: _Unshown(options[name]) for name in ("gate", "api_key") if options.get(name) is not None}
     if (schema := dataset.schema(fetch_if_missing=False)) is not None:
         images.check_columns(schema.names)
     if images.gate is None and sum(node["Alive"] for node in ray.nodes()) > 1:

@@ -6,13 +6,15 @@ requests under way there would time out, paid for.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from random import SystemRandom
 from typing import Any
 from weakref import finalize
 
 import anyio
+from anyio import to_thread
 from anyio.abc import TaskStatus
 from attrs import define, evolve, field, frozen
 
@@ -35,8 +37,8 @@ class Service:
     sink: Sink | None
     defaults: Mapping[str, Any]
     config: Config | None
-    gate: Callable[[], AbstractAsyncContextManager[Gate]] | None
-    api_key: Callable[[], str] | None
+    gate: Callable[[], AbstractAsyncContextManager[Gate]] | None = field(repr=False)  # its URL may hold a password
+    api_key: Callable[[], str] | None = field(repr=False)
     concurrency: int
     observer: Observer | None
 
@@ -73,13 +75,15 @@ class ServiceThread:
     """The thread in which a service runs from its first batch on; it goes with this value, or with the process."""
 
     service: Service
-    _thread: LoopThread | None = field(default=None, init=False)
-    _worker: RowWorker = field(init=False)
+    _opened: tuple[RowWorker, LoopThread] | None = field(default=None, init=False, repr=False)
+    _opening: AbstractContextManager[object] = field(factory=threading.Lock, init=False, repr=False)
 
     async def work(self, rows: list[dict[str, Any]]) -> list[RowResult]:
         """Return what became of each row, and leave the running event loop alone meanwhile."""
-        thread = self._thread or self._open()
-        worker, ready = self._worker, anyio.Event()
+        opened = self._opened
+        if opened is None:
+            opened = await to_thread.run_sync(self._open, abandon_on_cancel=True)
+        (worker, thread), ready = opened, anyio.Event()
         results = thread.start(lambda: worker.work(rows))
         results.add_done_callback(trigger_of(ready))
         try:
@@ -90,12 +94,22 @@ class ServiceThread:
 
     def close(self) -> None:
         """End the service, if it runs, and close its connections."""
-        if self._thread is not None:
-            self._thread.close()
+        if self._opened is not None:
+            self._opened[1].close()
 
-    def _open(self) -> LoopThread:
+    def _open(self) -> tuple[RowWorker, LoopThread]:
+        """Return what works, and its thread, when it is ready: of those who wait for that, one opens it. Blocks."""
+        with self._opening:
+            if self._opened is None:
+                self._opened = self._begin()
+            return self._opened
+
+    def _begin(self) -> tuple[RowWorker, LoopThread]:
         thread = LoopThread(_end)
-        self._worker = thread.enter(Call(self.service.serve))
-        self._thread = thread
+        try:
+            worker = thread.enter(Call(self.service.serve))
+        except BaseException:
+            thread.stop()
+            raise
         finalize(self, thread.stop).atexit = False  # an interpreter that ends takes the thread with it
-        return thread
+        return worker, thread

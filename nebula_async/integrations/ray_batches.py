@@ -113,7 +113,7 @@ class Columns:
     def add(self, batch: Batch, results: Sequence[RowResult]) -> Batch:
         """Return the batch with what became of its rows, in the form in which it came, all else as it was."""
         added = {
-            f"{self.prefix}{name}": pa.array([getattr(result, name) for result in results], type=kind)
+            f"{self.prefix}{name}": pa.array([_encodable(getattr(result, name)) for result in results], type=kind)
             for name, kind in TYPES.items()
         }
         if isinstance(batch, pa.Table):
@@ -149,6 +149,16 @@ def _plain(field: str, value: Any) -> Any:
         if math.isnan(value):
             return None
         return int(value) if field in WHOLE and value.is_integer() and abs(value) <= MOST_EXACT else value
-    if field == "extra" and isinstance(value, Mapping):  # in a table all rows have the members of each
-        return {name: member for name, member in value.items() if member is not None} or None
-    return value
+    return (_without_gaps(value) or None) if field == "extra" else value
+
+
+def _without_gaps(value: Any) -> Any:
+    """Return a value without members that are missing: in a table the rows have the members of all others."""
+    if isinstance(value, Mapping):
+        return {name: _without_gaps(member) for name, member in value.items() if member is not None}
+    return [_without_gaps(each) for each in value] if isinstance(value, list) else value
+
+
+def _encodable(value: Any) -> Any:
+    """Return a text without what no UTF-8 has: halves of characters, which a server's JSON or a path may hold."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

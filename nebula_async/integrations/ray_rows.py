@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -18,6 +17,7 @@ from nebula_async.api.catalog import with_seed
 from nebula_async.bulk.manifest.items import read_row
 from nebula_async.bulk.outcome import stops_job
 from nebula_async.charges import Charges
+from nebula_async.config import BASE_URL, INFERENCE_URL
 from nebula_async.engine.breaker import Breaker
 from nebula_async.errors import InvalidRequestError, NebulaError, SinkError
 from nebula_async.generation import Generator
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from nebula_async.engine.verdict import Verdict
 
 MADE, ADOPTED, FAILED = "made", "adopted", "failed"
-"""What the status of a row can be: bought now, found in the sink and nothing sent, and no picture."""
+"""What the status of a row can be: bought now; nothing sent, as the sink held it or an equal row bought it; and no
+picture.
+"""
 
 REST_SECONDS = 30.0
 """For so long nothing is sent after an error that every other row would meet too."""
@@ -92,6 +94,15 @@ class Rest:
 
 
 @define(eq=False)
+class _Asked:
+    """A picture that is being asked for, and what became of it while rows still wait for that."""
+
+    lock: anyio.Lock = field(factory=anyio.Lock)
+    result: RowResult | None = None
+    rows: int = 0
+
+
+@define(eq=False)
 class RowWorker:
     """Makes the pictures of rows, so many at a time, whatever batches they came in.
 
@@ -104,15 +115,18 @@ class RowWorker:
     defaults: Mapping[str, Any]
     slots: anyio.CapacityLimiter
     _rest: Rest = field(factory=Rest, init=False)
-    _locks: dict[str, tuple[anyio.Lock, list[None]]] = field(factory=dict, init=False)
+    _reading: anyio.CapacityLimiter = field(init=False)
+    _asked: dict[str, _Asked] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._reading = anyio.CapacityLimiter(self.slots.total_tokens)
 
     async def work(self, rows: list[dict[str, Any]]) -> list[RowResult]:
         """Return what became of each row of a batch."""
         results: dict[int, RowResult] = {}
 
         async def work_on(number: int) -> None:
-            async with self.slots:
-                results[number] = await self._told(rows[number])
+            results[number] = await self._told(rows[number])
 
         async with anyio.create_task_group() as group:
             for number in range(len(rows)):
@@ -121,10 +135,9 @@ class RowWorker:
 
     async def _told(self, fields: Mapping[str, Any]) -> RowResult:
         try:
-            request, digest = await on_disk(self._read, fields)
-            key = key_of(request, digest)
-            async with self._alone(key):
-                return await self._adopted(request, key) or await self._bought(request, digest, key)
+            async with self._reading:
+                request, digest = await on_disk(self._read, fields)
+            return await self._once(digest, lambda: self._found_or_bought(request, digest))
         except NebulaError as error:
             return _failed(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other rows of the dataset are not to be lost
@@ -135,10 +148,34 @@ class RowWorker:
         request = read_row(fields, base=Path(), defaults=self.defaults)
         if request.pictures != 1:
             raise InvalidRequestError(f"a row is one picture; it asks for {request.pictures}: repeat the row instead")
-        digest = digest_of(request)
+        digest = digest_of(request, self.generator.caller.config.url_of(request.dialect))
         if isinstance(request, ImageRequest) and self.generator.caller.config.choose_seed:
             request = with_seed(request, Random(digest))  # noqa: S311 - the same in every run
         return request, digest
+
+    async def _once(self, digest: str, work: Callable[[], Awaitable[RowResult]]) -> RowResult:
+        """Work for the first of the rows that ask for the same at the same time; the others are told what became of it.
+
+        They wait without a slot: rows that ask for something else have them. Where the first is cancelled, or cannot
+        be sent now, the next one is the first.
+        """
+        asked = self._asked.setdefault(digest, _Asked())
+        asked.rows += 1
+        try:
+            async with asked.lock:
+                if asked.result is not None:
+                    return _shared(asked.result)
+                asked.result = await work()
+                return asked.result
+        finally:
+            asked.rows -= 1
+            if not asked.rows:
+                del self._asked[digest]
+
+    async def _found_or_bought(self, request: Request, digest: str) -> RowResult:
+        key = key_of(request, digest)
+        async with self.slots:
+            return await self._adopted(request, key) or await self._bought(request, digest, key)
 
     async def _adopted(self, request: Request, key: str) -> RowResult | None:
         if not isinstance(self.sink, SearchableSink):
@@ -176,23 +213,11 @@ class RowWorker:
         sink = KeptOnce(self.sink) if isinstance(self.sink, SearchableSink) else self.sink
         return lambda _number: IntoSink(sink, key, self.generator.streaming)
 
-    @asynccontextmanager
-    async def _alone(self, key: str) -> AsyncIterator[None]:
-        """Let rows that ask for the same be worked on one after the other: the first one buys it for all."""
-        lock, users = self._locks.setdefault(key, (anyio.Lock(), []))
-        users.append(None)
-        try:
-            async with lock:
-                yield
-        finally:
-            users.pop()
-            if not users:
-                del self._locks[key]
 
-
-def digest_of(request: Request) -> str:
+def digest_of(request: Request, url: str) -> str:
     """Return what tells a request from all others: everything that is asked, its `id`, and the bytes of its pictures.
 
+    Another server than Nebula Block's own counts too: what an emulator painted is not the picture that is bought.
     Blocks while these are read. Raises `InvalidRequestError` for one that cannot be.
     """
     fields = request.to_dict()
@@ -201,13 +226,22 @@ def digest_of(request: Request) -> str:
         digests = {name: digest_file(Path(path)).sha256 for name, path in paths.items()}
     except OSError as error:
         raise InvalidRequestError(f"a picture cannot be read: {error}") from error
-    return hashlib.sha256(json.dumps({**fields, **digests}, sort_keys=True).encode()).hexdigest()
+    server = "" if url in {BASE_URL, INFERENCE_URL} else url
+    return hashlib.sha256(f"{server}{json.dumps({**fields, **digests}, sort_keys=True)}".encode()).hexdigest()
 
 
 def key_of(request: Request, digest: str) -> str:
     """Return where the picture of a request is stored: `"3f2/a-flying-cat-9c41…"`, by its words and its digest."""
     words = slug(request.prompt if request.id is None else request.id) or "picture"
     return f"{digest[:FOLDER_DIGITS]}/{words}-{digest[FOLDER_DIGITS:NAME_DIGITS]}"
+
+
+def _shared(result: RowResult) -> RowResult:
+    """Return what is told of a row that was not sent, since an equal one was."""
+    told = evolve(result, attempts=0, charges_at_least=0, charges_at_most=0, cost=0.0)
+    if told.status == FAILED:
+        return evolve(told, error=f"not sent, as an equal row failed: {told.error}")
+    return evolve(told, status=ADOPTED)
 
 
 def _unforeseen(error: Exception, charges: Charges) -> NebulaError:

@@ -54,7 +54,7 @@ class _Entered:
     group: TaskGroup
     member: Membership
     loop: object
-    learnt: tuple[float, str] | None = None
+    is_learning: bool = False
 
 
 class RedisGate:
@@ -189,13 +189,13 @@ class RedisGate:
     async def learn(self, per_minute: float) -> None:
         """Let no more leave than that."""
         entered = self._entered
-        if entered is None:
+        if entered is None or entered.is_learning or not entered.member.account.is_news(per_minute):
             return
-        standing = entered.member.account.standing
-        learnt = (per_minute, standing.given if standing else "")
-        if learnt != entered.learnt:
-            entered.learnt = learnt
-            await _decide(entered.member, lambda allowance, _now, _today: allowance.pace.learn(per_minute))
+        account, entered.is_learning = entered.member.account, True
+        try:
+            await _decide(entered.member, lambda allowance, _now, _today: account.learn(per_minute, allowance))
+        finally:
+            entered.is_learning = False
 
     def _new_account(self) -> RedisAccount:
         config = self.config

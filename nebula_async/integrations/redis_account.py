@@ -14,11 +14,12 @@ from attrs import define, evolve, field
 
 from nebula_async.engine.allowance import Allowance
 from nebula_async.engine.host_account import CAUTION
-from nebula_async.engine.host_state import HostState, read_state, write_state
-from nebula_async.engine.pace import Pace
-from nebula_async.engine.quota import DailyQuota
+from nebula_async.engine.host_state import HostState, read_state
+from nebula_async.engine.pace import HEADROOM, Pace
+from nebula_async.engine.quota import DAY_SECONDS, DailyQuota
+from nebula_async.integrations.redis_decision import written
 from nebula_async.integrations.redis_link import Link
-from nebula_async.integrations.redis_names import ended_members
+from nebula_async.integrations.redis_names import ended_members, host
 from nebula_async.integrations.redis_standing import Granted, Standing
 
 Value = TypeVar("Value")
@@ -27,7 +28,9 @@ LEASE_SECONDS = 60.0
 """Within so many seconds what a member held that is not heard of any more is free: Redis counts two seconds less."""
 
 PRESENT_SECONDS = 1.5
-"""Who has not been heard of for so long may have gone on alone: until its lease ends, the others leave it its share."""
+"""Who may not have heard of the others for so long may have gone on alone: until its lease ends, or as long as it asks
+and does not hear, they leave it its share. It is three beats, and what was heard is known one beat later.
+"""
 
 SOON_SECONDS = 0.01
 CLOCK = "redis"
@@ -36,7 +39,7 @@ CLOCK = "redis"
 
 @define(eq=False, repr=False)
 class RedisAccount:
-    """What a member knows; `slots` says how many requests it has in flight or reserved.
+    """What a member knows; `slots` says how many requests it has in flight or reserved, `wants` whether more wait.
 
     What is decided, it decides as a process alone would, with the same `Pace` and `DailyQuota`, on what all know: each
     decision is written only where nobody decided meanwhile.
@@ -50,14 +53,19 @@ class RedisAccount:
     backoff: float
     random: Random
     slots: Callable[[], int] = lambda: 0
+    wants: Callable[[], bool] = lambda: False
     standing: Standing | None = field(default=None, init=False)
     alone: Allowance | None = field(default=None, init=False)
     met_at: float = field(default=-math.inf, init=False)
     round_trip: float = field(default=0.0, init=False)
     unused: int = field(default=0, init=False)
+    has_asked: bool = field(default=False, init=False)
     _allowance: Allowance = field(init=False)
     _accepted: int = field(default=0, init=False)
     _told: int = field(default=0, init=False)
+    _told_on: int = field(default=0, init=False)
+    _part: float = field(default=1.0, init=False)
+    _heard: float | None = field(default=None, init=False)
     _untaught: list[bool] = field(factory=list, init=False)
     _day: int = field(default=0, init=False)
     _text: str = field(default="", init=False)
@@ -75,9 +83,9 @@ class RedisAccount:
         return (self.alone or self._allowance).pace.believed(0.0)
 
     @property
-    def accepted_in_all(self) -> int:
-        """How many requests of this member were accepted since it began."""
-        return self._accepted
+    def has_far_members(self) -> bool:
+        """Whether any of the others is not known to be a process of this host."""
+        return any(not host() or name.partition("-")[0] != host() for name in self._others)
 
     def used_today(self) -> int:
         """Return how many requests of today all members had accepted, as far as this one knows."""
@@ -87,6 +95,7 @@ class RedisAccount:
 
     def accepted(self, now: float, *, is_wanted: bool) -> None:
         """A request was accepted: that is told, and taught to all if it can teach anything, with the next beat."""
+        self._forget_yesterday()
         self._accepted += 1
         if self.alone is not None:
             self.alone.quota.count(time.time())
@@ -101,9 +110,10 @@ class RedisAccount:
         return Granted(turns, float(answer["again"]))
 
     async def hear(self) -> None:
-        """Be heard of, and hear of the others; the share of those that ended on this host is free at once."""
+        """Be heard of, and hear of the others; that it heard of new ones, and that some have ended, is told at once."""
+        known = self._others
         await self.meet()
-        if self._ended:
+        if self._ended or known.keys() != self._others.keys():
             await self.meet()
 
     async def reserve(self) -> Granted:
@@ -121,7 +131,7 @@ class RedisAccount:
         def teach(allowance: Allowance, now: float, today: float) -> None:
             for is_wanted in self._untaught[:taught]:
                 allowance.pace.accepted(now, is_wanted=is_wanted)
-            if taught:
+            if taught and self.alone is None:
                 allowance.quota.count(today, 0)
 
         await self.change(teach)
@@ -138,7 +148,7 @@ class RedisAccount:
             now, today = float(answer["now"]), float(answer["wall"])
             state = self._state(answer, now, today)
             value = work(state.allowance, now, today)
-            if await self.link.agree(decision := self._decision(answer, state, now)):
+            if await self.link.agree(decision := written(answer, state, now, self._version)):
                 self._text, self._version, self._allowance = decision["text"], decision["version"], state.allowance
                 self._note(state.allowance, now, today)
                 return value
@@ -150,27 +160,47 @@ class RedisAccount:
         pace = self._allowance.pace.part(CAUTION / standing.members)
         pace.follow(last_turn, 0, ())
         pace.hold(now, standing.held_for(now))
-        used = self.used_today()
-        left = None if standing.per_day is None else max(0, standing.per_day - used)
-        quota = DailyQuota(None if left is None else used + left // standing.members)
-        quota.count(today, used)
-        if standing.is_certain and standing.closed_for(now):
-            quota.close(today, standing.closed_for(now))
-        self.alone = Allowance(pace, quota)
+        quota = DailyQuota(standing.per_day).part(today, self.used_today(), standing.members)
+        if standing.is_certain and standing.closed_for(now) and not quota.is_used_up(today):
+            quota.close(today, standing.closed_for(now) if standing.is_final else None)
+        self.alone, self._part = Allowance(pace, quota), CAUTION / standing.members
 
     def keep_still(self) -> None:
         """Go on with the little that nobody else is given: the lease is over, and others may have the share."""
         if self.alone is not None and self.standing is not None:
-            self.alone.pace.give(self._trickle(self.standing.members))
+            self._part = (1 - HEADROOM) / self.standing.members
+            self.alone.pace.give(self._allowance.pace.part(self._part).per_minute)
 
     def lost(self) -> None:
         """Redis was not reached: if it is again, it may have forgotten everything, so it is told who there was."""
         self._is_back = True
 
-    def _trickle(self, members: int) -> float:
-        return self._allowance.pace.part((1 - CAUTION) / members).per_minute or 0.0
+    async def leave(self) -> None:
+        """Be no member any more. Raises `LinkLostError`."""
+        self._forget_yesterday()
+        await self.link.leave(self.name, self._accepted, self._told)
+
+    def is_news(self, per_minute: float) -> bool:
+        """Whether a limit that the API names changes anything, for all or for a member that is alone."""
+        allowance = self.alone or self._allowance
+        return allowance.pace.is_news(self._part_of(allowance) * per_minute)
+
+    def learn(self, per_minute: float, allowance: Allowance) -> None:
+        """The API names the account's limit; a member that is alone has its part of it."""
+        allowance.pace.learn(self._part_of(allowance) * per_minute)
+
+    def _part_of(self, allowance: Allowance) -> float:
+        return self._part if allowance is self.alone else 1.0
+
+    def _forget_yesterday(self) -> None:
+        """What was accepted before 00:00 UTC and is not told by then counts for no day that is still of use."""
+        day = int(time.time() // DAY_SECONDS)
+        if day > self._told_on:
+            self._told, self._told_on = self._accepted, day
 
     async def _meet(self, count: int, *, is_reading: bool = False) -> dict[str, Any]:
+        self._forget_yesterday()
+        self.has_asked = True
         accepted, unused, is_back, ended = self._accepted, self.unused, self._is_back, self._ended
         begun = anyio.current_time()
         answer = await self.link.meet(
@@ -178,6 +208,9 @@ class RedisAccount:
                 "member": self.name,
                 "count": count,
                 "slots": self.slots(),
+                "wants": self.wants(),
+                "heard": self._heard,
+                "knew": self.standing.members if self.standing else None,
                 "shared": self.shared_concurrency,
                 "per_minute": self.per_minute,
                 "per_day": self.per_day,
@@ -203,7 +236,7 @@ class RedisAccount:
         ends = {name: answer[name] for name in ("held", "closed", "is_certain", "is_final")}
         per_day, interval = answer.get("per_day"), answer.get("interval")
         self.standing = Standing(at=self.met_at, per_day=per_day, interval=interval, **known, **ends)
-        self._day = answer["day"]
+        self._day, self._heard = answer["day"], float(answer["now"])
         policy = answer.get("policy")
         if policy and policy["text"] and answer["version"] != self._version:
             self._text, self._version = policy["text"], answer["version"]
@@ -230,32 +263,17 @@ class RedisAccount:
         quota.per_day = answer.get("per_day")
         quota.agree(today, answer["used"], float(policy["asked_at"]))
         if self.alone is not None:
-            self._tell_what_was_alone(self.alone, pace, now)
+            self._tell_what_was_alone(self.alone, state.allowance, now, today)
         return state
 
-    def _tell_what_was_alone(self, alone: Allowance, pace: Pace, now: float) -> None:
+    def _tell_what_was_alone(self, alone: Allowance, allowance: Allowance, now: float, today: float) -> None:
         held = alone.pace.held_for(anyio.current_time())
-        if held > pace.held_for(now):
-            pace.hold(now, held)
-
-    def _decision(self, answer: Mapping[str, Any], state: HostState, now: float) -> dict[str, Any]:
-        state.written_at = now
-        pace, course = state.allowance.pace, state.allowance.pace.course
-        held_until = now + pace.held_for(now) if course is None else max(0.0, course.held_until)
-        closed_until, is_named, asked_at = state.allowance.quota.closing
-        return {
-            "based_on": answer["version"],
-            "version": max(answer["version"], self._version) + 1,
-            "given": answer["given"],
-            "interval": "" if course is None else f"{course.interval:.9f}",
-            "last": None if course is None or math.isinf(course.last) else f"{course.last:.6f}",
-            "held_until": f"{held_until:.6f}",
-            "closed_until": f"{closed_until:.6f}",
-            "is_named": "1" if is_named else "0",
-            "asked_at": f"{asked_at:.6f}",
-            "seen_left": answer["policy"]["total"],
-            "text": write_state(state),
-        }
+        if held > allowance.pace.held_for(now):
+            allowance.pace.hold(now, held)
+        closed_until, is_named, _ = alone.quota.closing
+        closed = closed_until - time.time()
+        if closed > allowance.quota.seconds_closed(today):
+            allowance.quota.close(today, closed if is_named else None)
 
     def _note(self, allowance: Allowance, now: float, today: float) -> None:
         """A decision counts at once for whoever waits here."""

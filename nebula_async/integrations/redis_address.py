@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -20,8 +21,12 @@ from coredis.retry import NoRetryPolicy
 from nebula_async.errors import ConfigurationError
 
 SCHEMES = ("redis", "rediss", "unix")
-OPTIONS = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+OPTIONS = ("db", *FILES)
 USUAL_PORT = 6379
+
+QUOTING = "; in a password / ? # [ ] are written %2F %3F %23 %5B %5D"
+"""Said instead of what was given where that may be the end of a password."""
 
 
 class _Tidy(BaseConnection):
@@ -56,6 +61,7 @@ class Address:
     url: str
     _parts: SplitResult = field(init=False)
     _options: dict[str, str] = field(init=False)
+    _trust: tuple[list[int], ssl.SSLContext] | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         problem = _problem(self.url)
@@ -67,6 +73,11 @@ class Address:
     def __str__(self) -> str:
         parts = self._parts
         return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or USUAL_PORT}"
+
+    @property
+    def names_password(self) -> bool:
+        """Whether there is a password in the URL."""
+        return bool(self._parts.password)
 
     def client(self, connect_seconds: float) -> Redis[str]:
         """Return a client that has connected to nothing yet. Raises `ConfigurationError` for files of no use."""
@@ -90,13 +101,19 @@ class Address:
         return {"location": host, "connection_class": _OverTCP}
 
     def _context(self) -> ssl.SSLContext:
-        options = self._options
+        """Return whom to trust, made once, as it takes 20 ms of the event loop, and anew when its files change."""
         try:
-            context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
-            if "ssl_certfile" in options:
-                context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
+            changed_at = [Path(path).stat().st_mtime_ns for name, path in self._options.items() if name in FILES]
+            if self._trust is None or self._trust[0] != changed_at:
+                self._trust = changed_at, self._new_context()
         except (OSError, ssl.SSLError) as error:
             raise ConfigurationError(f"a certificate that the URL of Redis names cannot be read: {error}") from error
+        return self._trust[1]
+
+    def _new_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self._options.get("ssl_ca_certs"))
+        if "ssl_certfile" in self._options:
+            context.load_cert_chain(self._options["ssl_certfile"], self._options.get("ssl_keyfile"))
         return context
 
 
@@ -111,16 +128,18 @@ def _problem(url: object) -> str | None:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        return "has a host or a port that is none"
+        return f"has a host or a port that is none{QUOTING}"
     return _problem_of(parts)
 
 
 def _problem_of(parts: SplitResult) -> str | None:
     if parts.scheme not in SCHEMES:
         return f"begins with none of {', '.join(f'{scheme}://' for scheme in SCHEMES)}"
-    if unknown := parse_qs(parts.query).keys() - set(OPTIONS):
-        return f"has the option {min(unknown)!r}, which is none of {', '.join(OPTIONS)}"
+    if parse_qs(parts.query, keep_blank_values=True).keys() - set(OPTIONS):
+        return f"has an option that is none of {', '.join(OPTIONS)}{QUOTING}"
+    if parts.fragment:
+        return f"has a # with something behind it{QUOTING}"
     if not (parts.path.strip("/") if parts.scheme == "unix" else parts.hostname):
         return "names no file of a socket" if parts.scheme == "unix" else "names no host"
     database = parse_qs(parts.query).get("db", [_database(parts)])[-1]
-    return None if not database or database.isdecimal() else f"names the database {database!r}, which is no number"
+    return None if not database or database.isdecimal() else f"names a database that is no number{QUOTING}"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from ssl import SSLEOFError
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 from attrs import define, field
 from coredis import Redis
 from coredis.commands import Script
-from coredis.exceptions import AuthenticationError, AuthorizationError
+from coredis.exceptions import AuthenticationError, AuthenticationRequiredError, AuthorizationError
 
 from nebula_async.integrations.redis_address import Address
 
@@ -28,15 +30,22 @@ MEET, AGREE, LEAVE = (
 )
 
 
+NOBODY_LISTENS = (ConnectionRefusedError, FileNotFoundError)
+HUNG_UP = (anyio.EndOfStream, anyio.BrokenResourceError, ConnectionResetError, BrokenPipeError, SSLEOFError)
+
+
 class LinkLostError(Exception):
     """Redis cannot be used now; the text says why. Whether it did what it was asked is unknown.
 
-    `is_silent`: nothing was heard, so others may well reach it.
+    `is_ended`: the other end hung up. `is_refused`: nobody listens, at any address that Redis' name has. Whatever else
+    it was, others may well reach Redis.
     """
 
-    def __init__(self, text: str, *, is_silent: bool = False) -> None:
+    def __init__(self, text: str, error: BaseException | None = None) -> None:
         super().__init__(text)
-        self.is_silent = is_silent
+        origins = list(_origins(error)) if error is not None else []
+        self.is_ended = any(isinstance(origin, HUNG_UP) for origin in origins)
+        self.is_refused = bool(origins) and all(isinstance(origin, NOBODY_LISTENS) for origin in origins)
 
 
 class LinkRefusedError(LinkLostError):
@@ -50,6 +59,13 @@ class Link:
     address: Address
     account: str
     _client: Redis[str] | None = field(default=None, init=False)
+
+    @property
+    def is_near(self) -> bool:
+        """Whether what listens is on this machine: Redis, or the near end of a way to it."""
+        parts = urlsplit(self.address.url)
+        host = parts.hostname or ""
+        return parts.scheme == "unix" or host in ("localhost", "::1") or host.startswith("127.")
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -73,9 +89,9 @@ class Link:
         """Write what was decided; return whether it stands, since nobody had decided meanwhile."""
         return bool(await self._call(AGREE, _written(decision)))
 
-    async def leave(self, member: str, mine: int) -> None:
+    async def leave(self, member: str, mine: int, told: int) -> None:
         """Be no member any more. Raises `LinkLostError`."""
-        await self._call(LEAVE, member, mine)
+        await self._call(LEAVE, member, mine, told)
 
     async def _call(self, script: Script[str], *arguments: str | int) -> Any:
         keys = [f"nebula:{{{self.account}}}:{key}" for key in KEYS]
@@ -88,20 +104,31 @@ class Link:
             with anyio.fail_after(seconds):
                 return await ask(self._client)
         except TimeoutError:
-            raise LinkLostError(
-                f"Redis at {self.address} did not answer within {seconds:g} s", is_silent=True
-            ) from None
+            raise LinkLostError(f"Redis at {self.address} did not answer within {seconds:g} s") from None
         except (AuthenticationError, AuthorizationError) as error:
-            raise LinkRefusedError(f"Redis at {self.address} refuses: {error}") from error
+            raise LinkRefusedError(f"Redis at {self.address} {self._refusal(error)}") from error
         except Exception as error:  # coredis has many, and those of sockets go through it
-            raise LinkLostError(f"Redis at {self.address} cannot be used: {_said(error)}") from error
+            raise LinkLostError(f"Redis at {self.address} cannot be used: {said(error)}", error) from error
+
+    def _refusal(self, error: Exception) -> str:
+        if isinstance(error, AuthenticationRequiredError) and not self.address.names_password:
+            return "refuses whoever gives no password; the URL names none: redis://user:password@host:port/0"
+        return f"refuses: {error}"
 
 
 def _written(values: Mapping[str, Any]) -> str:
     return json.dumps({name: value for name, value in values.items() if value is not None})  # Lua knows no null
 
 
-def _said(error: BaseException) -> str:
+def _origins(error: BaseException) -> Iterator[BaseException]:
+    """Return what an error came of in the end: each error of a group, and of those its cause."""
+    causes = error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__,)
+    for cause in causes:
+        yield from (error,) if cause is None else _origins(cause)
+
+
+def said(error: BaseException) -> str:
+    """Return an error as one line: of a group, its first."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -4,7 +4,7 @@
 local TURNS, MEMBERS, MARKS, POLICY = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local LEASE, PRESENT, GRACE, CAUTION = 58, 1.5, 8, 0.95
 local AHEAD, MOST_LATE, LOOK_AGAIN, MARK = 30, 0.05, 5, 0.5
-local DAY, DOUBT, RENEW, KEPT_MS = 86400, 60, 60, 172800000
+local DAY, BACK, DOUBT, RENEW, KEPT_MS = 86400, 3600, 60, 60, 172800000
 
 local ask = cjson.decode(ARGV[1])
 local state = {}
@@ -26,7 +26,7 @@ end
 for _, name in ipairs(ask.dead) do redis.call('HDEL', MEMBERS, name) end
 for _, other in ipairs(ask.others) do
   local text = redis.call('HGET', MEMBERS, other[1])
-  local member = text and cjson.decode(text) or {joined = 0, n = other[2], slots = 0}
+  local member = text and cjson.decode(text) or {joined = 0, heard = 0, n = other[2], slots = 0}
   member.seen = math.max(member.seen or 0, now - LEASE + GRACE)
   redis.call('HSET', MEMBERS, other[1], cjson.encode(member))
 end
@@ -42,7 +42,10 @@ for i = 1, #found, 2 do
     redis.call('HDEL', MEMBERS, found[i])
   end
 end
-me = me or {joined = now}
+me = me or {joined = now, seen = now, heard = ask.heard and 0 or nil}
+-- That a member was heard of does not say that it hears: it tells which answer it had last, and how many it knew then.
+local heard, knew = me.heard, ask.knew
+if ask.heard and ask.heard < me.seen + 0.001 then heard = math.max(heard or 0, ask.heard) end
 local count, away, slots, ahead, is_known = 1, 0, ask.slots, 0, true
 local per_minute, per_day, shared = ask.per_minute, ask.per_day, ask.shared
 local function lowest(one, other) return one and other and math.min(one, other) or one or other end
@@ -52,9 +55,9 @@ for _, member in pairs(members) do
   per_minute = lowest(per_minute, member.per_minute)
   per_day = lowest(per_day, member.per_day)
   shared = lowest(shared, member.shared)
-  is_known = is_known and member.seen > me.joined
-  if now - member.seen > PRESENT then
-    away = away + CAUTION / member.n  -- it may go on alone with that share
+  is_known = is_known and (member.heard or member.joined) > me.joined
+  if now - (member.heard or member.seen) > PRESENT then
+    away = away + (member.heard and CAUTION / member.n or 0)  -- it may go on alone with that share
   elseif member.waits and member.waits < (me.waits or now) then
     ahead = ahead + 1
   end
@@ -63,13 +66,14 @@ end
 -- The day. Members tell how many were accepted since they began, so that nothing is counted twice.
 local today, day, used = math.floor(wall / DAY), number('day', 0), number('used', 0)
 if today > day then day, used = today, 0 end
+if day * DAY - wall > BACK then day = today end  -- the clock had been wrong; set back by less it gives nothing twice
 if ask.day == day then used = math.max(used, ask.used) end
-local told = me.told or ask.told
+local told = math.max(me.told or 0, ask.told)  -- it forgets what it accepted alone before the day began
 used = used + math.max(0, ask.mine - told)
 local closed, is_certain, is_final = 0, true, false
 if per_day and used >= per_day then
   closed, is_final = DAY - wall % DAY, true
-elseif number('closed_until', 0) > wall then
+elseif number('closed_until', 0) > wall and number('asked_at', 0) - wall <= BACK then
   local asked = wall - number('asked_at', 0)
   closed, is_final = math.min(number('closed_until', 0) - wall, DAY), state.is_named == '1'
   is_certain = is_final or (asked >= 0 and asked < DOUBT)
@@ -103,14 +107,16 @@ for _ = 1, wanted do
   turns[#turns + 1] = stamp(turn - now)
 end
 local waits = nil
-if ask.count > 0 and shared and room < ask.count and #turns == 0 then
+if ask.count == 0 then
+  if ask.wants then waits = me.waits end
+elseif shared and room < ask.count and #turns == 0 then
   waits = me.waits or now
   again = math.min(0.02 * (1 + ahead), 0.5)
 end
 if closed > 0 and #turns > 0 then state.asked_at = stamp(wall) end
 
 redis.call('HSET', MEMBERS, ask.member, cjson.encode({
-  joined = me.joined, seen = now, n = count, slots = ask.slots + #turns, waits = waits,
+  joined = me.joined, seen = now, heard = heard, n = math.min(knew or count, count), slots = ask.slots + #turns, waits = waits,
   told = math.max(told, ask.mine), per_minute = ask.per_minute, per_day = ask.per_day, shared = ask.shared,
 }))
 redis.call('HSET', TURNS, 'now', stamp(now), 'offset', stamp(offset), 'last', stamp(last), 'left', left,

@@ -14,7 +14,7 @@ from nebula_async.engine.lanes import Lanes
 from nebula_async.errors import ConfigurationError
 from nebula_async.events import Event, SharingLost, SharingRegained
 from nebula_async.integrations.redis_account import LEASE_SECONDS, PRESENT_SECONDS, RedisAccount
-from nebula_async.integrations.redis_link import ANSWER_SECONDS, LinkLostError, LinkRefusedError
+from nebula_async.integrations.redis_link import ANSWER_SECONDS, LinkLostError, LinkRefusedError, said
 from nebula_async.integrations.redis_standing import Granted
 from nebula_async.integrations.redis_turns import RedisTurns
 
@@ -41,6 +41,8 @@ class Membership:
     _woken: anyio.Event = field(factory=lambda: anyio.Event(), init=False)
     _beat_at: float = field(default=-math.inf, init=False)
     _failures: int = field(default=0, init=False)
+    _has_ended: bool = field(default=False, init=False)
+    _gone_at: float = field(default=-math.inf, init=False)
     _began_at: float = field(factory=lambda: anyio.current_time(), init=False)
     _has_told: bool = field(default=False, init=False)
     _status: TaskStatus[None] | None = field(default=None, init=False)
@@ -48,7 +50,7 @@ class Membership:
     def __attrs_post_init__(self) -> None:
         self.turns = RedisTurns(self.account, self.wake)
         self.lanes = Lanes(self.turns, self.concurrency)
-        self.account.slots = self.slots
+        self.account.slots, self.account.wants = self.slots, self.wants
 
     def wake(self) -> None:
         """Somebody may want a turn, or has left a slot that others wait for."""
@@ -57,6 +59,10 @@ class Membership:
     def slots(self) -> int:
         """Return how many requests are in flight or have a turn reserved."""
         return self.concurrency - self.lanes.free + len(self.turns)
+
+    def wants(self) -> bool:
+        """Whether somebody here waits for a turn that none is reserved for."""
+        return min(self.lanes.waiting, self.lanes.free) > len(self.turns)
 
     @property
     def in_flight(self) -> int:
@@ -84,11 +90,11 @@ class Membership:
 
     async def leave(self) -> None:
         """Be no member any more, if Redis can be told within a moment; else the lease ends it."""
-        if self.account.standing is None:
+        if not self.account.has_asked:
             return
         with anyio.move_on_after(2 * ANSWER_SECONDS, shield=True), suppress(Exception):
             async with self.account.link.opened():
-                await self.account.link.leave(self.account.name, self.account.accepted_in_all)
+                await self.account.leave()
 
     def _begin(self) -> None:
         if self._status is not None:
@@ -99,8 +105,10 @@ class Membership:
         try:
             async with self.account.link.opened():
                 return await self._keep_meeting()
+        except ConfigurationError as error:
+            return LinkRefusedError(str(error))
         except Exception as error:  # noqa: BLE001 - a task of coredis' own failed
-            return LinkLostError(f"Redis at {self.account.link.address} cannot be used: {error!r}")
+            return LinkLostError(f"Redis at {self.account.link.address} cannot be used: {said(error)}", error)
 
     async def _keep_meeting(self) -> LinkLostError:
         try:
@@ -149,11 +157,24 @@ class Membership:
     def _lose(self, lost: LinkLostError) -> None:
         self._failures += 1
         self.account.lost()
-        silent = anyio.current_time() - max(self.account.met_at, self._began_at)
-        if silent >= LEASE_SECONDS - OVERLAP_SECONDS and lost.is_silent:
-            self.account.keep_still()
+        now = anyio.current_time()
+        silent = now - max(self.account.met_at, self._began_at)
         if not self._has_told and self._failures >= FEWEST_FAILURES and silent >= PRESENT_SECONDS:
             self._part(str(lost))
+        is_unproven = silent >= LEASE_SECONDS - OVERLAP_SECONDS and now - self._gone_at > PRESENT_SECONDS
+        if self._is_gone(lost) and not is_unproven:
+            self._gone_at = now
+        elif is_unproven:  # what is proven only later does not say who had the share meanwhile
+            self.account.keep_still()
+
+    def _is_gone(self, lost: LinkLostError) -> bool:
+        """Whether nobody can reach Redis, as far as one member can tell: it hung up, and now nobody listens.
+
+        A wall that turns connections away does not end one that stands. At an address of this machine it may be a way
+        to Redis of its own that ended, if there are members on others.
+        """
+        self._has_ended |= lost.is_ended or (lost.is_refused and self._failures == 1)
+        return lost.is_refused and self._has_ended and not (self.account.link.is_near and self.account.has_far_members)
 
     def _part(self, reason: str) -> None:
         standing = self.account.standing
@@ -165,7 +186,7 @@ class Membership:
         self.lanes.call_all()
 
     def _regain(self) -> None:
-        self._failures = 0
+        self._failures, self._has_ended = 0, False
         if self._has_told:
             self._has_told = False
             self.notify(SharingRegained())

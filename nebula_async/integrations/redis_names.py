@@ -49,12 +49,21 @@ def _has_ended(name: str) -> bool:
     if not place or place != host() or not number.isdecimal():
         return False
     try:
-        stat = Path(f"/proc/{number}/stat").read_text(errors="replace")
-    except FileNotFoundError:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
         return True
+    except (OSError, OverflowError):  # it is another user's, or no number of a process
+        return False
+    return _is_unburied(number)
+
+
+def _is_unburied(number: str) -> bool:
+    """Whether a process has ended, and its parent has not looked yet; where /proc shows it at all (`hidepid`)."""
+    try:
+        stat = Path(f"/proc/{number}/stat").read_text(errors="replace")
     except OSError:
         return False
-    return stat.rpartition(")")[2].split()[:1] == ["Z"]  # it has ended, and its parent has not looked yet
+    return stat.rpartition(")")[2].split()[:1] == ["Z"]
 
 
 @lru_cache(maxsize=1)

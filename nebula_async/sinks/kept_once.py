@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from attrs import frozen
 
-from nebula_async.sinks.sink import SearchableSink, Writer
+from nebula_async.sinks.sink import SearchableSink, Stored, Writer
+
+logger = logging.getLogger(__name__)
 
 
 @frozen
@@ -31,10 +35,18 @@ class _Writer:
         await self._writer.write(data)
 
     async def publish(self, media_type: str, extension: str) -> str:
-        if found := await self._sink.find(self._key):
+        if found := await self._found():
             await self._writer.discard()
             return found.place
         return await self._writer.publish(media_type, extension)
+
+    async def _found(self) -> Stored | None:
+        """Return the picture that was there before; none where it cannot be told: this one is paid for, and kept."""
+        try:
+            return await self._sink.find(self._key)
+        except Exception:
+            logger.warning("whether there is a picture cannot be told, and another is stored", exc_info=True)
+            return None
 
     async def discard(self) -> None:
         await self._writer.discard()

@@ -32,6 +32,25 @@ def test_it_is_over_when_it_is_used_up():
     assert (0, 0.0) == (quota.used(NOON + DAY_SECONDS / 2), quota.seconds_over(NOON + DAY_SECONDS / 2))
 
 
+def test_who_goes_on_alone_has_its_part_of_each_day():
+    """One of four that go on apart may use a quarter of what is left today, and a quarter of each day after it."""
+    mine = DailyQuota(10_000).part(NOON, 9_000, 4)
+    assert (9_000, 9_250) == (mine.used(NOON), mine.per_day)
+    for day in (1, 2):
+        assert (0, 2_500) == (mine.used(NOON + day * DAY_SECONDS), mine.per_day)
+    assert None is DailyQuota().part(NOON, 9_000, 4).per_day
+
+
+def test_a_clock_that_had_been_wrong_closes_no_later_day():
+    """A clock that was a year ahead and is set right leaves the day open: what was used meanwhile is of this one."""
+    year = 365 * DAY_SECONDS
+    quota = DailyQuota(200)
+    quota.count(NOON + year, 150)
+    quota.close(NOON + year, 7200.0)
+    assert (150, 0.0) == (quota.used(NOON), quota.seconds_closed(NOON))
+    assert 0 == quota.used(NOON + DAY_SECONDS)
+
+
 def test_without_a_limit_it_is_never_over():
     """A tier without a daily limit is only counted."""
     quota = DailyQuota()

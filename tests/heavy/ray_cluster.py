@@ -24,6 +24,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 import pyarrow as pa
 import ray
 from PIL import Image as Pillow
+from ray.data._internal.metadata_exporter import sanitize_for_struct
 
 sys.path.append(str(Path(__file__).parents[1] / "integrations"))
 
@@ -210,7 +211,7 @@ def test_blocks_in_which_all_fail_have_the_types_of_the_others(make, emulator, t
         ({"keep_bytes": True}, "give either a sink"),
         ({"sink": "out"}, "sink must be a sink"),
         ({"concurrency": 0}, "concurrency must be"),
-        ({"api_key": "sk-0123456789"}, "api_key must be a callable, which is called in each actor$"),
+        ({"api_key": "sk-0123456789"}, "api_key must be a callable, which is called in each actor; got str$"),
         ({"columns": {"caption": "prompt"}}, "columns names 'caption', which is no column; there are 'prompt'"),
         ({"columns": {"prompt": None}}, "no column is the prompt"),
         ({"prefix": "", "columns": {}}, "the rows have 'seed' already"),
@@ -236,6 +237,15 @@ def test_a_missing_key_is_said(make, emulator):
     with pytest.raises(Exception, match="NEBULA_API_KEY"):
         make(cats(3), api_key=None).take_all()
     emulator.assert_nothing_asked()
+
+
+def test_ray_writes_down_no_secret(make):
+    """What Ray exports of a dataset's steps, cut after a hundred characters, has neither the key nor a gate's URL."""
+    gate = partial(RedisGate, "redis://:hunter2@host/0", account="cats")
+    dataset = make(cats(1), gate=gate, api_key=partial(str, "hunter2"))
+    said = str(sanitize_for_struct(dataset._logical_plan.dag._get_args()))
+    assert "api_key" in said
+    assert "hunter2" not in said
 
 
 def test_a_sink_is_relative_to_the_driver(make, emulator, tmp_path, monkeypatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
 from typing import Any
 
 import anyio
@@ -12,6 +14,9 @@ from redis_server import RedisServer
 from nebula_async.config import Config, RetryPolicy
 from nebula_async.events import Event
 from nebula_async.integrations.redis import RedisGate
+from nebula_async.integrations.redis_account import RedisAccount
+from nebula_async.integrations.redis_address import Address
+from nebula_async.integrations.redis_link import Link
 
 ACCOUNT = "cats"
 SOON = 10.0
@@ -53,6 +58,29 @@ class Members:
     def names(self) -> list[str]:
         """Those who are members, as Redis knows."""
         return self.server.run("HKEYS", self.key("members"))
+
+
+def account_at(
+    url: str,
+    per_minute: float | None = 600,
+    *,
+    name: str = "one",
+    per_day: int | None = None,
+    shared: int | None = None,
+) -> RedisAccount:
+    """Return what a member knows of an account."""
+    return RedisAccount(Link(Address(url), ACCOUNT), name, per_minute, per_day, shared, 1.0, Random(1))  # noqa: S311
+
+
+@asynccontextmanager
+async def met(*accounts: RedisAccount) -> AsyncIterator[None]:
+    """Let each of them be a member that has heard of those before it."""
+    async with AsyncExitStack() as stack:
+        for account in accounts:
+            await stack.enter_async_context(account.link.opened())
+            await account.hear()
+            await account.settle()
+        yield
 
 
 async def attempt(gate: RedisGate, left: list[float]) -> None:

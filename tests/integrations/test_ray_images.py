@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -17,10 +20,12 @@ import pyarrow as pa
 import pytest
 
 from nebula_async import DirectorySink, MemorySink
+from nebula_async.emulator import Emulator
 from nebula_async.errors import ConfigurationError, InvalidRequestError
 from nebula_async.integrations.ray import NebulaImages
 from nebula_async.integrations.ray_batches import TYPES
-from nebula_async.testing import RecordingSink
+from nebula_async.integrations.redis import RedisGate
+from nebula_async.testing import NebulaEmulator, RecordingSink
 from nebula_async.testing.waits import OpenGate
 
 asynchronous = pytest.mark.asyncio  # as Ray's actors are; the client runs in a loop of its own
@@ -169,6 +174,18 @@ async def test_a_sink_that_fails_raises_nothing_either(make, emulator, error):
 
 
 @asynchronous
+async def test_a_text_that_cannot_be_encoded_is_told_all_the_same(make, tmp_path):
+    """A folder whose name is no UTF-8 costs nobody the results of a batch: what no column can hold is spelled out."""
+    try:
+        sink = DirectorySink(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")))
+        out = await make(sink=sink)(table("a cat"))
+    finally:
+        shutil.rmtree(os.fsencode(tmp_path) + b"/caf\xe9", ignore_errors=True)  # what pytest cleans up has to be text
+    assert ["made"] == told(out, "status")
+    assert r"/caf\udce9/" in told(out, "path")[0]
+
+
+@asynchronous
 async def test_nothing_more_is_sent_when_the_credit_is_used_up(make, emulator):
     """What every row would meet is met once: the others fail with the same error and are not sent."""
     emulator.next("402=insufficient_quota", repeat=True)
@@ -221,12 +238,13 @@ async def test_a_missing_key_is_a_mistake_of_the_run(make, emulator, monkeypatch
         ({"sink": DirectorySink("out")}, "the sink's folder must be absolute"),
         ({"keep_bytes": True, "api_key": CANARY}, "api_key must be a callable, which is called in each actor"),
         ({"keep_bytes": True, "gate": OpenGate(1)}, "gate must be a callable, which is called in each actor; got"),
+        ({"keep_bytes": True, "gate": f"redis://:{CANARY}@host/0"}, "called in each actor; got str"),
         ({"keep_bytes": True, "concurrency": 0}, "concurrency must be"),
         ({"keep_bytes": True, "config": {}}, "config must be Config"),
         ({"keep_bytes": True, "defaults": {"widht": 64}}, "widht"),
         ({"keep_bytes": True, "columns": {"caption": "promt"}}, "promt"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_wrong_options_are_refused_when_it_is_made(options, words):
     """A mistake is one sentence, which never holds the key."""
@@ -256,6 +274,14 @@ async def test_it_is_pickled_without_a_key(make, emulator, monkeypatch):
     assert CANARY.encode() not in pickle.dumps(make(api_key=read_key))
 
 
+def test_it_shows_no_secret():
+    """Neither the key nor the password of a Redis, as the gate's recipe may hold it, is in what is shown of it."""
+    gate = partial(RedisGate, f"redis://:{CANARY}@host/0", account="cats")
+    images = NebulaImages(keep_bytes=True, gate=gate, api_key=partial(str, CANARY))
+    assert "keep_bytes=True" in repr(images)
+    assert CANARY not in f"{images!r} {images._thread!r}"
+
+
 def test_importing_it_does_not_need_ray():
     """The class can be made and tested where Ray is not installed."""
     code = "import sys; sys.modules['ray'] = None; import nebula_async.integrations.ray"
@@ -281,6 +307,45 @@ async def test_the_gate_is_entered_in_the_actor(make, emulator):
     images.close()
     assert ["entered", "left"] == [step for step, _ in steps]
     assert threading.current_thread().name not in {name for _, name in steps}
+
+
+@asynchronous
+async def test_the_loop_is_free_while_the_gate_is_entered(make):
+    """Batches that come while the first one opens the gate wait for it, and leave the actor's event loop alone."""
+    began, release, entered = threading.Event(), threading.Event(), []
+
+    @asynccontextmanager
+    async def gate():
+        began.set()
+        entered.append(release.wait(20))
+        yield OpenGate(4)
+
+    images = make(gate=gate)
+    waiting = [asyncio.create_task(images(table(prompt))) for prompt in ("a cat", "a dog", "an owl")]
+    assert await asyncio.to_thread(began.wait, 20)
+    waiting[2].cancel()
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    assert [False, False, True] == [task.cancelled() for task in waiting]
+    release.set()
+    assert [["made"]] * 2 == [told(out, "status") for out in await asyncio.gather(*waiting[:2])]
+    assert [True] == entered
+
+
+@asynchronous
+async def test_an_actor_that_cannot_begin_leaves_no_thread(make):
+    """Each batch that is tried without a key, or with a gate that fails, ends its thread."""
+    before = {*threading.enumerate()}
+
+    def fail():
+        raise OSError("no such gate")
+
+    for images, error in ((make(api_key=str), ConfigurationError), (make(gate=fail), OSError)):
+        with pytest.raises(error):
+            await images(table("a cat"))
+    for thread in {*threading.enumerate()} - before:
+        if thread.name == "nebula-client":
+            await asyncio.to_thread(thread.join, 20)
+            assert not thread.is_alive()
 
 
 # Never twice
@@ -347,7 +412,67 @@ async def test_a_search_that_fails_buys_nothing(make, emulator, tmp_path):
     emulator.assert_nothing_asked()
 
 
+@asynchronous
+async def test_the_pictures_of_another_server_are_not_adopted(make, emulator):
+    """What an emulator painted is never taken for what was bought elsewhere; each server's own is found again."""
+    with Emulator() as server:
+        other = NebulaEmulator(server)
+        config, key = other.config(keep_alive=True), partial(str, other.key)
+        outs = [await make(**options)(table("a cat")) for options in ({}, {"config": config, "api_key": key}) * 2]
+        assert [["made"], ["made"], ["adopted"], ["adopted"]] == [told(out, "status") for out in outs]
+        assert told(outs[0], "path") == told(outs[2], "path") != told(outs[1], "path") == told(outs[3], "path")
+        other.assert_charged(1)
+    emulator.assert_charged(1)
+
+
+@asynchronous
+async def test_members_of_other_rows_change_nothing(make, emulator):
+    """Arrow gives each row the members of all others, deep inside of `extra` too: a row alone is the same picture."""
+    extras = [{"style": {"ink": "red"}, "marks": [{"at": 1}]}, {"style": {"paper": "rough"}, "marks": [{"size": 2}]}]
+    together = await make()(table("a cat", "a dog", extra=extras))
+    alone = await make()(table("a dog", extra=extras[1:]))
+    assert ["adopted"] == told(alone, "status")
+    assert told(together, "path")[1:] == told(alone, "path")
+
+
+@asynchronous
+async def test_equal_rows_without_a_sink_share_one_picture(make, emulator):
+    """With `keep_bytes` too, of rows that ask for the very same one is bought, and all get its bytes."""
+    out = await make(keep_bytes=True)(table(*["a cat"] * 5, "a dog"))
+    assert ["adopted"] * 4 + ["made"] * 2 == sorted(told(out, "status"))
+    assert 2 == sum(told(out, "charges_at_most")) == len({*told(out, "bytes")})
+    assert 1 == len({*told(out, "bytes")[:5]})
+    emulator.assert_asked(2)
+
+
+@asynchronous
+async def test_equal_rows_fail_together(make, emulator):
+    """What is refused for one row is not sent for the others, and they say so."""
+    emulator.for_prompt("a cat", "400", repeat=True)
+    out = await make()(table(*["a cat"] * 3))
+    assert ["BadRequestError"] * 3 == told(out, "error_type")
+    assert [0, 0, 1] == sorted(told(out, "attempts"))
+    assert 2 == sum(error.startswith("not sent, as an equal row failed: ") for error in told(out, "error"))
+    emulator.assert_asked(1)
+
+
 # At the same time
+
+
+@asynchronous
+async def test_rows_that_wait_for_an_equal_one_are_in_nobodys_way(make, emulator):
+    """They take up no request of the actor; where the one that they wait for is cancelled, the next is sent."""
+    emulator.for_prompt("stuck", "delay=60")
+    images = make(concurrency=2)
+    stuck = asyncio.create_task(images(table("stuck")))
+    await asyncio.wait_for(anyio.to_thread.run_sync(until_asked, emulator), 20)
+    equal = asyncio.create_task(images(table(*["stuck"] * 3)))
+    out = await asyncio.wait_for(images(table("a dog")), 20)
+    assert ["made"] == told(out, "status")
+    stuck.cancel()
+    out = await asyncio.wait_for(equal, 20)
+    assert ["adopted", "adopted", "made"] == sorted(told(out, "status"))
+    emulator.assert_asked(3)
 
 
 @asynchronous

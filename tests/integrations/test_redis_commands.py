@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from places import announced
+from redis_server import RedisServer, why_not
 
 COMMAND = Path(sys.executable).parent / "nebula-async"
 SMALL = ("--model", "black-forest-labs/FLUX.1-schnell", "--width", "64", "--height", "64")
@@ -17,10 +18,11 @@ SMALL = ("--model", "black-forest-labs/FLUX.1-schnell", "--width", "64", "--heig
 def generate(emulator, tmp_path):
     """Run `generate` once, at the emulator, with some more environment."""
 
-    def run(name: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(name: str, *options: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
+        given = {"PATH": "", **announced(emulator), **environment}
         return subprocess.run(
             [COMMAND, "generate", "a cat", *SMALL, "--output", f"{name}.png", *options],
-            env={"PATH": "", **announced(emulator), **environment},
+            env={variable: text for variable, text in given.items() if text is not None},
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -53,3 +55,24 @@ def test_a_wrong_url_is_said(generate, emulator, url):
     assert (2, 0) == (ended.returncode, emulator.journal.charged)
     assert ended.stderr.startswith("nebula-async: environment variable NEBULA_REDIS_URL: ")
     assert 1 == len(ended.stderr.splitlines())
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+@pytest.mark.parametrize(
+    ("given", "words"), [(":wrong-one@", "refuses: "), ("", "refuses whoever gives no password; the URL names none")]
+)
+def test_a_redis_that_refuses_is_said(generate, emulator, given, words):
+    """A wrong password and a missing one end the command with a sentence that names the variable."""
+    with RedisServer({"requirepass": "right-one"}) as server:
+        ended = generate("one", NEBULA_REDIS_URL=server.url.replace(":right-one@", given))
+    assert (2, 0) == (ended.returncode, emulator.journal.charged)
+    start = f"nebula-async: environment variable NEBULA_REDIS_URL: Redis at 127.0.0.1:{server.port} {words}"
+    assert ended.stderr.startswith(start)
+    assert "-one" not in ended.stderr
+
+
+def test_a_missing_key_is_not_the_fault_of_the_url(generate, redis_server):
+    """Without a key the command says which variable is not set, as it does without a Redis."""
+    ended = generate("one", NEBULA_REDIS_URL=redis_server.url, NEBULA_API_KEY=None)
+    assert 2 == ended.returncode
+    assert ended.stderr.startswith("nebula-async: no API key: set NEBULA_API_KEY")

@@ -9,6 +9,7 @@ from random import Random
 
 import anyio
 import pytest
+from members import account_at, met
 from redis_server import RedisServer
 
 from nebula_async.engine.allowance import LONGEST_AHEAD, Allowance
@@ -16,8 +17,6 @@ from nebula_async.engine.host_account import CAUTION
 from nebula_async.engine.pace import LATENESS, Pace
 from nebula_async.integrations import redis_account
 from nebula_async.integrations.redis_account import LEASE_SECONDS, PRESENT_SECONDS, RedisAccount
-from nebula_async.integrations.redis_address import Address
-from nebula_async.integrations.redis_link import Link
 
 SCRIPT = Path(redis_account.__file__).with_name("redis_meet.lua").read_text()
 NEARLY = 5e-6
@@ -25,7 +24,7 @@ NEARLY = 5e-6
 
 def account(server: RedisServer, per_minute: float, name: str = "one") -> RedisAccount:
     """Return what a member knows of an account."""
-    return RedisAccount(Link(Address(server.url), "cats"), name, per_minute, None, None, 1.0, Random(1))  # noqa: S311
+    return account_at(server.url, per_minute, name=name)
 
 
 @pytest.mark.anyio
@@ -107,6 +106,26 @@ async def test_a_clock_that_goes_back_stops_nobody(redis_server):
         redis_server.run("HSET", "nebula:{cats}:turns", "now", now + 5_000, "last", last + 5_000)
         [after] = (await member.meet(1)).turns
         assert after - before < 1
+
+
+@pytest.mark.anyio
+async def test_who_waits_for_a_slot_keeps_its_place(redis_server):
+    """Of those that wait for a slot that all share the first gets it, whatever it said or decided meanwhile."""
+    holder, first, second = (account_at(redis_server.url, 60_000, name=name, shared=1) for name in ("a", "b", "c"))
+    async with met(holder, first, second):
+        holder.slots = lambda: 1
+        await holder.hear()
+        for waiting in (first, second):
+            waiting.wants = lambda: True
+            assert () == (await waiting.meet(1)).turns
+            await waiting.hear()
+            await waiting.change(lambda *_: None)
+        holder.slots = lambda: 0
+        await holder.hear()
+        assert () == (await second.meet(1)).turns
+        first.wants = lambda: False
+        await first.hear()
+        assert 1 == len((await second.meet(1)).turns)
 
 
 def test_what_stands_in_the_script_stands_here_too():

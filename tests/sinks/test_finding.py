@@ -129,6 +129,17 @@ async def test_a_second_picture_is_let_go_of(sink):
     assert first == (await sink.find(KEY)).place
 
 
+async def test_a_picture_is_stored_where_nobody_can_look():
+    """A search that fails after the picture was paid for costs no picture."""
+
+    class Blind(MemorySink):
+        async def find(self, _key: str) -> None:
+            raise PermissionError(13, "may write and not read")
+
+    sink = Blind()
+    assert await store(KeptOnce(sink)) in sink.pictures
+
+
 async def test_nothing_of_it_is_left(tmp_path):
     """Neither the second picture nor what was written of it."""
     kept = KeptOnce(DirectorySink(tmp_path))

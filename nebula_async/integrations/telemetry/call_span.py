@@ -60,9 +60,11 @@ class CallSpan(Span):
         if negative_prompt is not None:
             self.words[genai.NEGATIVE_PROMPT] = _cut(negative_prompt)
 
-    def over(self, ending: Ending) -> None:
-        """Note how the call ended."""
+    def over(self, ending: Ending) -> Token[Context] | None:
+        """Note how the call ended, and return what makes the caller's span the current one again, once."""
         self.ended, self.ending = time_ns(), ending
+        token, self.token = self.token, None
+        return token
 
     def write(self) -> None:
         """Make the span of a call that has ended, with all that is known of it but for its steps."""
