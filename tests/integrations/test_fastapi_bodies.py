@@ -180,6 +180,15 @@ def test_a_side_that_leaves_no_room_for_the_other_is_refused():
     assert {"": sentence} == refusals(kind, prompt="a cat", model=MODEL, width=1024)
 
 
+def test_limits_of_a_kind_are_in_its_documents_alone():
+    """What an application documents for one kind of bodies says nothing of its other kinds."""
+    usual = ImageBody.model_json_schema()["properties"]
+    small = type("Small", (ImageBody,), {}, most_side=64, models=[MODEL], most_prompt=10).model_json_schema()
+    assert 64 == small["properties"]["width"]["anyOf"][0]["maximum"]
+    assert ([MODEL], 10) == (small["properties"]["model"]["enum"], small["properties"]["prompt"]["maxLength"])
+    assert usual == type("Usual", (ImageBody,), {}).model_json_schema()["properties"]
+
+
 def test_limits_are_inherited_and_do_not_go_up():
     """A class of a class has the limits of both, and the class above keeps its own."""
 

@@ -248,14 +248,19 @@ def _decoded(name: str, given: object, most_bytes: int) -> bytes:
 
 
 def _show_limits(properties: dict[str, Any], limits: BodyLimits) -> None:
+    """Show the limits of one kind of bodies; what all kinds have in common is left as it is."""
     for name, bound in limits.most.items():
-        for each in properties[name].get("anyOf", [properties[name]]):
-            if each.get("type") == "integer":
-                each["maximum"] = bound
+        properties[name] = _at_most(properties[name], bound)
     if limits.models:
-        properties["model"] |= {"enum": list(limits.models), "default": limits.models[0]}
+        properties["model"] = {**properties["model"], "enum": list(limits.models), "default": limits.models[0]}
     if limits.most_prompt is not None:
-        properties["prompt"]["maxLength"] = limits.most_prompt
+        properties["prompt"] = {**properties["prompt"], "maxLength": limits.most_prompt}
     if not limits.most_picture_bytes:
         for name in PICTURE_FIELDS:
             properties.pop(name, None)
+
+
+def _at_most(schema: dict[str, Any], bound: int) -> dict[str, Any]:
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [_at_most(each, bound) for each in schema["anyOf"]]}
+    return {**schema, "maximum": bound} if schema.get("type") == "integer" else schema
