@@ -18,6 +18,7 @@ from coredis.connection._uds import UnixDomainSocketLocation
 from coredis.pool import ConnectionPool
 from coredis.retry import NoRetryPolicy
 
+from nebula_async.engine.tls import verifying_context
 from nebula_async.errors import ConfigurationError
 
 SCHEMES = ("redis", "rediss", "unix")
@@ -111,7 +112,11 @@ class Address:
         return self._trust[1]
 
     def _new_context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self._options.get("ssl_ca_certs"))
+        context = verifying_context()
+        if "ssl_ca_certs" in self._options:
+            context.load_verify_locations(self._options["ssl_ca_certs"])
+        else:
+            context.load_default_certs()
         if "ssl_certfile" in self._options:
             context.load_cert_chain(self._options["ssl_certfile"], self._options.get("ssl_keyfile"))
         return context

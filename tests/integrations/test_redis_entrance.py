@@ -85,6 +85,15 @@ def test_a_password_that_is_not_quoted_is_not_shown(url):
 
 
 @pytest.mark.asyncio
+async def test_no_session_key_is_written(secured, tmp_path, monkeypatch):
+    """The variable `SSLKEYLOGFILE`, with which others read what is said, is not followed."""
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
+    async with secured.gate(600) as gate:
+        await attempts(gate, 1)
+    assert not (tmp_path / "keys.log").exists()
+
+
+@pytest.mark.asyncio
 async def test_certificates_are_read_once(secured, tmp_path):
     """Certificates are not read whenever a Redis that is away is tried: that would hold up the event loop."""
     async with secured.gate(600) as gate:
