@@ -106,7 +106,7 @@ def test_a_url_leads_to_a_host_and_a_port(text, place):
     ids=lambda text: ascii(text)[:40],
 )
 def test_any_other_text_is_refused(text, problem):
-    """What two libraries could read in two ways is refused before either sees it, without being repeated."""
+    """What two libraries could read in two ways is refused before either sees it, without being repeated (B5)."""
     with pytest.raises(ValueError, match=r"^(must|is) ") as caught:
         read_url(text)
     assert problem == str(caught.value)

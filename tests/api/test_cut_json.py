@@ -25,7 +25,9 @@ VALUES = st.recursive(
     utf=st.booleans(),
 )
 def test_wherever_it_is_cut(value, share, indent, utf):
-    """What is left of an object is an object that holds nothing else than the whole one, and in the same places."""
+    """What is left of an object is an object that holds nothing else than the whole one, and in the same
+    places (D4).
+    """
     whole = json.dumps(value, indent=indent, ensure_ascii=utf).encode()
     cut = whole[: 1 + int(share * len(whole))]
 

@@ -76,7 +76,7 @@ def test_large_base64_is_read_in_all_its_forms(text, size):
 @pytest.mark.parametrize("before", range(14))
 @pytest.mark.parametrize("escape", ["\\n", "\\/", "\\u002b", "\\u000a\\u002F\\n"], ids=["\\n", "\\/", "\\u", "three"])
 def test_no_escape_is_split(escape, before, size):
-    """However much is looked at in one go, an escape that lies across its end is read as any other."""
+    """However much is looked at in one go, an escape that lies across its end is read as any other (B28)."""
     head = "A" * (size - before)
     letters = json.loads(f'"{head}{escape}"').replace("\n", "")
     tail = "A" * (80 - len(letters) % 4)

@@ -61,7 +61,7 @@ async def test_the_same_job_again_sends_nothing(manifest, emulator):
 
 async def test_a_stopped_job_resumes_and_its_charges_bound_what_was_paid(tmp_path, start):
     """Stopped in mid-flight, a job says what may be paid twice, and never less than the account was charged; what may
-    be paid twice is one picture in a hundred, and at least one, unless the user says more.
+    be paid twice is one picture in a hundred, and at least one, unless the user says more (D13).
     """
     emulator = start(faults=["delay=60:@3-4"])
     manifest = write(tmp_path, *CATS)
@@ -162,7 +162,7 @@ async def test_what_was_sent_and_left_no_picture_is_sent_once_more_and_then_the_
 
 
 async def test_nothing_that_was_cut_off_is_sent_again_where_nothing_may_be_paid_twice(manifest, emulator):
-    """`resend_unknown=0`, never pay twice, holds for what a stopped run had sent, too."""
+    """`resend_unknown=0`, never pay twice, holds for what a stopped run had sent, too (D1)."""
     await run(manifest, emulator)
     cut_off(manifest.parent / "out", 2)
     async with opened(manifest, emulator, config=CAREFUL) as job:
@@ -194,7 +194,7 @@ async def test_a_refused_item_is_sent_again_only_when_asked(manifest, start):
 
 
 async def test_an_unusable_reply_is_paid_for_and_not_repeated(manifest, start):
-    """A picture that came back broken is said to be paid for, and bought again only when that is asked."""
+    """A picture that came back broken is said to be paid for, and bought again only when that is asked (D12)."""
     emulator = start(faults=["malformed=base64:@1"])
     told = []
     report = await run(manifest, emulator, on_result=told.append)
@@ -207,7 +207,7 @@ async def test_an_unusable_reply_is_paid_for_and_not_repeated(manifest, start):
 
 
 async def test_a_lost_reply_is_unknown_and_not_repeated(manifest, start):
-    """What may have been paid for stays as it is until the user says that it may be paid for twice."""
+    """What may have been paid for stays as it is until the user says that it may be paid for twice (D1)."""
     emulator = start(faults=["drop:@1"])
     told = []
     report = await run(manifest, emulator, config=CAREFUL, on_result=told.append)
@@ -233,7 +233,7 @@ async def test_without_a_connection_items_wait(manifest):
 
 @pytest.mark.parametrize("status", [401, 402, 403])
 async def test_a_refusal_of_the_account_stops_the_job(tmp_path, start, status):
-    """When the key or the credit is refused, nothing but what is in flight is sent, and the rest waits."""
+    """When the key or the credit is refused, nothing but what is in flight is sent, and the rest waits (F24, F32)."""
     emulator = start(faults=[f"{status}:@3"])
     manifest = write(tmp_path, *(f"cat {number}" for number in range(20)))
     report = await run(manifest, emulator)
@@ -259,7 +259,7 @@ async def test_a_key_that_goes_bad_stops_the_job(manifest, emulator):
 
 
 async def test_another_file_at_the_name_is_kept(manifest, emulator):
-    """A job replaces no file and takes none for its own: its picture gets the next free name."""
+    """A job replaces no file and takes none for its own: its picture gets the next free name (B46)."""
     out = manifest.parent / "out"
     await run(manifest, emulator)
     foreign = out / "images/00000/000000004-five-cats.png"

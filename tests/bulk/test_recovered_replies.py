@@ -121,7 +121,7 @@ def cut(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
 async def test_what_is_not_as_it_came_is_never_stored(job, out, emulator, damage):
-    """A part whose bytes are not those that came is no picture: the item may have been paid for, and says so."""
+    """A part whose bytes are not those that came is no picture: the item may have been paid for, and says so (D5)."""
     await run(job)
     kill_before_stored(out)
     damage(out / ".nebula" / "spool" / "0.1.0.part")
@@ -133,7 +133,7 @@ async def test_what_is_not_as_it_came_is_never_stored(job, out, emulator, damage
 
 
 async def test_a_picture_that_is_in_place_is_adopted(job, out):
-    """Killed between the picture's link and the ledger, a job keeps one file of it."""
+    """Killed between the picture's link and the ledger, a job keeps one file of it (D6)."""
     await run(job)
     data = kill_before_stored(out)
     place = out / "images" / "00000" / "000000000-a-cat.png"
@@ -144,7 +144,7 @@ async def test_a_picture_that_is_in_place_is_adopted(job, out):
 
 
 async def test_the_same_bytes_under_the_name_are_the_picture(job, out):
-    """A copy of the picture that lies in its place already is taken for it."""
+    """A copy of the picture that lies in its place already is taken for it (D6, D7)."""
     await run(job)
     data = kill_before_stored(out)
     place = out / "images" / "00000" / "000000000-a-cat.png"
@@ -171,7 +171,7 @@ def as_dangling_link(place: Path) -> None:
 
 @pytest.mark.parametrize("put", [as_file, as_link, as_dangling_link, Path.mkdir])
 async def test_nothing_that_has_the_name_is_replaced_or_followed(job, out, put):
-    """A file, link or folder of somebody else's stays as it is; the picture gets the next free name."""
+    """A file, link or folder of somebody else's stays as it is; the picture gets the next free name (D7)."""
     await run(job)
     data = kill_before_stored(out)
     place = out / "images" / "00000" / "000000000-a-cat.png"

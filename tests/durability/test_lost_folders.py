@@ -32,7 +32,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 
 @needs_setpriv
 def test_a_folder_that_cannot_be_written_to_is_refused(begin):
-    """Nothing is sent where nothing can be stored, and the folder is named."""
+    """Nothing is sent where nothing can be stored, and the folder is named (F51)."""
     job = begin()
     job.folder.chmod(0o555)
     ended = job.run(under=POWERLESS)
@@ -46,7 +46,9 @@ def test_a_folder_that_cannot_be_written_to_is_refused(begin):
 @needs_proc
 @needs_setpriv
 def test_a_folder_that_is_locked_in_the_middle_stops_the_job(begin, processes):
-    """Once pictures cannot be published any more, no more are bought; what is here is kept, and published later."""
+    """Once pictures cannot be published any more, no more are bought; what is here is kept, and published
+    later (F51).
+    """
     job = begin(items=6)
     process = held_in_the_middle(job, processes, under=POWERLESS)
     folders = [job.out / "images", *(path for path in (job.out / "images").iterdir() if path.is_dir())]
@@ -67,7 +69,7 @@ def test_a_folder_that_is_locked_in_the_middle_stops_the_job(begin, processes):
 
 @needs_proc
 def test_a_folder_that_vanishes_in_the_middle_stops_the_job(begin, processes):
-    """A job whose folder is taken away stops, says so, and makes no new one: the ledger is gone with it."""
+    """A job whose folder is taken away stops, says so, and makes no new one: the ledger is gone with it (F51)."""
     job = begin(items=8)
     process = held_in_the_middle(job, processes)
     shutil.rmtree(job.out)
@@ -84,7 +86,7 @@ def test_a_folder_that_vanishes_in_the_middle_stops_the_job(begin, processes):
 @needs_mount
 @pytest.mark.parametrize("size", ["300k", "8m"])
 def test_a_small_disk_is_found_before_anything_is_bought(begin, size):
-    """Where there is no room for what would be in flight, nothing is sent."""
+    """Where there is no room for what would be in flight, nothing is sent (F48)."""
     job = begin()
     job.out.mkdir()
     mount = f'mount -t tmpfs -o size={size} none "$0" && exec "$@"'

@@ -76,7 +76,9 @@ async def call_all(caller: Caller, breaker: Breaker, count: int) -> list:
 
 
 async def test_no_call_loses_its_attempts_to_an_outage():
-    """Half an hour without a connection, and every call succeeds: few probes meanwhile, and a start within a minute."""
+    """Half an hour without a connection, and every call succeeds: few probes meanwhile, and a start within a minute
+    (F1, F29).
+    """
     begun, events = anyio.current_time(), []
     ends = begun + 1800 + 10
     service = Service(lambda now: not begun + 10 <= now < ends)
@@ -120,7 +122,7 @@ async def test_an_address_that_never_answers_is_given_up():
 
 
 async def test_what_may_be_paid_is_not_handed_back():
-    """During an outage a call that may have been paid for is still sent `1 + resend_unknown` times at most."""
+    """During an outage a call that may have been paid for is still sent `1 + resend_unknown` times at most (F27)."""
     service = httpx.MockTransport(lambda _request: httpx.Response(500))
     caller, breaker = make(service)
     ended = await call_all(caller, breaker, 30)
