@@ -168,8 +168,9 @@ class PartWriter:
             os.close(file)
 
     def _opened(self) -> int:
-        if self._file is None:
-            self._file = os.open(self.path, FLAGS, 0o600)
+        if self._file is None:  # a file that was begun is gone on with, no other one is
+            flags = FLAGS & ~(os.O_CREAT | os.O_EXCL) if self.size else FLAGS
+            self._file = os.open(self.path, flags, 0o600)
         return self._file
 
     def _rescue(self) -> None:
