@@ -5,15 +5,19 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+from collections.abc import Iterator
 
 import pytest
 import trio
 import trustme
+from one_machine import OneMachine
 
 from nebula_async.engine.gate import known_account
 from nebula_async.testing import NebulaEmulator
 
 LOOP_MARKS = {"anyio", "asyncio"}
+OTHERS = OneMachine()
+OTHERS.begin()
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -58,6 +62,16 @@ def _no_settings_from_outside(monkeypatch):
     """Tests see no key and no setting of the machine they run on."""
     for name in [name for name in os.environ if name.startswith("NEBULA_")]:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_other_machine(request) -> Iterator[None]:
+    """No test of this suite connects to another machine (F63)."""
+    OTHERS.take()
+    yield
+    tried = OTHERS.take()
+    if tried and not request.node.get_closest_marker("nebula_live"):
+        pytest.fail(f"it would have connected to {', '.join(tried)}", pytrace=False)
 
 
 @pytest.fixture(autouse=True)
