@@ -17,8 +17,9 @@ RAY := $(VENV)/.ray
 DOCS := $(VENV)/.docs
 TIME ?= 60
 EXAMPLES ?= 10000
+EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
 
-.PHONY: demo test test-httpx2 test-datasets test-ray lint fuzz kill-points ledger-machine wheel docs screenshots bench bench-imports bench-peers bench-ray $(BENCHES:%=bench-%) clean
+.PHONY: demo test test-httpx2 mutants coverage matrix test-datasets test-ray lint fuzz kill-points ledger-machine wheel docs screenshots bench bench-imports bench-peers bench-ray $(BENCHES:%=bench-%) clean
 
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images; demo/gallery/index.html shows them
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
@@ -51,8 +52,17 @@ kill-points: $(VENV)/.dev ## a job killed at each of its system calls, and at ea
 ledger-machine: $(VENV)/.dev ## a search for orders of events, kills among them, after which a ledger is wrong: EXAMPLES=10000 of them
 	LEDGER_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q tests/bulk/test_ledger_machine.py
 
-wheel: $(VENV)/.dev ## dist/*.whl
-	$(PYTHON) -m pip --python $(BIN)/python wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+mutants: $(VENV)/.dev ## small wrong changes of what decides about money: exit 1 if one is noticed by no test, and README.md says not why
+	$(BIN)/python tests/mutants/run.py $(MUTANTS)
+
+coverage: $(VENV)/.dev ## which branches the suite takes: all of what decides about money, 95 % of the package
+	$(BIN)/python tests/coverage/run.py
+
+matrix: ## the suite's core on other Pythons, libraries, event loops and machines, in environments of their own: a table
+	$(PYTHON) tests/matrix/run.py $(CELLS)
+
+wheel: $(VENV)/.dev ## dist/*.whl and dist/*.tar.gz: the same bytes wherever they are built
+	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m hatchling build -d dist
 
 docs: $(DOCS)/.installed ## the pages of docs/ and the reference, into dist/docs; fails where a link leads nowhere
 	$(DOCS)/bin/python docs/build.py
