@@ -231,14 +231,14 @@ async def test_without_a_connection_items_wait(manifest):
     assert isinstance(report.stopped_by, NotSentError)
 
 
-@pytest.mark.parametrize("status", [401, 402, 403])
-async def test_a_refusal_of_the_account_stops_the_job(tmp_path, start, status):
+@pytest.mark.parametrize("fault", ["401", "402", "403", "429=insufficient_quota"])
+async def test_a_refusal_of_the_account_stops_the_job(tmp_path, start, fault):
     """When the key or the credit is refused, nothing but what is in flight is sent, and the rest waits (F24, F32)."""
-    emulator = start(faults=[f"{status}:@3"])
+    emulator = start(faults=[f"{fault}:@3"])
     manifest = write(tmp_path, *(f"cat {number}" for number in range(20)))
     report = await run(manifest, emulator)
     assert 3 == report.exit_code
-    assert status == report.stopped_by.status
+    assert int(fault[:3]) == report.stopped_by.status
     assert 3 <= len(emulator.journal.generations) <= 3 + 2
     assert (20 - report.done, 0) == (report.waiting, report.rejected)
     assert 0 == (await run(manifest, emulator)).exit_code

@@ -160,15 +160,18 @@ class AtUrls:
         return httpx.Response(200, json={"data": [{"url": f"https://pictures.example/{len(self.asked)}.png"}]})
 
 
-async def test_a_storage_that_is_down_loses_nothing(tmp_path):
+@pytest.mark.parametrize("hours", [0, 24, -24])
+async def test_a_storage_that_is_down_loses_nothing(tmp_path, monkeypatch, hours):
     """While the storage is down a job keeps the URLs of what it paid for; once it is up, the same command fetches them,
-    and pays for none of them again (F38).
+    also where the clock was set in between, and pays for none of them again (F38, F47).
     """
     service, manifest = AtUrls(), cats(tmp_path, 6)
     report = await run_against(service, manifest, timeouts=Timeouts(total=0.3))
     assert (0, 6, Charges(6, 6)) == (report.done, report.unfetched, report.charges)
     assert 0 != report.exit_code
     service.is_down = False
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3_600 * hours)
     report = await run_against(service, manifest)
     assert (6, 0, Charges(6, 6)) == (report.done, report.exit_code, report.charges)
     assert [f"cat {number}" for number in range(6)] == sorted(service.asked)

@@ -18,6 +18,7 @@ from specimens import (
     SIZE,
     avif_size,
     box,
+    chunk,
     endless_box,
     gif,
     long_box,
@@ -25,6 +26,7 @@ from specimens import (
     png,
 )
 
+from nebula_async.images.image import read_image
 from nebula_async.images.limits import MAX_PIXELS, MOST_PARTS
 from nebula_async.images.media import EXTENSIONS, Media, read_media
 
@@ -206,3 +208,13 @@ def test_a_picture_of_very_many_parts_is_accepted():
 
     assert Media("image/gif", ".gif", 5, 5) == read_media(gif(5, 5, frame * 1000))
     assert Media("image/png", ".png", 5, 5) == read_media(png(5, 5, PIXELS * (MOST_PARTS - 1)))
+
+
+@pytest.mark.parametrize(
+    "more", [chunk(b"iTXt", b"note\0\0\0\0\0" + b"x" * 2**23), chunk(b"eXIf", bytes(2**23))], ids=["iTXt", "eXIf"]
+)
+def test_a_picture_of_very_much_text_is_kept_as_it_is(more):
+    """Text and camera data of megabytes are no fault, and none of it is read, or left out (B35)."""
+    data = png(5, 5, more, PIXELS)
+
+    assert (data, 5) == ((kept := read_image(data)).data, kept.width)
