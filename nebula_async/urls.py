@@ -9,8 +9,13 @@ from urllib.parse import SplitResult, urlsplit
 
 LONGEST = 8192
 
+BRACKETED = re.compile(r"\[[^\[\]]*\](:[0-9]*)?")
+"""A host in brackets and its port: urllib drops what else is around it, and others take that for the port."""
+
 USER = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:%-]*")
 """The characters of a user name and password in a URL (RFC 3986, section 3.2.1)."""
+
+UNREADABLE = "is no URL: its host or port cannot be read"
 
 PROXY_PROBLEM = (
     "must be http://host:port or https://host:port, with user:password@ (percent-encoded) before the host if need be;"
@@ -38,7 +43,10 @@ def _split(text: str) -> SplitResult:
         parts = urlsplit(text)
         _ = parts.port  # read when it is asked for
     except ValueError:
-        raise ValueError("is no URL: its host or port cannot be read") from None
+        raise ValueError(UNREADABLE) from None
+    place = parts.netloc.rpartition("@")[2]
+    if {*place} & {*"[]"} and not BRACKETED.fullmatch(place):
+        raise ValueError(UNREADABLE)
     return parts
 
 

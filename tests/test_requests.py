@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 
 from nebula_async.checks import MAX_TEXT_BYTES
 from nebula_async.errors import InvalidRequestError
-from nebula_async.requests import ImageRequest, field_names
+from nebula_async.requests import MAX_DEPTH, ImageRequest, field_names
 
 MODEL = "black-forest-labs/FLUX.1-schnell"
 
@@ -211,6 +211,17 @@ def test_extra_that_has_no_end_is_refused():
     assert "JSON values only" in refusal(request, extra=endless)
     assert "JSON values only" in refusal(request, extra={"x": deep})
     assert "JSON values only" in refusal(request, extra={"x": 10**5000})
+
+
+def test_extra_has_a_depth_that_can_be_shown_and_pickled():
+    """Extra fields a hundred levels deep are taken; what could be sent, and then not be pickled, is refused at once."""
+    deep: object = 1
+    for _ in range(MAX_DEPTH - 2):
+        deep = [deep]
+    made = request(extra={"x": deep})
+
+    assert made == pickle.loads(pickle.dumps(made))  # noqa: S301 - our own
+    assert "nested at most 100 deep" in refusal(request, extra={"x": [[deep]]})
 
 
 @pytest.mark.parametrize("name", [*sorted(FIELDS), "model_name"])

@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import is_begun
 
 from nebula_async.api.cut_json import close_json
 
@@ -33,16 +34,6 @@ def test_wherever_it_is_cut(value, share, indent, utf):
 
     assert is_begun(json.loads(close_json(cut)), value)
     assert value == json.loads(close_json(whole))
-
-
-def is_begun(part: object, whole: object) -> bool:
-    """Whether a value is the beginning of another one."""
-    if isinstance(part, dict) and isinstance(whole, dict):
-        pairs = zip(part.items(), whole.items(), strict=False)
-        return len(part) <= len(whole) and all(a == b and is_begun(x, y) for (a, x), (b, y) in pairs)
-    if isinstance(part, list) and isinstance(whole, list):
-        return len(part) <= len(whole) and all(is_begun(x, y) for x, y in zip(part, whole, strict=False))
-    return type(part) is type(whole) and part == whole
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_extensions_are_told_apart():
 @pytest.mark.parametrize("kind", COUNTLESS)
 def test_a_picture_of_countless_parts_is_refused(kind):
     """A large file of nothing but tiny parts is no picture, and is not read to its end (B35)."""
-    with pytest.raises(ValueError, match=r"^it is made of more than 10+ parts$"):
+    with pytest.raises(ValueError, match=r"^it is made of more than [0-9]+ parts$"):
         read_media(COUNTLESS[kind])
 
 
