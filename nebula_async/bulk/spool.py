@@ -76,7 +76,7 @@ class Spool:
         try:
             stubs = json.loads((self.folder / f"{seq}.{n}.reply").read_bytes())["images"]
             images = [self._received(**stub) for stub in stubs]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return [image for image in images if image.part is None or _is_as_it_came(image)]
 
