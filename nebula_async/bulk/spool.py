@@ -108,6 +108,11 @@ class Spool:
         """Remove a reply whose pictures are stored: their parts first, which it names."""
         _remove((*parts, self.folder / f"{seq}.{n}.reply"))
 
+    def forget_before(self, seq: int, n: int) -> None:
+        """Remove what is here of an item's attempts before one: evidence of what was bad, once it was bought anew."""
+        found = ((path, _match(path, "n")) for path in self.folder.glob(f"{seq}.*"))
+        _remove(path for path, attempt in found if attempt is not None and int(attempt) < n)
+
     def sweep(self, keep: Container[int]) -> None:
         """Remove what is left of attempts that ended, but for the items to keep: what came for them is evidence."""
         found = ((path, _match(path, "seq")) for path in self.folder.iterdir())

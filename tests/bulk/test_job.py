@@ -206,6 +206,16 @@ async def test_an_unusable_reply_is_paid_for_and_not_repeated(manifest, start):
     assert (0, Charges(5, 5)) == (report.exit_code, report.charges)
 
 
+async def test_what_came_for_a_bad_item_is_kept_until_it_is_bought_anew(manifest, start):
+    """What an unusable reply brought stays as evidence as long as its item is bad, and no longer (D12)."""
+    emulator = start(faults=["malformed=html:@1"])
+    spool = manifest.parent / "out" / ".nebula" / "spool"
+    await run(manifest, emulator)
+    assert 1 == len([*spool.iterdir()])
+    assert 0 == (await run(manifest, emulator, retry_failed=True)).exit_code
+    assert [] == [*spool.iterdir()]
+
+
 async def test_a_lost_reply_is_unknown_and_not_repeated(manifest, start):
     """What may have been paid for stays as it is until the user says that it may be paid for twice (D1)."""
     emulator = start(faults=["drop:@1"])
