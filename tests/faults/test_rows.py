@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def _of_names(named: Mapping[Path, frozenset[str]], rows: set[str]) -> Iterator[
 def test_every_row_has_its_tests():
     """Each row names tests that are there and that name it, or says why it can have none; and no test names another."""
     assert [] == problems(ROOM / "README.md", TESTS, ROWS)
+
+
+def test_what_takes_longer_is_a_target():
+    """What the page says is run by `make` is a target there."""
+    told = set(re.findall(r"`make ([\w-]+)", (ROOM / "README.md").read_text()))
+    makefile = (TESTS.parent / "Makefile").read_text()
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+    benches = re.search(r"^BENCHES := (.*)$", makefile, re.MULTILINE)[1].split()
+    assert told
+    assert set() == told - targets - {f"bench-{name}" for name in benches}
 
 
 # The check is not blind
