@@ -9,6 +9,9 @@ from urllib.parse import SplitResult, urlsplit
 
 LONGEST = 8192
 
+HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:-]+")
+"""The characters of a host, an IPv6 address too (RFC 3986, section 3.2.2); the library that calls encodes others."""
+
 BRACKETED = re.compile(r"\[[^\[\]]*\](:[0-9]*)?")
 """A host in brackets and its port: urllib drops what else is around it, and others take that for the port."""
 
@@ -31,7 +34,7 @@ def read_url(text: str) -> SplitResult:
     if "\\" in text or not all("!" <= char <= "~" for char in text):
         raise ValueError("must have no backslash, blank, control or non-ASCII character")
     parts = _split(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "%" in parts.hostname or parts.port == 0:
+    if parts.scheme not in ("http", "https") or not HOST.fullmatch(parts.hostname or "") or parts.port == 0:
         raise ValueError("must begin with https:// and a host")
     if parts.username is not None:
         raise ValueError("must have no user name")

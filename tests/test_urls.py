@@ -48,6 +48,8 @@ def test_a_url_leads_to_a_host_and_a_port(text, place):
     [
         ("", HOST),
         ("https://%61.example/", HOST),
+        ("https://a<b/", HOST),
+        ("https://a|b.example/", HOST),
         ("https://[fe80::1%25eth0]/", HOST),
         ("a.example", HOST),
         ("//a.example/x", HOST),

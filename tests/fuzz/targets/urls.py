@@ -61,7 +61,7 @@ def check_called(text: str) -> None:
         return
     try:
         url = httpx.URL(text)
-        host = url.host  # decoded when it is asked for
+        host = url.host and url.raw_host.decode()  # the former is decoded when it is asked for, the latter is called
     except (httpx.InvalidURL, ValueError):
         return  # refused when it is called
     port = url.port or (443 if url.scheme == "https" else 80)
