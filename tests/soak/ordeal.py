@@ -154,14 +154,14 @@ class Ordeal:
         acts[disturbance.kind]()
 
     def _stop(self, running: Running, seconds: float) -> None:
-        running.send(signal.SIGSTOP)
+        running.hold()
         time.sleep(seconds)
         running.send(signal.SIGCONT)
 
     def _second(self, running: Running) -> None:
-        """Start another process on the job, while the first stands still and cannot have ended."""
-        running.send(signal.SIGSTOP)
-        is_there = running.is_alive
+        """Start another process on the job while the first stands still, which may be at its very end."""
+        running.hold()
+        is_there = self.job.is_locked
         with self.job.running(Round(0, "second")) as second:
             second.go()
             ended = second.end()

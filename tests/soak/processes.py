@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -52,6 +53,16 @@ class Job:
     def out(self) -> Path:
         """The job's folder."""
         return self.world.disk / "out"
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process has the job."""
+        with suppress(FileNotFoundError), (self.out / ".nebula" / "job.lock").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def command(self, given: Round) -> list[str]:
         """Return the command of a run."""
@@ -145,6 +156,12 @@ class Running:
         for number in signals:
             self.process.send_signal(number)
             time.sleep(GLANCE_SECONDS)
+
+    def hold(self) -> None:
+        """Stop it, and return once it stands still, or has ended."""
+        self.send(signal.SIGSTOP)
+        status = Path(f"/proc/{self.process.pid}/status")
+        self.until(lambda: "\nState:\tT" in status.read_text() or "\nState:\tt" in status.read_text())
 
     def end(self, seconds: float = LONGEST_SECONDS) -> Ended:
         """Wait for its end; it is drained after so many seconds, and killed where that takes too long."""
