@@ -10,6 +10,8 @@ from targets import same
 
 REFERENCE = "h11"
 
+MOST_BYTES = 512
+
 WORDS = [
     b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 \r\n\r\n", b"HTTP/1.0 404\r\n",
     b"\r\n\r\n", b"Content-Length: 5\r\n", b"content-length:", b"Transfer-Encoding: chunked\r\n", b"\n\n", b"\n", b"\r",
