@@ -66,10 +66,10 @@ mutants: $(VENV)/.dev ## small wrong changes of what decides about money: exit 1
 	$(BIN)/python tests/mutants/run.py $(MUTANTS)
 
 coverage: $(VENV)/.dev ## which branches the suite takes: all of what decides about money, 95 % of the package
-	$(BIN)/python tests/coverage/run.py
+	$(BIN)/python tests/branches/run.py $(TESTS)
 
-matrix: ## the suite's core on other Pythons, libraries, event loops and machines, in environments of their own: a table
-	$(PYTHON) tests/matrix/run.py $(CELLS)
+matrix: $(VENV)/.dev ## the suite's core on other Pythons, libraries, event loops and machines, in environments of their own: a table
+	$(BIN)/python tests/matrix/run.py $(CELLS)
 
 wheel: $(VENV)/.dev ## dist/*.whl and dist/*.tar.gz: the same bytes wherever they are built
 	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m hatchling build -d dist

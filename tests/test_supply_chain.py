@@ -82,6 +82,21 @@ def test_every_requirement_has_a_lower_bound():
     assert [] == [str(each) for each in asked() if not any(bound.operator == ">=" for bound in each.specifier)]
 
 
+def test_the_lowest_versions_are_tested():
+    """Each lower bound of the core and of the extras is what the cell `lowest` of `make matrix` installs."""
+    lines = (ROOT / "tests/matrix/lowest.txt").read_text().splitlines()
+    project = tomllib.loads(PROJECT)["project"]
+    groups = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in EXTRAS)]
+    bounds = {f"{each.name}>={_lowest(each)}" for group in groups for each in map(Requirement, group)}
+    assert bounds == {line.replace("==", ">=") for line in lines}
+    assert lines == sorted(lines)
+
+
+def _lowest(requirement: Requirement) -> str:
+    (version,) = (bound.version for bound in requirement.specifier if bound.operator == ">=")
+    return version
+
+
 def test_every_upper_bound_says_why():
     """Whoever meets an upper bound reads beside it what a newer release would break."""
     bounded = [line for line in PROJECT.splitlines() if re.match(r'\s*(\w+ = \[)?"[\w\[\]-]+>=[^"]*<', line)]

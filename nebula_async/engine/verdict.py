@@ -187,6 +187,4 @@ def _class_of_failure(reply: Reply, *, is_fast: bool) -> Known:
 def _class_by_kind(error: APIStatusError) -> Known | None:
     if isinstance(error, RateLimitError) or error.status in (408, 425):
         return Known.THROTTLED
-    if is_fatal(error):
-        return Known.FATAL
-    return Known.REFUSED if isinstance(error, NotFoundError) else None
+    return Known.FATAL if is_fatal(error) else None

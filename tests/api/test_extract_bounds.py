@@ -19,6 +19,7 @@ from nebula_async.api.extract import (
     MAX_JSON_BYTES,
     MAX_KEYS,
     MAX_LISTS,
+    MAX_SALVAGED,
     MOST_PICTURES,
     PICTURE_STEP,
     Extractor,
@@ -331,6 +332,23 @@ def test_nothing_is_taken_behind_a_problem():
     assert (kept, []) == (extractor.json_bytes, opened)
     with pytest.raises(ValueError, match="beside its pictures"):
         extractor.finish()
+
+
+def test_what_is_left_of_a_reply_is_read_only_where_there_is_little():
+    """A body that broke off after more than a picture's own words is not searched for whole values."""
+    little, much = Extractor(list), Extractor(list)
+    little.feed(b'{"message": "' + b"x" * (MAX_SALVAGED - 20))
+    much.feed(b'{"message": "' + b"x" * MAX_SALVAGED)
+    assert {} == little.salvage().value
+    with pytest.raises(ValueError, match=f"it broke off, and there are more than {MAX_SALVAGED} bytes"):
+        much.salvage()
+
+
+def test_a_body_without_pictures_has_the_same_bound():
+    """An error's body, or a list of models, is not parsed beyond a megabyte."""
+    assert MAX_JSON_BYTES - 2 == len(parse_json(b'"' + b"x" * (MAX_JSON_BYTES - 2) + b'"'))
+    with pytest.raises(ValueError, match=f"there are more than {MAX_JSON_BYTES} bytes of it"):
+        parse_json(b'"' + b"x" * (MAX_JSON_BYTES - 1) + b'"')
 
 
 @pytest.mark.parametrize("gap", [b"", b" " * (JSON_STEP - 40), b" " * JSON_STEP])
