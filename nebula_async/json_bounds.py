@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""A string, or one that never ends: without that, each quote in it would be looked at to the end of the text."""
 
 
 def is_flat(value: object, levels: int) -> bool:
