@@ -32,6 +32,8 @@ SHORT_OF_SOMETHING = {
 }  # fmt: skip
 """Where a run may not begin at all."""
 
+NO_TABLE = "no such table"
+
 SHARE_IN = 100
 """One picture in so many may be bought again unasked."""
 
@@ -101,12 +103,16 @@ class Checker:
         found = [*_of_its_end(seen)]
         self._unknown_again += "--resend-unknown" in seen.given.options
         if (self.out / ".nebula" / "ledger.db").exists():
-            witness = self.witness()
-            found += self._kept(violations(witness, is_over=False))
-            found += [*self._of_files(witness), *self._of_money(witness, seen), *self._of_report(witness, seen)]
+            found += self._of_ledger(self.witness(), seen)
         elif self.world.records:
             found.append("pictures were asked for, and there is no ledger")
         self.problems += [f"{where}: {problem}" for problem in found]
+
+    def _of_ledger(self, witness: Witness, seen: Seen) -> Iterator[str]:
+        if not self.world.records and witness.kept.integrity.startswith(NO_TABLE):
+            return  # the disk failed as it was made, and nothing was asked for
+        yield from self._kept(violations(witness, is_over=False))
+        yield from (*self._of_files(witness), *self._of_money(witness, seen), *self._of_report(witness, seen))
 
     def look_at_rival(self, ended: Ended, *, is_first_there: bool) -> None:
         """Look at how a second process ended; where the first was there for certain, it must have been refused."""

@@ -219,7 +219,7 @@ def _frame_words(source: Random, frame: str) -> tuple[str, ...]:
             error = source.choice(sorted(FAILING_CALLS))
             return (error, source.choice(FAILING_CALLS[error]), str(source.randint(2, 60)))
         case "few descriptors":
-            return (str(source.choice((12, 16, 18, 24, 40))),)
+            return (str(source.choice((14, 16, 18, 24, 40))),)
         case "other clock":
             return (_clock(source),)
     return ()

@@ -39,7 +39,7 @@ class Easel:
         painted = [*self._paint(record)]
         for output in item.stored:
             file = out / output["path"]
-            wanted = [painted[output["idx"]]] if output["idx"] < len(painted) else painted
+            wanted = painted if item.row["epoch"] else [painted[output["idx"]]]  # bought anew: behind what was there
             if _pixels(file.read_bytes() if file.is_file() else b"") not in wanted:
                 yield f"{output['path']} is not the picture of {record.prompt!r}"
 

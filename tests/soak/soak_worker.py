@@ -87,7 +87,7 @@ class Worker:
         out, prompts = self.folder / self._name(), [self._name() for _ in range(ITEMS)]
         await self._run(prompts, out, drain_after)
         report = await self._run(prompts, out, ITEMS)
-        if report is not None and report.pictures != len([*out.glob("images/*/*.png")]):
+        if report is not None and report.pictures != len([*out.glob("images/*/*")]):
             self.problems.append(f"a job says that it has {report.pictures} pictures, and has others")
         shutil.rmtree(out, ignore_errors=True)
 

@@ -32,7 +32,9 @@ from nebula_async.emulator.account import Account
 from nebula_async.emulator.limits import Limits
 
 CREDIT = Decimal(100_000)
-DISK_BYTES = 2**28
+DISK_BYTES = 2**30
+"""More than a job wants free before it sends anything; of memory it takes what is written to it, and no more."""
+
 LEFT_BYTES = 48 * 2**10
 """So much room is left on a disk that fills up: what is under way may find some, and then none."""
 
