@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import struct
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image as Pillow
+from pyarrow import parquet
 from specimens import chunk, png
 
 from nebula_async.api.envelope import read_body
 from nebula_async.bulk.command import Command
 from nebula_async.bulk.gallery.entries import Texts, _entry
-from nebula_async.bulk.manifest.items import BadLine
+from nebula_async.bulk.manifest.items import BadLine, Item
 from nebula_async.bulk.manifest.source import Source
 from nebula_async.bulk.spool import Spool
 from nebula_async.cli.export import read_size
 from nebula_async.engine.host_state import HostState, read_state, write_state
 from nebula_async.engine.proxy import public_name
-from nebula_async.errors import ConfigurationError
+from nebula_async.errors import ConfigurationError, JobError
 from nebula_async.images.media import read_media
 from nebula_async.images.provenance import MOST_LISTS, Provenance, read_provenance, write_provenance
 from nebula_async.images.xmp import OPEN
@@ -32,6 +36,12 @@ def gif(screen: tuple[int, int], *pictures: tuple[int, int, int, int]) -> bytes:
     """Return a GIF of a screen and of pictures: left, top, width and height."""
     blocks = (b"," + struct.pack("<HHHH", *place) + b"\0\2\2\x44\1\0" for place in pictures)
     return b"GIF89a" + struct.pack("<HH", *screen) + b"\0\0\0" + b"".join(blocks) + b";"
+
+
+def source_of(path: Path) -> Source:
+    """Return a manifest."""
+    kind = path.suffix.removeprefix(".")
+    return Source(path=path, name="m", kind=kind, base=path.parent, defaults={"model": "m"}, columns={}, repeat=1)
 
 
 def test_a_gif_is_as_large_as_what_is_on_its_screen():
@@ -70,13 +80,46 @@ def test_a_prompt_of_brackets_is_read_back():
 def test_a_picture_whose_path_can_be_none_is_a_bad_line(tmp_path, name):
     """A path that is too long for any file is no file, as any other that is not there: the line is named."""
     (tmp_path / "m.jsonl").write_text(json.dumps({"prompt": "x", "image": name}))
-    source = Source(
-        path=tmp_path / "m.jsonl", name="m", kind="jsonl", base=tmp_path, defaults={"model": "m"}, columns={}, repeat=1
-    )
-    (bad,) = source.entries()
+    (bad,) = source_of(tmp_path / "m.jsonl").entries()
 
     assert isinstance(bad, BadLine)
     assert bad.problem.endswith("is no file")
+
+
+def test_a_cell_of_parquet_that_is_no_text_is_a_bad_line(tmp_path):
+    """A row whose text is not UTF-8 is named, and the others are read."""
+    text = pa.array([b"a cat", b"caf\xe9", b"a dog"]).view(pa.string())
+    parquet.write_table(pa.table({"prompt": text}), tmp_path / "m.parquet")
+    first, bad, last = source_of(tmp_path / "m.parquet").entries()
+
+    assert ("a cat", "a dog") == (first.request.prompt, last.request.prompt)
+    assert "m:2: 'prompt' is not UTF-8 (byte 0xe9); write the file anew" == str(bad)
+
+
+def test_parquet_with_names_that_are_no_text_is_damaged(tmp_path):
+    """A schema that cannot be read is said as any other damage."""
+    parquet.write_table(pa.table({"prompt": ["x"]}), tmp_path / "m.parquet", store_schema=False)
+    data = (tmp_path / "m.parquet").read_bytes()
+    (tmp_path / "m.parquet").write_bytes(data.replace(b"prompt", b"promp\xe9"))
+    with pytest.raises(JobError, match="no Parquet, or damaged"):
+        list(source_of(tmp_path / "m.parquet").entries())
+
+
+def test_any_damage_to_parquet_is_said(tmp_path):
+    """Whatever bytes of a file are wrong, its rows are read, or one error names it; the same damage each time."""
+    parquet.write_table(pa.table({"prompt": ["a", "b"], "width": [512, None]}), tmp_path / "m.parquet")
+    whole, chance, refused = (tmp_path / "m.parquet").read_bytes(), random.Random(5), 0  # noqa: S311 - no secret
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        (tmp_path / "m.parquet").write_bytes(data)
+        try:
+            assert all(isinstance(entry, Item | BadLine) for entry in source_of(tmp_path / "m.parquet").entries())
+        except JobError as error:
+            refused += "m:" in str(error)
+
+    assert refused > 100
 
 
 @pytest.mark.parametrize("size", ["9" * 10_000, f"1.{'0' * 10_000}1GB", "9" * 10_000 + "TiB"])
