@@ -342,6 +342,9 @@ def test_what_is_left_of_a_reply_is_read_only_where_there_is_little():
     assert {} == little.salvage().value
     with pytest.raises(ValueError, match=f"it broke off, and there are more than {MAX_SALVAGED} bytes"):
         much.salvage()
+    much.feed(b"x" * MAX_JSON_BYTES)
+    with pytest.raises(ValueError, match="beside its pictures"):
+        much.salvage()
 
 
 def test_a_body_without_pictures_has_the_same_bound():

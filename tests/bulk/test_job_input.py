@@ -97,6 +97,14 @@ async def test_pictures_without_their_ledger_are_not_bought_again(manifest, emul
     emulator.assert_charged(4)
 
 
+async def test_of_many_lines_that_changed_the_first_are_named(tmp_path, emulator):
+    """Another file of a hundred lines is refused in a sentence, not in a page."""
+    await run(write(tmp_path, *(f"cat {number}" for number in range(22))), emulator)
+    with pytest.raises(JobError, match=r"line 1, 2, .*, 20 of prompts.txt"):
+        await run(write(tmp_path, *(f"dog {number}" for number in range(22))), emulator)
+    emulator.assert_charged(22)
+
+
 async def test_a_sequence_that_is_appended_to_and_reordered_by_id_goes_on(tmp_path, emulator):
     """Rows with ids of their own may come in any order, and new ones anywhere: what is there stays as it is."""
     rows = [{"prompt": f"cat {number}", "id": f"cat-{number}"} for number in range(4)]

@@ -258,3 +258,14 @@ def test_only_who_learns_has_to_be_told():
 def test_nothing_is_believed_before_anything_is_known():
     """A limit that nobody named or met is not guessed at; one that was given is kept to with some room."""
     assert (None, pytest.approx(588)) == (Pace(None).believed(0.0), Pace(600).believed(0.0))
+
+
+def test_a_share_of_a_rate_is_no_more_than_that():
+    """Who goes on with a half, here or at another clock, leaves the other half to others, whatever a server names."""
+    pace = Pace(600)
+    other = pace.part(0.5)
+    pace.narrow(0.5)
+    for each in (pace, other):
+        assert pytest.approx(0.98 * 300) == each.believed(0.0)
+        each.learn(6_000)
+        assert pytest.approx(0.98 * 300) == each.believed(0.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -100,6 +101,7 @@ def chosen(names: Iterable[str]) -> list[Cell]:
 
 def main(*names: str) -> int:
     """Run the cells, and print a row for each."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes from what it starts with `&`
     rows = []
     for cell in chosen(names):
         began = time.monotonic()
