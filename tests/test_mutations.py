@@ -31,7 +31,7 @@ judge: n >= limit → n > limit
 judge: KINDS == n → KINDS != n
 judge: not is_known(n, KINDS == n) → is_known(n, KINDS == n)
 judge: SELECT [max → min](n) FROM t WHERE seq
-judge: ECT max(n) FROM t WHERE seq [= → !=] ? AND x IS NULL
+judge: ELECT max(n) FROM t WHERE seq [= → !=] ? AND x IS NULL
 judge: n) FROM t WHERE seq = ? AND x [IS NULL → IS NOT NULL]
 judge: T max(n) FROM t WHERE seq = ? [AND → OR] x IS NULL
 """
