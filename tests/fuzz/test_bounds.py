@@ -76,6 +76,8 @@ JSON = {
     "halves of characters": full(b"\\ud83d", b'{"message":"', b'"}'),
     "escaped quotes": full(b'\\"', b'{"message":"', b'"}'),
     "backslashes": full(b"\\", b'"'),
+    "brackets before escaped quotes": full(b'\\"', b"[" * 100_001 + b'"'),
+    "brackets before quotes": full(b'"\\', b"[" * 100_001),
     "quotes": full(b'"'),
     "quotes and colons": full(b'":'),
     "control characters": full(b"\0\1"),
@@ -275,6 +277,7 @@ PACKETS = {
     "no UTF-8": full(b"\xff"),
     "quotes": full(b"&quot;", OPEN.encode(), CLOSE.encode()),
     "brackets": full(b"[", OPEN.encode(), CLOSE.encode()),
+    "brackets before escaped quotes": full(b'\\"', OPEN.encode() + b"[" * 50_001 + b'"', CLOSE.encode()),
     "inputs": joined(80_000, b'"%d":{}', OPEN.encode() + TOLD + b'"inputs":{', b"}}" + CLOSE.encode()),
 }
 

@@ -58,7 +58,7 @@ def check_value(value: bytes) -> None:
 
 
 def check_date(text: str, date: float) -> None:
-    """Compare a date; of years of two digits email has a rule of its own."""
+    """Compare a date; of years of two digits, and for email of those below 1000, each has a rule of its own."""
     found = parsedate_tz(text)
-    if re.search(r"\d{4}", text):
+    if re.search(r"[1-9]\d{3}", text):
         same(datetime(*found[:6], tzinfo=UTC).timestamp() if found else None, date, text)
