@@ -16,9 +16,14 @@ DATASETS := $(VENV)/.datasets
 RAY := $(VENV)/.ray
 DOCS := $(VENV)/.docs
 TIME ?= 60
+RUNS ?= 0
 EXAMPLES ?= 10000
+SEED ?= 1
+SEEDS ?= 50
+MINUTES ?= 10
+EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
 
-.PHONY: demo test test-httpx2 test-datasets test-ray lint fuzz kill-points ledger-machine wheel docs screenshots bench bench-imports bench-peers bench-ray $(BENCHES:%=bench-%) clean
+.PHONY: demo test test-httpx2 mutants coverage matrix test-datasets test-ray lint fuzz kill-points nemesis soak ledger-machine wheel docs screenshots bench bench-imports bench-peers bench-ray $(BENCHES:%=bench-%) clean
 
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images; demo/gallery/index.html shows them
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
@@ -42,17 +47,32 @@ lint: $(VENV)/.dev ## style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-fuzz: $(VENV)/.fuzz ## a search for replies that are read wrongly, for TIME=60 seconds
-	$(BIN)/python tests/fuzz/extract.py $(VENV)/fuzz/extract -max_total_time=$(TIME)
+fuzz: $(VENV)/.fuzz ## a search for bytes that a parser reads wrongly, TIME=60 seconds for all; or TARGET=headers RUNS=1000000
+	$(BIN)/python tests/fuzz/search.py $(TARGET) --folder $(VENV)/fuzz --seconds $(TIME) --runs $(RUNS)
 
 kill-points: $(VENV)/.dev ## a job killed at each of its system calls, and at each of its recovery's: a table, and exit 1 if anything is lost
 	$(BIN)/python tests/durability/kill_points.py
 
+nemesis: $(VENV)/.dev ## jobs to which everything is done at once, from SEEDS=50 seeds: a row for each, and exit 1 if anything does not hold
+	$(BIN)/python tests/soak/soak.py --seed $(SEED) --seeds $(SEEDS)
+
+soak: $(VENV)/.dev ## the same for MINUTES=10, beside a process whose memory and descriptors must stay flat
+	$(BIN)/python tests/soak/soak.py --seed $(SEED) --minutes $(MINUTES)
+
 ledger-machine: $(VENV)/.dev ## a search for orders of events, kills among them, after which a ledger is wrong: EXAMPLES=10000 of them
 	LEDGER_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q tests/bulk/test_ledger_machine.py
 
-wheel: $(VENV)/.dev ## dist/*.whl
-	$(PYTHON) -m pip --python $(BIN)/python wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+mutants: $(VENV)/.dev ## small wrong changes of what decides about money: exit 1 if one is noticed by no test, and README.md says not why
+	$(BIN)/python tests/mutants/run.py $(MUTANTS)
+
+coverage: $(VENV)/.dev ## which branches the suite takes: all of what decides about money, 95 % of the package
+	$(BIN)/python tests/branches/run.py $(TESTS)
+
+matrix: $(VENV)/.dev ## the suite's core on other Pythons, libraries, event loops and machines, in environments of their own: a table
+	$(BIN)/python tests/matrix/run.py $(CELLS)
+
+wheel: $(VENV)/.dev ## dist/*.whl and dist/*.tar.gz: the same bytes wherever they are built
+	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m hatchling build -d dist
 
 docs: $(DOCS)/.installed ## the pages of docs/ and the reference, into dist/docs; fails where a link leads nowhere
 	$(DOCS)/bin/python docs/build.py

@@ -14,7 +14,14 @@ from zensical import build
 DOCS = Path(__file__).parent.resolve()
 ROOT = DOCS.parent
 SITE = ROOT / "dist/docs"
-READ_IN_PLACE = ("README.md", "CHANGELOG.md", "benchmarks/README.md", "examples/README.md")
+READ_IN_PLACE = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "benchmarks/README.md",
+    "examples/README.md",
+)
 
 
 def main() -> int:

@@ -282,8 +282,17 @@ def next_step_of(cause: str) -> str:
 
 def without_frames(error: Exc) -> Exc:
     """Return an exception, and all that led to it, without tracebacks: their frames hold requests, replies and keys."""
-    link: BaseException | None = error
-    while link is not None:
+    for link in chain_of(error):
         link.__traceback__ = None
-        link = link.__cause__ or link.__context__
     return error
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """Return an exception and all that led to it, also what a report leaves out."""
+    found: list[BaseException] = [error]
+    for link in found:
+        parts = link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+        for each in (link.__cause__, link.__context__, *parts):
+            if each is not None and not any(each is other for other in found):
+                found.append(each)
+    return found

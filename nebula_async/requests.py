@@ -12,12 +12,15 @@ from attrs import Attribute, asdict, field, fields, frozen
 from nebula_async.checks import MAX_SHOWN, Checks, shown
 from nebula_async.errors import InvalidRequestError
 from nebula_async.images.sources import KINDS, PictureSource, as_text, is_source
+from nebula_async.json_bounds import is_flat
 
 check = Checks(InvalidRequestError)
 
 MAX_SIDE = 8192
 MIN_SIDE = 16
 MAX_PICTURES = 10
+MAX_DEPTH = 100
+"""Levels of lists and objects in `extra`: far deeper ones could be sent, and then neither be pickled nor be shown."""
 
 PICTURE_FIELDS = ("image", "mask")
 
@@ -69,6 +72,8 @@ def _check_json(_request: object, _attribute: Attribute[Any], extra: Any) -> Non
         _as_json(extra)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"extra must hold JSON values only: {error}") from error
+    if not is_flat(extra, MAX_DEPTH):
+        raise InvalidRequestError(f"extra must hold JSON values only, nested at most {MAX_DEPTH} deep")
 
 
 def _check_names(request: Request, _attribute: Attribute[Any], extra: Mapping[str, Any] | None) -> None:

@@ -9,8 +9,16 @@ from urllib.parse import SplitResult, urlsplit
 
 LONGEST = 8192
 
+HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:-]+")
+"""The characters of a host, an IPv6 address too (RFC 3986, section 3.2.2); the library that calls encodes others."""
+
+BRACKETED = re.compile(r"\[[^\[\]]*\](:[0-9]*)?")
+"""A host in brackets and its port: urllib drops what else is around it, and others take that for the port."""
+
 USER = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:%-]*")
 """The characters of a user name and password in a URL (RFC 3986, section 3.2.1)."""
+
+UNREADABLE = "is no URL: its host or port cannot be read"
 
 PROXY_PROBLEM = (
     "must be http://host:port or https://host:port, with user:password@ (percent-encoded) before the host if need be;"
@@ -26,7 +34,7 @@ def read_url(text: str) -> SplitResult:
     if "\\" in text or not all("!" <= char <= "~" for char in text):
         raise ValueError("must have no backslash, blank, control or non-ASCII character")
     parts = _split(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "%" in parts.hostname or parts.port == 0:
+    if parts.scheme not in ("http", "https") or not HOST.fullmatch(parts.hostname or "") or parts.port == 0:
         raise ValueError("must begin with https:// and a host")
     if parts.username is not None:
         raise ValueError("must have no user name")
@@ -38,7 +46,10 @@ def _split(text: str) -> SplitResult:
         parts = urlsplit(text)
         _ = parts.port  # read when it is asked for
     except ValueError:
-        raise ValueError("is no URL: its host or port cannot be read") from None
+        raise ValueError(UNREADABLE) from None
+    place = parts.netloc.rpartition("@")[2]
+    if {*place} & {*"[]"} and not BRACKETED.fullmatch(place):
+        raise ValueError(UNREADABLE)
     return parts
 
 

@@ -5,15 +5,27 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+from collections.abc import Iterator
 
 import pytest
 import trio
 import trustme
+from log_guard import GUARD
+from one_machine import OneMachine
 
 from nebula_async.engine.gate import known_account
 from nebula_async.testing import NebulaEmulator
 
 LOOP_MARKS = {"anyio", "asyncio"}
+OTHERS = OneMachine()
+OTHERS.begin()
+
+
+def pytest_configure(config):
+    """Log everything to the guard, and to reports and `caplog` what they would hold without it."""
+    config.addinivalue_line("markers", "logs_secrets: the test lets a secret be logged, and looks at that itself")
+    config.option.log_level = config.option.log_level or "WARNING"
+    GUARD.begin()
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -58,6 +70,26 @@ def _no_settings_from_outside(monkeypatch):
     """Tests see no key and no setting of the machine they run on."""
     for name in [name for name in os.environ if name.startswith("NEBULA_")]:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_is_logged(request) -> Iterator[None]:
+    """No logger of any library tells a key, a prompt or a picture's URL, whatever a test does."""
+    GUARD.take()  # what was logged in the set-up of fixtures that outlive a test is told by none
+    yield
+    caught = GUARD.take()
+    if caught and not request.node.get_closest_marker("logs_secrets"):
+        pytest.fail("a secret was logged:\n" + "\n".join(caught), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_other_machine(request) -> Iterator[None]:
+    """No test of this suite connects to another machine (F63)."""
+    OTHERS.take()
+    yield
+    tried = OTHERS.take()
+    if tried and not request.node.get_closest_marker("nebula_live"):
+        pytest.fail(f"it would have connected to {', '.join(tried)}", pytrace=False)
 
 
 @pytest.fixture(autouse=True)

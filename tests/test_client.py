@@ -123,7 +123,7 @@ async def test_a_closed_client_says_so(emulator):
 
 @pytest.mark.parametrize("backends", [("asyncio", "asyncio"), ("trio", "asyncio", "trio")])
 def test_several_event_loops(emulator, backends):
-    """One client serves event loops one after the other, and closing it in the last leaves nothing open."""
+    """One client serves event loops one after the other, and closing it in the last leaves nothing open (F43)."""
     nebula = client(emulator)
     for backend in backends:
         assert isinstance(anyio.run(generate_with, nebula, backend=backend), Generation)
@@ -203,7 +203,7 @@ class Ours(AsyncNebula):
 
 @pytest.mark.parametrize("make", [client, Ours], ids=["itself", "a subclass"])
 def test_a_client_that_is_not_closed_warns(emulator, make):
-    """One that was used and not closed gives a ResourceWarning, which names the line that made it."""
+    """One that was used and not closed gives a ResourceWarning, which names the line that made it (F43)."""
     made = make if make is Ours else lambda emulator: AsyncNebula(emulator.key, base_url=emulator.base_url)
     nebula = made(emulator)
     line = inspect.currentframe().f_lineno - (1 if make is Ours else 2)
@@ -866,7 +866,7 @@ async def test_the_default_observer_logs(emulator, caplog):
 
 @pytest.mark.anyio
 async def test_strict_rules(emulator):
-    """With `parameter_rules="strict"` a parameter that would be ignored is refused before anything is sent."""
+    """With `parameter_rules="strict"` a parameter that would be ignored is refused before anything is sent (B12)."""
     async with client(emulator) as nebula:
         strict = nebula.with_options(parameter_rules="strict")
         with pytest.raises(InvalidRequestError, match="does not honour negative_prompt"):

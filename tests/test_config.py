@@ -65,7 +65,7 @@ def test_the_defaults_are_the_documented_ones():
 )
 @pytest.mark.parametrize("name", ["base_url", "inference_url"])
 def test_a_base_url_is_https_or_on_this_machine(name, url):
-    """Any https address is accepted, and plain http to this machine."""
+    """Any https address is accepted, and plain http to this machine (B4)."""
     assert url == getattr(Config(**{name: url}), name)
     assert httpx.URL(url).host
 
@@ -117,7 +117,9 @@ def test_a_slash_at_the_end_does_not_matter(name, given_url):
 )
 @pytest.mark.parametrize("name", ["base_url", "inference_url"])
 def test_any_other_base_url_is_refused(name, url, problem):
-    """What is no plain https address is refused, naming the field and what is wrong with it, in one short line."""
+    """What is no plain https address is refused, naming the field and what is wrong with it, in one short line (B4,
+    B5).
+    """
     message = refusal(Config, **{name: url})
     assert message.startswith(f"{name} ")
     assert problem in message
@@ -135,7 +137,7 @@ def test_a_secret_in_a_refused_url_is_not_shown(name, url):
 
 @given(st.text("http:/@.#?[]\\ae1%7\u00e9\t", max_size=20))
 def test_an_accepted_url_goes_where_it_says(tail):
-    """Whatever text is given, one that is accepted means the same host to the HTTP library."""
+    """Whatever text is given, one that is accepted means the same host to the HTTP library (B5)."""
     try:
         url = Config(base_url="https://a.example" + tail).base_url
     except ConfigurationError:
@@ -203,7 +205,7 @@ def test_allowed_hosts_are_a_list(hosts):
 @pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
 @pytest.mark.parametrize("value", [*NO_NUMBER, 0, 86_401])
 def test_timeouts_are_finite_and_above_zero(name, value):
-    """A time limit that is no positive, finite number of seconds is refused; none can be switched off."""
+    """A time limit that is no positive, finite number of seconds is refused; none can be switched off (B49)."""
     message = refusal(Timeouts, **{name: value})
     assert message.startswith(f"{name} must be a number above 0 and up to 86400; got ")
 
@@ -227,7 +229,7 @@ def test_timeouts_in_range_are_kept(name, value):
 )
 @pytest.mark.parametrize("value", [*NO_NUMBER, 10**9])
 def test_retry_policies_are_in_range(name, allowed, value):
-    """A retry policy that cannot be meant is refused, naming the field and what is allowed."""
+    """A retry policy that cannot be meant is refused, naming the field and what is allowed (B49)."""
     assert refusal(RetryPolicy, **{name: value}).startswith(f"{name} must be {allowed}; got ")
 
 
@@ -251,7 +253,7 @@ def test_counts_are_whole(name):
     ],
 )
 def test_settings_out_of_range_are_refused(name, values, allowed):
-    """Each wrong setting is refused with its name, what is allowed and what was given."""
+    """Each wrong setting is refused with its name, what is allowed and what was given (B50)."""
     for value in values:
         message = refusal(Config, **{name: value})
         assert message.startswith(f"{name} must be {allowed}; got ")
@@ -259,7 +261,7 @@ def test_settings_out_of_range_are_refused(name, values, allowed):
 
 
 def test_a_rate_may_be_as_low_as_one_an_hour():
-    """The smallest rate is one request an hour."""
+    """The smallest rate is one request an hour (B50)."""
     assert 1 / 60 == Config(rate_limit=1 / 60).per_minute
 
 
@@ -271,7 +273,7 @@ def test_one_number_is_the_total(seconds):
 
 @pytest.mark.parametrize("value", [None, "30", True, 0, math.nan])
 def test_timeouts_cannot_be_switched_off(value):
-    """A timeout of `None` is refused: every wait has a bound."""
+    """A timeout of `None` is refused: every wait has a bound (B49)."""
     assert "total must be a number above 0" in refusal(Config, timeouts=value)
 
 
@@ -394,7 +396,7 @@ def test_allowed_hosts_are_separated_by_commas(text, hosts):
     ],
 )
 def test_a_wrong_variable_is_refused_by_name(variable, text, problem):
-    """A setting from the environment that is wrong names the variable, what is allowed and what was given."""
+    """A setting from the environment that is wrong names the variable, what is allowed and what was given (B48)."""
     message = refusal(Config.from_env, {variable: text})
     assert message.startswith(f"environment variable {variable}: ")
     assert problem in message

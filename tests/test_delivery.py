@@ -126,7 +126,9 @@ async def test_the_message_tells_until_when(status, minutes, text):
     [(60, 300, 300, 300), (4, 300, 110, 120), (2.5, 300, 20, 30), (None, 300, 300, 300), (60, 7, 7, 7)],
 )
 async def test_a_url_is_not_relied_on_in_its_last_minutes(minutes, seconds, least, most):
-    """A dead storage is tried for the time that there is, and no longer than two minutes before the URL expires."""
+    """A dead storage is tried for the time that there is, and no longer than two minutes before the URL
+    expires (F37).
+    """
     started = anyio.current_time()
     error = await refusal(left_at("1", minutes=minutes), config=Config(), seconds=seconds, **{"1": 503})
     assert error.retryable
@@ -143,7 +145,9 @@ async def test_an_expired_picture_is_gone(minutes, status):
 
 
 async def test_an_expired_picture_that_is_still_there_is_delivered():
-    """A storage may keep pictures for longer than it promises: one that is asked for late is fetched all the same."""
+    """A storage may keep pictures for longer than it promises: one that is asked for late is fetched all the same (F37,
+    F47).
+    """
     assert RED == (await delivery(**{"1": RED}).fetch(left_at("1", minutes=-30), QUICK, seconds=5)).data
 
 

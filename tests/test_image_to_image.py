@@ -114,7 +114,7 @@ async def test_the_mask_says_what_is_repainted(emulator):
 )
 @pytest.mark.parametrize("rules", ["warn", "strict", "off"])
 async def test_pictures_that_cannot_be_meant(emulator, given, problem, rules):
-    """What is no picture, and a mask of another size, is refused by name before anything is sent."""
+    """What is no picture, and a mask of another size, is refused by name before anything is sent (B51)."""
     async with client(emulator, parameter_rules=rules) as nebula:
         with pytest.raises(InvalidRequestError, match=problem):
             await nebula.generate("a hat", model=FILL, **given, **SMALL)

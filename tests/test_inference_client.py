@@ -252,7 +252,9 @@ async def test_many_pictures_are_left_where_they_are(emulator):
 
 @pytest.mark.parametrize("status", [404, 403])
 async def test_a_url_that_has_expired(start, status):
-    """After its hour a picture is gone: it was paid for, the error says when that was, and nothing is bought again."""
+    """After its hour a picture is gone: it was paid for, the error says when that was, and nothing is bought again
+    (F37).
+    """
     clock = Clock()
     emulator = start(clock=clock, expired_status=status)
     async with called(emulator) as nebula:
@@ -305,7 +307,7 @@ async def test_an_emulator_is_not_left_by_mistake(emulator, settings, request_, 
 
 
 async def test_a_storage_that_fails_for_a_while(emulator):
-    """A storage that fails is asked again; the picture is not paid for again."""
+    """A storage that fails is asked again; the picture is not paid for again (F38, F39)."""
     data = (await quick(emulator)).data
     answers = [httpx.Response(503), httpx.Response(500), httpx.Response(200, content=data[:100]), None]
     asked = []
@@ -345,7 +347,9 @@ async def test_one_of_several_pictures_is_gone(emulator):
 
 
 async def test_all_pictures_are_gone():
-    """The error of a call says what it cost, under which id, and holds every URL; observers hear of the failure."""
+    """The error of a call says what it cost, under which id, and holds every URL; observers hear of the
+    failure (F37).
+    """
     events = []
 
     async def get(_request: httpx.Request) -> httpx.Response:

@@ -69,7 +69,7 @@ def test_prompts_are_sent_as_they_are(prompt):
 
 @pytest.mark.parametrize("prompt", ["", " ", "\t\r\n", "\u200b\ufeff", "\ud800", None, 5, b"a lake", ["a lake"], True])
 def test_blank_prompts_are_refused(prompt):
-    """A prompt that shows nothing, is no text, or fits into no request is refused before it can cost something."""
+    """A prompt that shows nothing, is no text, or fits into no request is refused before it can cost something (B6)."""
     assert refusal(request, prompt).startswith("prompt must be text that is not blank, ")
 
 
@@ -102,7 +102,7 @@ def test_one_to_ten_pictures_can_be_asked_for(count):
     "count", [0, -1, 11, 2**63, True, False, "2", "", 2.0, 1.5, math.nan, [2], b"2", pytest.param(10**5000, id="long")]
 )
 def test_the_number_of_pictures_is_strict(count):
-    """`n` decides what is paid: no flag, text or float passes for it, and none below one or above ten."""
+    """`n` decides what is paid: no flag, text or float passes for it, and none below one or above ten (B11, B13)."""
     assert refusal(request, n=count).startswith("n must be a whole number from 1 to 10; got ")
 
 

@@ -48,7 +48,7 @@ def our_frames(error: BaseException) -> str:
 
 @pytest.mark.parametrize("key", ["ak_123", SECRET, "anything-else", "~!$%&*()"])
 def test_no_prefix_is_required(key):
-    """Any key that a header can carry is accepted: the published prefixes contradict each other."""
+    """Any key that a header can carry is accepted: the published prefixes contradict each other (B3)."""
     assert key == find_key(key)().reveal()
 
 
@@ -83,7 +83,9 @@ def test_a_missing_key_is_said_with_the_variable_to_set():
 @pytest.mark.parametrize("name", MALFORMED)
 @pytest.mark.parametrize("wrap", [lambda key: key, lambda key: lambda: key], ids=["text", "callable"])
 def test_a_malformed_key_is_refused_and_not_repaired(name, wrap):
-    """A key that no header can carry is refused when the client is made, with a message that does not hold it."""
+    """A key that no header can carry is refused when the client is made, with a message that does not hold it
+    (B1, B2).
+    """
     error = refusal(wrap(MALFORMED[name]))
     assert str(error).startswith("the API key ")
     assert "NEBULA_API_KEY" in str(error)
@@ -92,7 +94,7 @@ def test_a_malformed_key_is_refused_and_not_repaired(name, wrap):
 
 @pytest.mark.parametrize("key", ["", " ", SECRET + "\n", SECRET + " x", SECRET + "é"])
 def test_a_malformed_key_in_the_environment_is_refused(key, monkeypatch):
-    """The environment is held to the same rules."""
+    """The environment is held to the same rules (B1)."""
     monkeypatch.setenv("NEBULA_API_KEY", key)
     assert "SECRET" not in str(refusal(None))
 
@@ -105,7 +107,7 @@ def test_a_key_that_is_no_text_is_refused_by_its_type(key):
 
 @pytest.mark.parametrize("make", [ApiKey, find_key, lambda key: find_key(hide(key)), lambda key: find_key(lambda: key)])
 def test_error_reports_with_local_variables_do_not_show_a_refused_key(make):
-    """A report that prints the variables of each frame shows nothing of the key in the frames of this library."""
+    """A report that prints the variables of each frame shows nothing of the key in the frames of this library (B2)."""
     with pytest.raises(ConfigurationError) as caught:
         make(SECRET + "\n")
     assert "SECRET" not in our_frames(caught.value)

@@ -16,6 +16,7 @@ FLOORS = {
     "advice": 0,
     "charges": 0,
     "checks": 0,
+    "json_bounds": 0,
     "config": 0,
     "errors": 0,
     "events": 0,

@@ -12,6 +12,7 @@ from importlib.metadata import distribution, requires
 from pathlib import Path
 
 import pytest
+from distributions import brought_by
 
 import nebula_async
 
@@ -25,26 +26,6 @@ PUBLIC = """
     ObjectStoreSink Observer OutcomeUnknownError PermissionDeniedError Provenance QuotaExhaustedError RateLimit
     RateLimitError RetryPolicy ServerError Sink SinkError Tier Timeouts UnusableReplyError Writer read_provenance
 """
-
-
-def core_closure() -> set[str]:
-    """Return the distributions that an installation without extras brings, by their requirements."""
-    found: set[str] = set()
-    waiting = [line for line in requires("nebula_async") or () if "extra ==" not in line]
-    while waiting:
-        name = re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9._-]+", waiting.pop()).group()).lower()
-        if name not in found and is_installed(name):
-            found.add(name)
-            waiting += [line for line in requires(name) or () if "extra ==" not in line]
-    return found
-
-
-def is_installed(name: str) -> bool:
-    """Whether a distribution is here: some are only required on other systems."""
-    try:
-        return bool(distribution(name))
-    except ModuleNotFoundError:
-        return False
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +45,7 @@ def core_environment(wheel, tmp_path_factory) -> Path:
     packages = next((folder / "lib").glob("python3*/site-packages"))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(packages)
-    for name in core_closure():
+    for name in brought_by("nebula-async"):
         link_files(name, packages)
     return folder / "bin" / "python"
 

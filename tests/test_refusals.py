@@ -119,7 +119,7 @@ async def test_a_documented_code_decides(start, code, status, dialect):
 @pytest.mark.parametrize("status", BY_STATUS)
 @pytest.mark.parametrize("name", ENVELOPES)
 async def test_every_envelope_is_read(start, name, status, dialect):
-    """Whatever envelope an error comes in, its message, code and details are told, and the status decides."""
+    """Whatever envelope an error comes in, its message, code and details are told, and the status decides (B23)."""
     body, code, detail = ENVELOPES[name]
     error = await refused(start(saying(status, body)), dialect)
 

@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 
 from nebula_async.checks import MAX_TEXT_BYTES
 from nebula_async.errors import InvalidRequestError
-from nebula_async.requests import ImageRequest, field_names
+from nebula_async.requests import MAX_DEPTH, ImageRequest, field_names
 
 MODEL = "black-forest-labs/FLUX.1-schnell"
 
@@ -59,13 +59,17 @@ def refusal(make, *arguments, **fields) -> str:
     ids=lambda prompt: ascii(prompt[:12]),
 )
 def test_prompts_are_sent_as_they_are(prompt):
-    """Any prompt with something to see in it is taken, unchanged: long, with control characters, in any script."""
+    """Any prompt with something to see in it is taken, unchanged: long, with control characters, in any script (B7,
+    B9).
+    """
     assert prompt == request(prompt).prompt
 
 
 @pytest.mark.parametrize("prompt", ["", " ", "\t\r\n", "\u200b", "\u200b\ufeff\u2060 \u00a0", "\u3000", "\u200d" * 9])
 def test_blank_prompts_are_refused(prompt):
-    """A prompt that shows nothing would be paid for: it is refused, also where it is made of zero-width characters."""
+    """A prompt that shows nothing would be paid for: it is refused, also where it is made of zero-width characters
+    (B6).
+    """
     assert refusal(request, prompt).startswith("prompt must be text that is not blank, ")
 
 
@@ -77,12 +81,12 @@ def test_prompts_are_text(prompt):
 
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt", "model", "id"])
 def test_text_that_utf8_cannot_carry_is_refused(field):
-    """A lone surrogate, which JSON files can hold, is refused at once and not when the request is sent."""
+    """A lone surrogate, which JSON files can hold, is refused at once and not when the request is sent (B8)."""
     assert refusal(request, **{field: "a \ud800"}).startswith(f"{field} must be text")
 
 
 def test_a_prompt_larger_than_any_request_is_refused():
-    """A prompt of more than 64 MiB is refused, and the message does not repeat it."""
+    """A prompt of more than 64 MiB is refused, and the message does not repeat it (B7)."""
     assert "(67108865 characters)" in refusal(request, "x" * (MAX_TEXT_BYTES + 1))
 
 
@@ -106,7 +110,9 @@ def test_a_model_is_a_short_text(model):
     "value", [True, 1024.0, math.nan, [1024], pytest.param(10**5000, id="5000 digits"), -2, 2**63, b"1"]
 )
 def test_whole_numbers_are_strict(name, value):
-    """No flag, text or float passes for a whole number, and none is out of range; the message says which field."""
+    """No flag, text or float passes for a whole number, and none is out of range; the message says which field
+    (B11).
+    """
     message = refusal(request, **{name: value})
     assert message.startswith(f"{name} must be a whole number from ")
     assert message.endswith(f"({type(value).__name__})")
@@ -118,7 +124,7 @@ def test_whole_numbers_are_strict(name, value):
     [("width", 16, 8192), ("height", 16, 8192), ("num_steps", 1, 1_000), ("seed", -1, 2**63 - 1)],
 )
 def test_the_bounds_of_whole_numbers(name, low, high):
-    """The bounds themselves are allowed, and what lies beyond is refused with both of them named."""
+    """The bounds themselves are allowed, and what lies beyond is refused with both of them named (B12)."""
     assert (low, high) == (getattr(request(**{name: low}), name), getattr(request(**{name: high}), name))
     for beyond in (low - 1, high + 1):
         assert f"{name} must be a whole number from {low} to {high}; got {beyond}" in refusal(request, **{name: beyond})
@@ -133,7 +139,7 @@ def test_guidance_is_any_finite_number(value):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.0, -1, 1e300, True, "3.5", 3j])
 def test_guidance_that_json_cannot_carry_or_nobody_means_is_refused(value):
-    """Not a number, infinite, negative zero and huge guidance are refused before sending."""
+    """Not a number, infinite, negative zero and huge guidance are refused before sending (B10)."""
     assert refusal(request, guidance_scale=value).startswith("guidance_scale must be a number from 0 to 1000; got ")
 
 
@@ -207,6 +213,17 @@ def test_extra_that_has_no_end_is_refused():
     assert "JSON values only" in refusal(request, extra={"x": 10**5000})
 
 
+def test_extra_has_a_depth_that_can_be_shown_and_pickled():
+    """Extra fields a hundred levels deep are taken; what could be sent, and then not be pickled, is refused at once."""
+    deep: object = 1
+    for _ in range(MAX_DEPTH - 2):
+        deep = [deep]
+    made = request(extra={"x": deep})
+
+    assert made == pickle.loads(pickle.dumps(made))  # noqa: S301 - our own
+    assert "nested at most 100 deep" in refusal(request, extra={"x": [[deep]]})
+
+
 @pytest.mark.parametrize("name", [*sorted(FIELDS), "model_name"])
 def test_extra_does_not_override_what_has_an_argument(name):
     """A field that has an argument of its own cannot be smuggled past its checks."""
@@ -215,7 +232,7 @@ def test_extra_does_not_override_what_has_an_argument(name):
 
 @pytest.mark.parametrize("count", [0, -1, 11, 10**9, True, "2", 2.0, None])
 def test_the_number_of_pictures_is_bounded(count):
-    """`num_images` decides what is paid and how much memory a reply may take: 1 to 10."""
+    """`num_images` decides what is paid and how much memory a reply may take: 1 to 10 (B13)."""
     assert refusal(request, extra={"num_images": count}).startswith("num_images must be a whole number from 1 to 10; ")
 
 

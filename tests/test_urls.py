@@ -48,6 +48,8 @@ def test_a_url_leads_to_a_host_and_a_port(text, place):
     [
         ("", HOST),
         ("https://%61.example/", HOST),
+        ("https://a<b/", HOST),
+        ("https://a|b.example/", HOST),
         ("https://[fe80::1%25eth0]/", HOST),
         ("a.example", HOST),
         ("//a.example/x", HOST),
@@ -83,6 +85,9 @@ def test_a_url_leads_to_a_host_and_a_port(text, place):
         ("https://[::1/", UNREADABLE),
         ("https://::1]/", UNREADABLE),
         ("https://[evil]/", UNREADABLE),
+        ("http://[::1]8000/", UNREADABLE),
+        ("https://[::1]8000:443/", UNREADABLE),
+        ("https://a[::1]/", UNREADABLE),
         ("https://[127.0.0.1]/", UNREADABLE),
         ("https://a.example\\@evil.example/", CHARACTERS),
         ("https:\\\\a.example/", CHARACTERS),
@@ -106,7 +111,7 @@ def test_a_url_leads_to_a_host_and_a_port(text, place):
     ids=lambda text: ascii(text)[:40],
 )
 def test_any_other_text_is_refused(text, problem):
-    """What two libraries could read in two ways is refused before either sees it, without being repeated."""
+    """What two libraries could read in two ways is refused before either sees it, without being repeated (B5)."""
     with pytest.raises(ValueError, match=r"^(must|is) ") as caught:
         read_url(text)
     assert problem == str(caught.value)

@@ -47,6 +47,7 @@ def read_credits(reply: Reply) -> Decimal:
     """Read the balance in USD. Raises `UnusableReplyError`."""
     data = parsed_object(reply).get("data")
     balance = data.get("available_balance") if isinstance(data, Mapping) else None
-    if not isinstance(balance, bool) and BALANCE.fullmatch(str(balance)):
+    is_amount = isinstance(balance, str | int | float) and not isinstance(balance, bool)
+    if is_amount and BALANCE.fullmatch(str(balance)):
         return Decimal(str(balance))
     raise unusable(reply, "the reply holds no balance")

@@ -26,6 +26,8 @@ from nebula_async.errors import (
 
 MAX_BODY = 64 * 1024
 MAX_MESSAGE = 250
+MAX_READ = 4_096
+"""More of a text is not looked at to find its first characters."""
 
 CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -160,7 +162,7 @@ def _located(entry: Mapping[str, Any]) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return " ".join("".join(char if char.isprintable() else " " for char in text[:MAX_READ]).split())
 
 
 def _fact(status: int, body: ErrorBody) -> str:

@@ -14,12 +14,17 @@ from attrs import define, field, frozen
 
 from nebula_async.api.base64_stream import WHITE_SPACE, Base64Stream, W
 from nebula_async.api.cut_json import close_json
+from nebula_async.json_bounds import has_more_lists, is_flat
 
 MAX_DEPTH = 20
 
 MAX_JSON_BYTES = 2**20
 MAX_KEYS = 10_000
-"""What there may be beside the pictures: read, JSON takes many times its size."""
+MAX_LISTS = 100_000
+"""What there may be beside the pictures: read, JSON takes many times its size, empty lists and objects the most."""
+
+MAX_SALVAGED = 2**17
+"""So much JSON may be beside the pictures of a body that broke off: it is looked at token by token."""
 
 MOST_PICTURES = 1_000
 """Of a reply; a hundred times as many as may be asked for."""
@@ -32,8 +37,10 @@ BACKSLASH = ord("\\")
 KEY_END = re.compile(rb'"[ \t\r\n]*:')
 
 PICTURE_KEYS = {"b64_json", "image_b64", "image_file"}
-MAYBE_KEY = re.compile(rb"(?:[a-z0-9_]|\\u00[0-9A-Fa-f]{2}){8,10}")
-OTHER_STRINGS = re.compile(rb'(?:[^"]*"(?!%b")[^"\\]*(?:\\.[^"\\]*)*")*' % MAYBE_KEY.pattern, re.DOTALL)
+MAYBE_KEY = re.compile(
+    rb"(?:b64_json|image_b64|image_file)|(?=[a-z0-9_]{0,9}\\)(?:[a-z0-9_]|\\u00[0-9A-Fa-f]{2}){8,10}"
+)
+OTHER_STRINGS = re.compile(rb'(?:[^"]*+"(?:"|(?!(?:%b)")[^"\\]*+(?:\\.[^"\\]*+)*+"))*+' % MAYBE_KEY.pattern, re.DOTALL)
 """Whole strings and what lies between them, up to one that is open, or may be the key of a picture."""
 
 
@@ -68,6 +75,7 @@ class Extractor(Generic[W]):
     _string: int | None = field(default=None, init=False)  # where the text of an open string starts
     _is_escaped: bool = field(default=False, init=False)  # what comes next in it
     _key_end: int | None = field(default=None, init=False)  # behind the last string, if that may be a picture's key
+    _looked_at: int = field(default=0, init=False)  # strings that might have been one, or were cut by a step
     _picture: Base64Stream[W] | None = field(default=None, init=False)  # an open string that is one
     _cuts: dict[str, Cut[W]] = field(factory=dict, init=False)
     _mark: str = field(factory=lambda: uuid4().hex, init=False)  # nobody who writes a reply can know it
@@ -100,12 +108,14 @@ class Extractor(Generic[W]):
         """
         if self.problem is not None:
             raise ValueError(self.problem)
+        if len(self._json) > MAX_SALVAGED:
+            raise ValueError(f"it broke off, and there are more than {MAX_SALVAGED} bytes beside its pictures")
         return Extracted(parse_json(close_json(self._json)), MappingProxyType(self._cuts))
 
     def _read_json(self, view: memoryview) -> int:
         known = len(self._json)
         self._json += view[:JSON_STEP]
-        while self._done < len(self._json) and self._picture is None:
+        while self._done < len(self._json) and self._picture is None and self.problem is None:
             if self._string is None:
                 self._find_string()
             else:
@@ -138,13 +148,24 @@ class Extractor(Generic[W]):
             return
         end = self._done + quote
         self._string, self._done = None, end + 1
+        self._looked_at += 1
+        if self._looked_at > MAX_KEYS:
+            self.problem = f"there are more than {MAX_KEYS} texts in it that may be keys of pictures"
         is_key = MAYBE_KEY.fullmatch(self._json, start, end) and _unescaped(self._json[start:end]) in PICTURE_KEYS
         self._key_end = self._done if is_key else None
 
-    def _closing_quote(self, text: bytes | bytearray) -> int:
-        """Return where the open string ends in what comes next, or -1 where it goes on."""
+    def _closing_quote(self, text: memoryview | bytearray) -> int:
+        """Return where the open string ends in what comes next, or -1 where it goes on.
+
+        What follows a string that ends early is not looked at: there may be a thousand of them in one piece.
+        """
+        starts = range(0, len(text), JSON_STEP)
+        found = ((start, self._quote_in(bytes(text[start : start + JSON_STEP]))) for start in starts)
+        return next((start + quote for start, quote in found if quote >= 0), -1)
+
+    def _quote_in(self, text: bytes) -> int:
         quote = text.find(b'"')
-        if self._is_escaped or text[max(quote, 0) - 1] == BACKSLASH:
+        if self._is_escaped or (quote and text[max(quote, 0) - 1] == BACKSLASH):
             text = b"_" + text[1:] if self._is_escaped else text
             text = text.replace(b"\\\\", b"__").replace(b'\\"', b"__")
             quote = text.find(b'"')
@@ -160,7 +181,7 @@ class Extractor(Generic[W]):
         step = view[:PICTURE_STEP]
         if picture.feed_plain(step):
             return len(step)
-        quote = self._closing_quote(bytes(step))
+        quote = self._closing_quote(step)
         picture.feed(step if quote < 0 else step[:quote])
         if quote < 0:
             return len(step)
@@ -191,6 +212,8 @@ def parse_json(body: bytes | bytearray) -> Any:
         raise ValueError(f"there are more than {MAX_JSON_BYTES} bytes of it")
     if sum(1 for _ in islice(KEY_END.finditer(body), MAX_KEYS + 1)) > MAX_KEYS:
         raise ValueError(f"there are more than {MAX_KEYS} keys in it")
+    if has_more_lists(body, MAX_LISTS):
+        raise ValueError(f"there are more than {MAX_LISTS} lists and objects in it")
     try:
         return json.loads(body.decode("utf-8-sig"))
     except RecursionError:
@@ -202,9 +225,4 @@ def parse_json(body: bytes | bytearray) -> Any:
 
 def flat_enough(value: Any) -> Any:
     """Return a JSON value that goes on to users, or `None` where it is nested too deeply to be pickled or printed."""
-    return value if _fits(value, MAX_DEPTH) else None
-
-
-def _fits(value: Any, depth: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth > 0 and all(_fits(each, depth - 1) for each in inner)
+    return value if is_flat(value, MAX_DEPTH) else None

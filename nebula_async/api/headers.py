@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TypeAlias
 
 from attrs import evolve, frozen
@@ -28,6 +29,9 @@ UNIX_TIME = 1_000_000_000
 
 LONGEST_WINDOW = 300
 """Seconds over which a limit is one of pace."""
+
+MOST_LINES = 1_000
+"""So many header lines are looked at."""
 
 MAX_LIST_BYTES = 4_096
 MAX_LIST_ITEMS = 32
@@ -75,7 +79,7 @@ def read_policy(headers: Headers) -> float | None:
 
     What it says of stretches longer than a few minutes is no pace: a day's requests may be made in an hour.
     """
-    if all(name.lower() != b"ratelimit-policy" for name, _ in headers):  # nearly always
+    if all(name.lower() != b"ratelimit-policy" for name, _ in islice(headers, MOST_LINES)):  # nearly always
         return None
     return min(_paces(_values(headers)), default=None)
 
@@ -94,7 +98,7 @@ def read_date(headers: Headers) -> float | None:
 
 def _values(headers: Headers) -> _Values:
     values: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
+    for name, value in islice(headers, MOST_LINES):
         values.setdefault(name.lower(), []).append(value.strip(b" \t"))
     return values
 

@@ -34,7 +34,7 @@ class Command:
         """Return what was noted, `None` where that is nothing, or no command."""
         try:
             words, folder, job = json.loads(noted or "null")
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             return None
         return cls(tuple(words), folder, job) if _are_texts(words) and _are_texts([folder, job]) else None
 

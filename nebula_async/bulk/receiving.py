@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import anyio
 from attrs import define, field
@@ -80,6 +81,17 @@ class Receiving:
         self._is_counted = False
         for picture in self._pictures:
             picture.writer.close()
+
+    def keep_evidence(self) -> None:
+        """Keep what came and is of no use, for who paid for it to look at, if the disk takes it."""
+        with suppress(OSError):
+            self._flush()
+        for picture in self._pictures:
+            picture.writer.close()
+
+    def remove(self) -> None:
+        """Remove what came. What cannot be removed is left."""
+        self.spool.discard(self.seq, self.n)
 
     async def _patiently(self, work: Callable[[], None]) -> None:
         with anyio.move_on_after(MOST_SECONDS):

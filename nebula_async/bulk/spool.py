@@ -76,7 +76,7 @@ class Spool:
         try:
             stubs = json.loads((self.folder / f"{seq}.{n}.reply").read_bytes())["images"]
             images = [self._received(**stub) for stub in stubs]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return [image for image in images if image.part is None or _is_as_it_came(image)]
 
@@ -107,6 +107,11 @@ class Spool:
     def forget(self, seq: int, n: int, parts: Iterable[Path]) -> None:
         """Remove a reply whose pictures are stored: their parts first, which it names."""
         _remove((*parts, self.folder / f"{seq}.{n}.reply"))
+
+    def forget_before(self, seq: int, n: int) -> None:
+        """Remove what is here of an item's attempts before one: evidence of what was bad, once it was bought anew."""
+        found = ((path, _match(path, "n")) for path in self.folder.glob(f"{seq}.*"))
+        _remove(path for path, attempt in found if attempt is not None and int(attempt) < n)
 
     def sweep(self, keep: Container[int]) -> None:
         """Remove what is left of attempts that ended, but for the items to keep: what came for them is evidence."""
@@ -168,8 +173,9 @@ class PartWriter:
             os.close(file)
 
     def _opened(self) -> int:
-        if self._file is None:
-            self._file = os.open(self.path, FLAGS, 0o600)
+        if self._file is None:  # a file that was begun is gone on with, no other one is
+            flags = FLAGS & ~(os.O_CREAT | os.O_EXCL) if self.size else FLAGS
+            self._file = os.open(self.path, flags, 0o600)
         return self._file
 
     def _rescue(self) -> None:

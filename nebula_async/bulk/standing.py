@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ def read_standing(out: Path) -> JobStanding:
 def _last_end(ledger: Ledger) -> tuple[float | None, dict[str, Any] | None]:
     """Return when the last run ended and what it noted then; `None` twice where none did."""
     for at, detail in ledger.select(LAST, ENDED):
-        values = json.loads(detail or "null")
-        return (at, values) if isinstance(values, dict) else (None, None)
+        with suppress(ValueError, RecursionError):
+            values = json.loads(detail or "null")
+            return (at, values) if isinstance(values, dict) else (None, None)
     return None, None

@@ -85,9 +85,11 @@ class Storing:
             self.is_untold = False
         for path in [output.path for *_, outputs in stored for output in outputs if output.path]:
             self.on_stored(path)
-        for seq, n, pictures, _ in stored:
+        for seq, n, pictures, outputs in stored:
             told = self._embedded.pop((seq, n), ())
             self.spool.forget(seq, n, (*(picture.part for picture in pictures if picture.part), *told))
+            if n > 1 and all(output.path for output in outputs):
+                self.spool.forget_before(seq, n)
 
     def _at_url(self, seq: int, index: int, draft: Mapping[str, Any], picture: Received) -> Output:
         row = json.dumps(draft, allow_nan=False)

@@ -136,8 +136,8 @@ class ItemCall:
         self.run.writer.note(
             failed_attempt(self._seq, self.n, self.pictures, verdict, State.PENDING if is_free else None, self._seconds)
         )
-        if self._receiving is not None and not is_kept:
-            await on_disk(self.run.spool.discard, self._seq, self.n)
+        if self._receiving is not None:
+            await on_disk(self._receiving.keep_evidence if is_kept else self._receiving.remove)
         if is_free:
             self.is_at_stake = self.scope.shield = False
         if self.run.is_ending:

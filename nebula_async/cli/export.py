@@ -17,7 +17,7 @@ from nebula_async.cli.signals import noted_signals
 from nebula_async.errors import ConfigurationError
 from nebula_async.quantities import counted
 
-SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|[KMGT]i?B)?", re.ASCII | re.IGNORECASE)
+SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?) ?(B|[KMGT]i?B)?", re.ASCII | re.IGNORECASE)
 UNITS = {"": 1, "b": 1} | {
     f"{letter}{infix}b": base**power
     for infix, base in (("", 1000), ("i", 1024))

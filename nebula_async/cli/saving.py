@@ -13,7 +13,7 @@ from nebula_async.errors import JobError
 from nebula_async.images.image import Image
 from nebula_async.images.media import EXTENSIONS, SUFFIXES
 from nebula_async.offload import offload
-from nebula_async.sinks.names import slug
+from nebula_async.sinks.names import key_of
 
 
 def choose_target(
@@ -27,7 +27,7 @@ def choose_target(
     place = Path(output or "")
     try:
         is_folder = place.is_dir() or str(output).endswith(os.sep)
-        target = _free_name(place / (slug(prompt) or "picture")) if is_folder else place
+        target = _free_name(place / (key_of(prompt))) if is_folder else place
         existing = _existing(target)
     except OSError as error:
         raise JobError(f"nothing can be saved as {output}: {error.strerror}; give another --output") from error
@@ -66,7 +66,7 @@ async def _save(image: Image, target: Path, *, overwrite: bool) -> Path | None:
     if name != target and target.suffix.lower() not in EXTENSIONS[image.media_type or ""]:
         say(f"the picture is {image.media_type}: {target.name} is saved with the extension {image.extension}")
         target = _free_name(name)
-    spare = _free_name(Path(tempfile.gettempdir(), slug(name.name) or "picture"))
+    spare = _free_name(Path(tempfile.gettempdir(), key_of(name.name)))
     for path in dict.fromkeys((target, _free_name(name), spare)):
         try:
             return await image.save(path, overwrite=overwrite and path == target)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import SplitResult, urldefrag, urljoin
+from urllib.parse import SplitResult, parse_qsl, urldefrag, urljoin, urlsplit
 
 import anyio
 from attrs import define, field
@@ -22,6 +22,7 @@ from nebula_async.engine.phase import Progress
 from nebula_async.engine.reading import ReplyReader
 from nebula_async.engine.transport import ExchangeError, HttpTransport, Transport
 from nebula_async.errors import DownloadError, NotSentError, UnusableReplyError, without_frames
+from nebula_async.keys import without_secrets
 from nebula_async.urls import host_and_port, read_url
 
 if TYPE_CHECKING:
@@ -153,12 +154,12 @@ class Downloader:
         try:
             return await self._transport.exchange(request, Progress(), {}, config.timeouts, reader)
         except (ExchangeError, NotSentError) as error:
-            problem = error.message if isinstance(error, NotSentError) else str(error)
+            problem = _without_words_of(url, error.message if isinstance(error, NotSentError) else str(error))
             if isinstance(error.__cause__, PermissionError):
                 raise Forbidden(f"{problem}; {_allowing(read_url(url))}") from error
             raise Unfetched(problem, tries=math.inf) from error
         except UnusableReplyError as error:
-            raise Unfetched(error.message) from error
+            raise Unfetched(_without_words_of(url, error.message)) from error
         except ValueError as error:
             raise Forbidden("its URL cannot be called") from error
 
@@ -196,6 +197,12 @@ class Downloader:
 
 def _allowing(parts: SplitResult) -> str:
     return f"allowed_image_hosts (NEBULA_ALLOWED_IMAGE_HOSTS) may name {host_and_port(parts)}, if you trust it"
+
+
+def _without_words_of(url: str, problem: str) -> str:
+    """Return what went wrong without the secrets of a signed URL: a storage may repeat what it was asked for."""
+    query = urlsplit(url).query
+    return str(without_secrets(problem, {query, *(value for _, value in parse_qsl(query))}))
 
 
 def _redirect(reply: Reply, url: str) -> str | None:

@@ -72,7 +72,7 @@ def read_state(text: str, boot: str, now: float) -> HostState:
     """
     try:
         return _read(json.loads(text), boot, now)
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"no state of an account: {error}") from error
 
 
@@ -85,7 +85,7 @@ def _read(found: Any, boot: str, now: float) -> HostState:
     for name, member in found["members"].items():
         state.members[name] = Member(0.0, 0.0)
         _restore(state.members[name], member)
-    state.written_at = found["written_at"]
+    state.written_at = _number(found["written_at"])
     return state
 
 
@@ -108,7 +108,7 @@ def _whole(found: Any) -> Any:
 def _number(found: Any, old: Any = 0.0) -> Any:
     if old is None and found is None:
         return None
-    if not isinstance(found, int | float) or math.isnan(found):
+    if not isinstance(found, int | float) or math.isnan(found):  # raises for a whole number that no float can hold
         raise ValueError(f"{found!r} is no number")
     return found
 

@@ -95,7 +95,7 @@ def _is_address(name: str) -> bool:
     """Whether a resolver takes it for an address: `2130706433`, `127.1` and `0x7f.1` mean 127.0.0.1."""
     with suppress(ValueError):
         return bool(ip_address(name))
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         return bool(socket.inet_aton(name))
     return False
 

@@ -7,7 +7,7 @@ from collections import deque
 from attrs import define, evolve, field
 
 from nebula_async.api.messages import Reply
-from nebula_async.errors import NebulaError
+from nebula_async.errors import NebulaError, chain_of
 from nebula_async.keys import SHORTEST_SECRET, ApiKey, without_secrets
 
 MOST_KEYS = 8
@@ -36,11 +36,12 @@ class RepeatedKeys:
         return evolve(reply, body=body)
 
     def conceal(self, error: NebulaError) -> None:
-        """Take the keys out of an error, however the reply wrote them."""
+        """Take the keys out of an error and of what led to it, however the reply wrote them."""
         for name in SAID_BY_SERVER:
             if (said := getattr(error, name, None)) is not None:
                 setattr(error, name, without_secrets(said, self._secrets))
-        error.args = tuple(without_secrets(error.args, self._secrets))  # what it was made with is kept there
+        for link in chain_of(error):
+            link.args = tuple(without_secrets(link.args, self._secrets))  # what it was made with is kept there
 
     @property
     def _secrets(self) -> list[str]:

@@ -25,6 +25,7 @@ from nebula_async.engine.loops import PerLoop
 from nebula_async.engine.phase import Progress
 from nebula_async.engine.reading import BodyReader, ReplyReader, WholeBody, feed_all
 from nebula_async.engine.repeated_keys import RepeatedKeys
+from nebula_async.engine.withheld import withheld
 from nebula_async.errors import ConfigurationError, NebulaError, NotSentError, UnusableReplyError
 from nebula_async.keys import ApiKey
 
@@ -131,7 +132,8 @@ class Transport:
         try:
             if self.custom is not None:
                 await outgoing.aread()  # a transport of the user's own may look at its content
-            reply = await _exchange(http, outgoing, progress, timeouts.attempt, most, reader)
+            with withheld():
+                reply = await _exchange(http, outgoing, progress, timeouts.attempt, most, reader)
             return reply if self.credentials is None else self.credentials.repeated.concealed(reply)
         except (httpx.ProxyError, httpcore.ProxyError) as error:
             raise _refused_by_proxy(error) from error

@@ -28,6 +28,7 @@ from nebula_async.errors import (
     QuotaExhaustedError,
     RateLimitError,
     ServerError,
+    SinkError,
     without_frames,
 )
 
@@ -109,6 +110,10 @@ def judge_reply(
 
 def judge_unusable(error: NebulaError) -> Verdict:
     """Judge a 2xx that cannot be used, or whose body says by a known code that it failed."""
+    if isinstance(error, SinkError):
+        error.__traceback__ = None  # as below; the sink's own error keeps its frames
+    else:
+        without_frames(error)  # they hold the reply, in which a server may have repeated the key
     if not isinstance(error, APIStatusError):
         return Verdict(Known.PAID_UNUSABLE, error)
     known = _class_by_kind(error) or Known.REFUSED
@@ -182,6 +187,4 @@ def _class_of_failure(reply: Reply, *, is_fast: bool) -> Known:
 def _class_by_kind(error: APIStatusError) -> Known | None:
     if isinstance(error, RateLimitError) or error.status in (408, 425):
         return Known.THROTTLED
-    if is_fatal(error):
-        return Known.FATAL
-    return Known.REFUSED if isinstance(error, NotFoundError) else None
+    return Known.FATAL if is_fatal(error) else None

@@ -11,23 +11,27 @@ if TYPE_CHECKING:
     from nebula_async.images.pieces import Pieces, Steps
 
 _SCREEN = struct.Struct("<6xHHB2x")
-_PLACE = struct.Struct("<8xB")
+_PLACE = struct.Struct("<HHHHB")
 _END, _EXTENSION, _PICTURE = b";!,"
 
 
 def read_gif(pieces: Pieces) -> Steps[Size]:
     """Read a GIF from its first byte to its trailer."""
     width, height, flags = yield from pieces.gather(_SCREEN)
-    size = acceptable(width, height)
+    screen = acceptable(width, height)
     pieces.at += _colours_bytes(flags)
-    if not (yield from _read_blocks(pieces)):
+    size = yield from _read_blocks(pieces, screen)
+    if size is None:
         raise ValueError("it is a GIF without picture data")
     return size
 
 
-def _read_blocks(pieces: Pieces) -> Steps[bool]:
-    """Read all blocks and their sub-blocks; return whether there was a picture among them."""
-    pictured, in_row = False, False
+def _read_blocks(pieces: Pieces, screen: Size) -> Steps[Size | None]:
+    """Read all blocks and their sub-blocks; return the size of the first picture among them, `None` without one.
+
+    A picture that does not fit on the screen makes decoders enlarge that.
+    """
+    size, in_row, pictures = None, False, part_numbers()
     for _ in part_numbers(MOST_GIF_PARTS):
         if pieces.at >= pieces.size:
             yield from pieces.need()
@@ -40,14 +44,16 @@ def _read_blocks(pieces: Pieces) -> Steps[bool]:
         if byte == _END:
             break
         if byte == _PICTURE:
-            (flags,) = pieces.unpack(_PLACE) or (yield from pieces.gather(_PLACE))
+            next(pictures)
+            left, top, width, height, flags = pieces.unpack(_PLACE) or (yield from pieces.gather(_PLACE))
+            needed = acceptable(max(screen[0], left + width), max(screen[1], top + height))
+            size = size or needed
             pieces.at += _colours_bytes(flags)
-            pictured = True
         elif byte != _EXTENSION:
             raise ValueError("it is a GIF with a damaged block")
         pieces.at += 1  # the code size of a picture, or the label of an extension
         in_row = True
-    return pictured
+    return size
 
 
 def _colours_bytes(flags: int) -> int:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 MAX_PIXELS = 64 * 2**20
 """Larger pictures are refused: a few kilobytes of PNG can ask a decoder for gigabytes."""
 
-MOST_PARTS, MOST_GIF_PARTS = 100_000, 1_000_000
+MOST_PARTS, MOST_GIF_PARTS = 20_000, 300_000
 """Many small parts take long to read. Real pictures have some thousands; those of a GIF have 255 bytes at most."""
 
 Size: TypeAlias = tuple[int, int]

@@ -127,7 +127,7 @@ def _is_text(head: bytes) -> bool:
         text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut in two
     except UnicodeDecodeError:
         return False
-    return all(char.isprintable() or char.isspace() for char in text)
+    return "".join(text.split()).isprintable()
 
 
 @frozen

@@ -17,6 +17,7 @@ from attrs import asdict, evolve, field, frozen
 from nebula_async.config import VERSION
 from nebula_async.images.xmp import find_text, with_text
 from nebula_async.images.xmp_chunks import read_packet, replace_packet
+from nebula_async.json_bounds import has_more_lists
 
 SCHEMA = 1
 """The version of the JSON; a reader refuses a later one."""
@@ -24,6 +25,9 @@ SCHEMA = 1
 VOCABULARY = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 MADE, EDITED = f"{VOCABULARY}trainedAlgorithmicMedia", f"{VOCABULARY}compositeWithTrainedAlgorithmicMedia"
 """The IPTC's codes for a picture of a model, and for one that a model made of another picture."""
+
+MOST_INPUTS, MOST_LISTS = 100, 50_000
+"""More pictures than that were handed in by nobody, nor more lists and objects, whatever a file says."""
 
 MOST_OF_PROMPT = 4_000
 """Characters of it that other programs are shown; ours reads it whole."""
@@ -85,6 +89,8 @@ class Provenance:
     @classmethod
     def from_json(cls, text: str) -> Provenance:
         """Read what `to_json` wrote. Raises `ValueError`, and nothing else, for any other text."""
+        if has_more_lists(text.encode(errors="replace"), MOST_LISTS):
+            raise ValueError("what it says of how it was made is damaged")
         try:
             values = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
@@ -178,6 +184,7 @@ def _known(values: Mapping[str, Any]) -> dict[str, Any]:
         wrong
         or not math.isfinite(known.get("inference_seconds", 0))
         or not isinstance(known.get("request", {}).get("prompt"), str)
+        or len(known.get("inputs", ())) > MOST_INPUTS
     ):
         raise ValueError("what it says of how it was made is damaged")
     known.setdefault("generator", "an unknown program")

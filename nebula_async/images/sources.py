@@ -29,7 +29,7 @@ ACCEPTED = frozenset({"image/png", "image/jpeg", "image/webp"})
 """The types that the vendor names (of its console; nothing is said of others)."""
 
 PNG_MODES = frozenset({"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"})
-BASE64 = re.compile(r"[A-Za-z0-9+/\s]{60,}={0,2}\s*")
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]{60,}+(?:={1,2}\s*)?")
 
 MAX_PATH = 4096
 MAX_BYTES = 48 * 2**20

@@ -82,6 +82,6 @@ def _added(packet: str, text: str) -> str:
     if opened and CLOSE in rest:
         return before + OPEN + text + CLOSE + rest.partition(CLOSE)[2]
     before, end, after = packet.rpartition(END_OF_RDF)
-    if not end:
+    if opened or not end:  # behind a tag of ours that nothing closes, no reader would find another
         raise ValueError("it has XMP that cannot be added to; save it without provenance")
     return before + _described(text) + END_OF_RDF + after

@@ -14,6 +14,7 @@ from zlib import crc32
 
 from attrs import frozen
 
+from nebula_async.images.limits import MOST_PARTS
 from nebula_async.images.media import read_media
 
 MAX_PACKET = 2**20
@@ -21,8 +22,6 @@ MAX_PACKET = 2**20
 
 MAX_JPEG_PACKET = 65_502
 """Bytes: what a segment of 64 KiB holds beside its length and the name of XMP."""
-
-MOST_PARTS = 100_000
 
 
 @frozen

@@ -19,6 +19,9 @@ MAX_READ = 1_000
 MOST_PART_BYTES = 240
 """With a number and an extension a file name stays below the 255 bytes that file systems take."""
 
+RESERVED = frozenset(("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "123456789¹²³")))
+"""What Windows takes for a device, whatever extension follows."""
+
 UNSAFE = re.compile(r"[\x00-\x1f\x7f:\\\ud800-\udfff]")
 """What ends a name, leads elsewhere on Windows, or is no text that a file system takes."""
 
@@ -37,7 +40,8 @@ def relative_key(number: int, prompt: str, identity: str | None = None) -> str:
 
 def key_of(prompt: str, identity: str | None = None) -> str:
     """Return where a picture that belongs to no job is stored: `"a-flying-cat"`, as in `relative_key`."""
-    return slug(prompt if identity is None else identity) or "picture"
+    words = slug(prompt if identity is None else identity)
+    return f"{words}-picture" if words in RESERVED else words or "picture"
 
 
 def slug(text: str) -> str:
@@ -61,6 +65,8 @@ def check_key(key: str) -> None:
         problem = "it must be relative, with more than dots in each part between its slashes"
     elif UNSAFE.search(key):
         problem = "it must not hold a colon, a backslash, a control character or a lone surrogate"
+    elif any(part.partition(".")[0].strip().casefold() in RESERVED for part in parts):
+        problem = "no part may have a name that Windows keeps for a device, such as con or nul"
     elif max(len(part.encode()) for part in parts) > MOST_PART_BYTES:
         problem = f"each part between its slashes must have at most {MOST_PART_BYTES} bytes"
     else:

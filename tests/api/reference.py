@@ -120,3 +120,13 @@ def split(body: bytes, places: list[int]) -> list[bytes]:
 def in_pieces_of(size: int, body: bytes) -> list[bytes]:
     """Split a body into pieces of a size."""
     return [body[start : start + size] for start in range(0, len(body), size)]
+
+
+def is_begun(part: object, whole: object) -> bool:
+    """Whether a value is the beginning of another one."""
+    if isinstance(part, dict) and isinstance(whole, dict):
+        pairs = zip(part.items(), whole.items(), strict=False)
+        return len(part) <= len(whole) and all(a == b and is_begun(x, y) for (a, x), (b, y) in pairs)
+    if isinstance(part, list) and isinstance(whole, list):
+        return len(part) <= len(whole) and all(is_begun(x, y) for x, y in zip(part, whole, strict=False))
+    return type(part) is type(whole) and part == whole

@@ -132,7 +132,7 @@ def test_without_an_image_there_is_no_conflict(model):
     ("width", "height", "problems"), [(1024, 768, 0), (1000, 768, 1), (1000, 1001, 2), (None, 1001, 1), (None, None, 0)]
 )
 def test_sides_that_fill_would_round_are_told(width, height, problems):
-    """The Fill model changes sides that are no multiple of 16: each of them is told."""
+    """The Fill model changes sides that are no multiple of 16: each of them is told (B12)."""
     told = find_problems(request(FILL, width=width, height=height))
     assert problems == len(told)
     assert all("to a multiple of 16: the picture will differ in size" in sentence for sentence in told)
@@ -145,7 +145,9 @@ def test_other_models_take_any_side(model):
 
 
 def test_an_unknown_model_is_told_once():
-    """A model that is not in the catalogue is one problem, whatever its parameters; its name cannot break a line."""
+    """A model that is not in the catalogue is one problem, whatever its parameters; its name cannot break a
+    line (B12).
+    """
     (sentence,) = find_problems(request("a/\nb", *VALUES))
     assert "'a/\\nb' is not in the catalogue" in sentence
 

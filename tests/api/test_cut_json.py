@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import is_begun
 
 from nebula_async.api.cut_json import close_json
 
@@ -25,22 +26,14 @@ VALUES = st.recursive(
     utf=st.booleans(),
 )
 def test_wherever_it_is_cut(value, share, indent, utf):
-    """What is left of an object is an object that holds nothing else than the whole one, and in the same places."""
+    """What is left of an object is an object that holds nothing else than the whole one, and in the same
+    places (D4).
+    """
     whole = json.dumps(value, indent=indent, ensure_ascii=utf).encode()
     cut = whole[: 1 + int(share * len(whole))]
 
     assert is_begun(json.loads(close_json(cut)), value)
     assert value == json.loads(close_json(whole))
-
-
-def is_begun(part: object, whole: object) -> bool:
-    """Whether a value is the beginning of another one."""
-    if isinstance(part, dict) and isinstance(whole, dict):
-        pairs = zip(part.items(), whole.items(), strict=False)
-        return len(part) <= len(whole) and all(a == b and is_begun(x, y) for (a, x), (b, y) in pairs)
-    if isinstance(part, list) and isinstance(whole, list):
-        return len(part) <= len(whole) and all(is_begun(x, y) for x, y in zip(part, whole, strict=False))
-    return type(part) is type(whole) and part == whole
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_other_invalid_codes_are_bad_requests_unless_the_status_says_more(code, 
     ],
 )
 def test_every_known_envelope_is_read(body, message, code, details):
-    """Message, code and details are found in each form that this API, or a proxy before it, writes errors in."""
+    """Message, code and details are found in each form that this API, or a proxy before it, writes errors in (B23)."""
     error = error_of(400, body, (b"x-request-id", b"req-7"))
     assert f"the API answered: {message} (HTTP 400" in error.message
     assert (400, code, details, "req-7") == (error.status, error.code, error.details, error.request_id)
@@ -253,7 +253,7 @@ def test_headers_are_read_too():
 
 
 def test_no_more_than_64_kib_are_read():
-    """A body without end is not read to its end: what is cut off counts as unreadable."""
+    """A body without end is not read to its end: what is cut off counts as unreadable (B23)."""
     padding = " " * MAX_BODY
     assert "invalid_size" == error_of(400, b'{"error": {"code": "invalid_size"}}' + padding.encode()).code
     assert error_of(400, padding.encode() + b'{"error": {"code": "invalid_size"}}').code is None
@@ -301,7 +301,9 @@ bodies = st.binary(max_size=80) | json_values.map(lambda value: json.dumps(value
 @example(500, b'{"detail":' + b"[" * 900 + b"]" * 900 + b"}")
 @example(500, b'{"x": ' + b"1" * 5_000 + b"}")
 def test_reading_an_error_never_fails(status, body):
-    """Any bytes on any status give an error of this library with a short printable message, never another exception."""
+    """Any bytes on any status give an error of this library with a short printable message, never another exception
+    (B23).
+    """
     error = error_of(status, body)
     assert str(error).isprintable()
     assert len(str(error)) <= 400

@@ -51,7 +51,9 @@ def decode_base64(text: str) -> bytes:
     ],
 )
 def test_base64_is_read_in_the_forms_that_servers_write(text, data):
-    """Line breaks, missing padding, the URL-safe alphabet and a data URL in front are all understood."""
+    """Line breaks, missing padding, the URL-safe alphabet and a data URL in front are all understood (B28, B29, B30,
+    B31).
+    """
     assert data == decode_base64(text)
 
 
@@ -97,7 +99,9 @@ def test_base64_is_read_in_the_forms_that_servers_write(text, data):
     ],
 )
 def test_anything_else_is_refused(text, problem):
-    """Base64 that was cut, altered or is something else is refused with a reason, not decoded to what is left of it."""
+    """Base64 that was cut, altered or is something else is refused with a reason, not decoded to what is left of it
+    (B27, B31).
+    """
     with pytest.raises(ValueError, match=problem):
         decode_base64(text)
 
@@ -175,7 +179,9 @@ def test_every_cut_of_base64_is_noticed_or_harmless():
     ],
 )
 def test_json_is_utf8_with_or_without_a_mark(body, value):
-    """A body is read as UTF-8 whatever its headers say; a BOM is skipped, and of equal keys the last wins."""
+    """A body is read as UTF-8 whatever its headers say; a BOM is skipped, and of equal keys the last wins
+    (B19, B25).
+    """
     assert value == parse_json(body)
 
 

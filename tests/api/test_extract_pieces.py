@@ -139,7 +139,9 @@ SPLIT = {
 
 @pytest.mark.parametrize("body", SPLIT.values(), ids=SPLIT)
 def test_no_split_changes_what_is_read(body):
-    """A body is read alike when it is split in any two, in any three of one, two or three bytes, and not at all."""
+    """A body is read alike when it is split in any two, in any three of one, two or three bytes, and not at all (B28,
+    B29).
+    """
     expected = read_whole(body)
     ways = [split(body, [place]) for place in range(len(body))] + [in_pieces_of(size, body) for size in (1, 2, 3)]
     middles = [split(body, [start, start + size]) for start in range(len(body)) for size in (1, 2, 3, 4, 5)]

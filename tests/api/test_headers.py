@@ -71,12 +71,14 @@ def repeated(name: bytes, *values: bytes) -> list[tuple[bytes, bytes]]:
     ],
 )
 def test_retry_after(value, delay):
-    """Retry-After is read as seconds or as a date; what is neither is ignored, and no wait is longer than a day."""
+    """Retry-After is read as seconds or as a date; what is neither is ignored, and no wait is longer than a
+    day (B38).
+    """
     assert delay == read_delay(lines(Retry_After=value), now=NOW)
 
 
 def test_digits_of_other_scripts_are_ignored():
-    """Digits that Python would take for a number, and no server writes, are no delay."""
+    """Digits that Python would take for a number, and no server writes, are no delay (B38)."""
     assert read_delay([(b"Retry-After", "\uff11\uff12".encode())], now=NOW) is None
 
 
@@ -146,7 +148,7 @@ def test_an_unusable_header_leaves_the_word_to_the_next():
     ],
 )
 def test_reset_headers(headers, delay):
-    """A reset is a wait only where no request is left; a large one is a point in time."""
+    """A reset is a wait only where no request is left; a large one is a point in time (B38)."""
     assert delay == read_delay(headers, now=NOW)
 
 
@@ -191,7 +193,9 @@ def quota(limit: int | None, remaining: int, reset_seconds: float | None) -> Rat
     ],
 )
 def test_rate_limit(value, rate_limit, delay):
-    """A RateLimit list tells what is left and, where nothing is, how long to wait; one with an error is ignored."""
+    """A RateLimit list tells what is left and, where nothing is, how long to wait; one with an error is
+    ignored (B39).
+    """
     assert rate_limit == read_rate_limit(lines(RateLimit=value), now=NOW)
     assert delay == read_delay(lines(RateLimit=value), now=NOW)
 
@@ -275,7 +279,7 @@ VALUES = st.one_of(
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES) | st.binary(max_size=20), VALUES), max_size=8), st.floats(0, 1e11))
 def test_any_headers_give_bounded_numbers(headers, now):
-    """Whatever the headers say, nothing is raised and every wait is finite, from 0 to a day."""
+    """Whatever the headers say, nothing is raised and every wait is finite, from 0 to a day (B38, B39)."""
     delay, limit, request_id = read_delay(headers, now=now), read_rate_limit(headers, now=now), read_request_id(headers)
 
     waits = [delay.seconds if delay else 0.0, (limit and limit.reset_seconds) or 0.0]

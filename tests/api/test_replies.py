@@ -73,7 +73,7 @@ def test_the_documented_reply():
     ids=lambda body: json.dumps(body)[:40],
 )
 def test_every_known_shape_is_read(body):
-    """The picture is found in each shape that this API has, or once had, whichever was asked for."""
+    """The picture is found in each shape that this API has, or once had, whichever was asked for (B21)."""
     assert [RED] == [image.data for image in read(body).images]
 
 
@@ -169,7 +169,7 @@ def test_pictures_are_in_the_order_of_their_index(indices, expected):
 
 @pytest.mark.parametrize(("asked", "delivered", "missing"), [(1, 1, 0), (4, 3, 1), (4, 5, 0), (10, 1, 9)])
 def test_missing_pictures_are_counted(asked, delivered, missing):
-    """What came is returned, and how many are missing; more than asked for are kept, for they are there."""
+    """What came is returned, and how many are missing; more than asked for are kept, for they are there (B13)."""
     answer = read({"data": [{"b64_json": b64(RED)}] * delivered}, asked=asked)
     assert (delivered, missing) == (len(answer.images), missing)
     assert missing == answer.missing
@@ -183,7 +183,7 @@ def test_one_bad_picture_does_not_spoil_the_others():
 
 @pytest.mark.parametrize("wrong", [None, 5, True, [], {}, "text", 1.5, -1, 10**400])
 def test_members_of_a_wrong_type_are_passed_over(wrong):
-    """A paid picture is not lost because something beside it has an unexpected type."""
+    """A paid picture is not lost because something beside it has an unexpected type (B22)."""
     entry = {"b64_json": b64(RED), "index": wrong, "timings": wrong, "unknown": wrong}
     body = {"data": [entry], "model": wrong, "message": wrong, "usage": wrong, "object": wrong, "extra": wrong}
     answer = read(body)
@@ -208,7 +208,7 @@ def test_members_of_a_wrong_type_are_passed_over(wrong):
     ],
 )
 def test_timings_that_are_no_time_are_passed_over(written, seconds):
-    """A time of inference is a finite number or it is not known; the picture is there all the same."""
+    """A time of inference is a finite number or it is not known; the picture is there all the same (B26)."""
     body = b'{"data": [{"timings": {"inference": %s}, "b64_json": "%s"}]}' % (written, b64(RED).encode())
     assert seconds == read(body).inference_seconds
 
@@ -229,20 +229,20 @@ def test_timings_that_are_no_time_are_passed_over(written, seconds):
     ids=lambda body: repr(body[:12]),
 )
 def test_a_success_without_an_object_is_unusable(body):
-    """A success that is no JSON object is one error that says so, whatever it is."""
+    """A success that is no JSON object is one error that says so, whatever it is (B20)."""
     assert unusable(body).startswith("the reply is no JSON")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
 def test_only_utf8_is_read(encoding):
-    """A reply in another encoding is unusable, not guessed at."""
+    """A reply in another encoding is unusable, not guessed at (B24, B25)."""
     assert unusable(json.dumps({"é": 1, **DOCUMENTED}, ensure_ascii=False).encode(encoding)).startswith(
         "the reply is no JSON"
     )
 
 
 def test_a_byte_order_mark_is_skipped():
-    """A mark in front of UTF-8 does no harm."""
+    """A mark in front of UTF-8 does no harm (B25)."""
     assert read(b"\xef\xbb\xbf" + json.dumps(DOCUMENTED).encode()).images
 
 
@@ -250,7 +250,7 @@ def test_a_byte_order_mark_is_skipped():
     ("header", "value"), [(b"content-type", b"text/html; charset=utf-16"), (b"content-type", b"image/png"), (b"x", b"")]
 )
 def test_the_content_type_does_not_matter(header, value):
-    """What the headers claim about the body is not believed."""
+    """What the headers claim about the body is not believed (B24)."""
     assert read_reply(reply(DOCUMENTED, headers=((header, value),)), asked=1, now=0).images
 
 
@@ -281,7 +281,7 @@ def test_the_content_type_does_not_matter(header, value):
     ids=lambda value: json.dumps(value)[:40],
 )  # fmt: skip
 def test_a_success_without_a_picture_is_unusable(body, problem):
-    """A paid reply without one usable picture is an error that says what is wrong with it."""
+    """A paid reply without one usable picture is an error that says what is wrong with it (B21, B32, B33)."""
     assert unusable(body).startswith("the reply holds no usable picture: ")
     assert problem in unusable(body)
 
@@ -290,7 +290,7 @@ def test_a_success_without_a_picture_is_unusable(body, problem):
     ("form", "extension"), [("PNG", ".png"), ("JPEG", ".jpg"), ("WEBP", ".webp"), ("GIF", ".gif"), ("AVIF", ".avif")]
 )
 def test_the_bytes_decide_what_a_picture_is(form, extension):
-    """Type and extension are read from the picture itself: the API does not document what it sends."""
+    """Type and extension are read from the picture itself: the API does not document what it sends (B32)."""
     body = {"data": [{"b64_json": b64(picture(form=form)), "format": "png", "content_type": "image/x-wrong"}]}
     assert extension == read(body).images[0].extension
 

@@ -53,7 +53,7 @@ def test_each_field_is_sent_as_it_was_given(name, value, written):
 
 @pytest.mark.parametrize("prompt", ["猫 🐈", 'quote " and \\', "a\0\x1b[31m\n", "\u202ea", "a" * 10_000])
 def test_prompts_arrive_unchanged(prompt):
-    """Whatever is in a prompt, the server reads the very same text from UTF-8 JSON."""
+    """Whatever is in a prompt, the server reads the very same text from UTF-8 JSON (B9)."""
     body = encoded(ImageRequest(prompt, model="m")).body
     assert prompt == json.loads(body)["prompt"]
     assert b"\\u" not in body.replace(b"\\u00", b"")
@@ -94,7 +94,7 @@ def test_the_number_of_pictures_is_counted(extra, pictures):
 
 
 def test_a_body_that_is_too_large_is_refused():
-    """A body of more than 64 MiB is refused before sending; its size is in the message, its content is not."""
+    """A body of more than 64 MiB is refused before sending; its size is in the message, its content is not (B7)."""
     most = MAX_REQUEST_BYTES // 4 * 3
     request = ImageRequest("x", model="m", image=RED)
     with pytest.raises(InvalidRequestError, match=f"at most {MAX_REQUEST_BYTES} are sent"):

@@ -195,14 +195,14 @@ async def test_sixty_four_at_a_time_spend_exactly_the_budget(fails):
 
 @pytest.mark.parametrize(("images", "allowed"), [(0, 1), (10, 1), (199, 1), (300, 3), (100_000, 1_000)])
 def test_one_in_a_hundred_may_be_paid_for_twice(images, allowed):
-    """What is sent again unasked is one picture in a hundred of the job, and at least one."""
+    """What is sent again unasked is one picture in a hundred of the job, and at least one (D3)."""
     budget = DuplicateBudget(images)
     assert [True] * allowed + [False, False] == [budget.take(1) for _ in range(allowed + 2)]
 
 
 @given(st.integers(0, 10_000), st.lists(st.integers(1, 10)), st.integers(0, 50))
 def test_the_duplicate_budget_is_never_passed(images, requests, taken):
-    """Requests for several pictures count for each of them, also over the runs of a job."""
+    """Requests for several pictures count for each of them, also over the runs of a job (D3)."""
     budget = DuplicateBudget(images, taken)
     granted = sum(pictures for pictures in requests if budget.take(pictures))
     assert granted <= max(0, max(1, images // 100) - taken)

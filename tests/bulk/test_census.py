@@ -61,7 +61,7 @@ def test_a_size_of_the_inference_api_counts(tmp_path):
 
 
 def test_the_same_request_under_the_same_id_is_one_item(tmp_path):
-    """A row that is there twice is made once; the later ones are told by their numbers."""
+    """A row that is there twice is made once; the later ones are told by their numbers (B14)."""
     rows = [row("a", id="x"), row("b", id="y"), row("a", id="x"), row("c"), row("a", id="x"), row("c")]
     census = take_census(source(tmp_path, *rows))
     assert (4, frozenset({2, 4}), 0) == (census.total, census.repeated, census.bad_count)
@@ -69,7 +69,7 @@ def test_the_same_request_under_the_same_id_is_one_item(tmp_path):
 
 
 def test_another_request_under_the_same_id_is_a_line_to_mend(tmp_path):
-    """Both lines are named, whatever else is wrong, in the order of lines."""
+    """Both lines are named, whatever else is wrong, in the order of lines (B14)."""
     rows = [row("a", id="x"), row(""), row("b", id="x"), row("a", id="y"), row("a", id="x", seed=3)]
     census = take_census(source(tmp_path, *rows))
     told = lines(census)
@@ -210,7 +210,7 @@ def test_a_list_without_end_of_mistakes_is_counted(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_list(tmp_path):
-    """Ten thousand rows with ids of their own take no more than a few, but for the filter of keys."""
+    """Ten thousand rows with ids of their own take no more than a few, but for the filter of keys (B52)."""
     many = source(tmp_path, *(row("a", id=f"cat-{number}") for number in range(10_000)))
     tracemalloc.start()
     try:

@@ -61,7 +61,7 @@ async def test_the_same_job_again_sends_nothing(manifest, emulator):
 
 async def test_a_stopped_job_resumes_and_its_charges_bound_what_was_paid(tmp_path, start):
     """Stopped in mid-flight, a job says what may be paid twice, and never less than the account was charged; what may
-    be paid twice is one picture in a hundred, and at least one, unless the user says more.
+    be paid twice is one picture in a hundred, and at least one, unless the user says more (D13).
     """
     emulator = start(faults=["delay=60:@3-4"])
     manifest = write(tmp_path, *CATS)
@@ -162,7 +162,7 @@ async def test_what_was_sent_and_left_no_picture_is_sent_once_more_and_then_the_
 
 
 async def test_nothing_that_was_cut_off_is_sent_again_where_nothing_may_be_paid_twice(manifest, emulator):
-    """`resend_unknown=0`, never pay twice, holds for what a stopped run had sent, too."""
+    """`resend_unknown=0`, never pay twice, holds for what a stopped run had sent, too (D1)."""
     await run(manifest, emulator)
     cut_off(manifest.parent / "out", 2)
     async with opened(manifest, emulator, config=CAREFUL) as job:
@@ -194,7 +194,7 @@ async def test_a_refused_item_is_sent_again_only_when_asked(manifest, start):
 
 
 async def test_an_unusable_reply_is_paid_for_and_not_repeated(manifest, start):
-    """A picture that came back broken is said to be paid for, and bought again only when that is asked."""
+    """A picture that came back broken is said to be paid for, and bought again only when that is asked (D12)."""
     emulator = start(faults=["malformed=base64:@1"])
     told = []
     report = await run(manifest, emulator, on_result=told.append)
@@ -206,8 +206,18 @@ async def test_an_unusable_reply_is_paid_for_and_not_repeated(manifest, start):
     assert (0, Charges(5, 5)) == (report.exit_code, report.charges)
 
 
+async def test_what_came_for_a_bad_item_is_kept_until_it_is_bought_anew(manifest, start):
+    """What an unusable reply brought stays as evidence as long as its item is bad, and no longer (D12)."""
+    emulator = start(faults=["malformed=html:@1"])
+    spool = manifest.parent / "out" / ".nebula" / "spool"
+    await run(manifest, emulator)
+    assert 1 == len([*spool.iterdir()])
+    assert 0 == (await run(manifest, emulator, retry_failed=True)).exit_code
+    assert [] == [*spool.iterdir()]
+
+
 async def test_a_lost_reply_is_unknown_and_not_repeated(manifest, start):
-    """What may have been paid for stays as it is until the user says that it may be paid for twice."""
+    """What may have been paid for stays as it is until the user says that it may be paid for twice (D1)."""
     emulator = start(faults=["drop:@1"])
     told = []
     report = await run(manifest, emulator, config=CAREFUL, on_result=told.append)
@@ -231,14 +241,14 @@ async def test_without_a_connection_items_wait(manifest):
     assert isinstance(report.stopped_by, NotSentError)
 
 
-@pytest.mark.parametrize("status", [401, 402, 403])
-async def test_a_refusal_of_the_account_stops_the_job(tmp_path, start, status):
-    """When the key or the credit is refused, nothing but what is in flight is sent, and the rest waits."""
-    emulator = start(faults=[f"{status}:@3"])
+@pytest.mark.parametrize("fault", ["401", "402", "403", "429=insufficient_quota"])
+async def test_a_refusal_of_the_account_stops_the_job(tmp_path, start, fault):
+    """When the key or the credit is refused, nothing but what is in flight is sent, and the rest waits (F24, F32)."""
+    emulator = start(faults=[f"{fault}:@3"])
     manifest = write(tmp_path, *(f"cat {number}" for number in range(20)))
     report = await run(manifest, emulator)
     assert 3 == report.exit_code
-    assert status == report.stopped_by.status
+    assert int(fault[:3]) == report.stopped_by.status
     assert 3 <= len(emulator.journal.generations) <= 3 + 2
     assert (20 - report.done, 0) == (report.waiting, report.rejected)
     assert 0 == (await run(manifest, emulator)).exit_code
@@ -259,7 +269,7 @@ async def test_a_key_that_goes_bad_stops_the_job(manifest, emulator):
 
 
 async def test_another_file_at_the_name_is_kept(manifest, emulator):
-    """A job replaces no file and takes none for its own: its picture gets the next free name."""
+    """A job replaces no file and takes none for its own: its picture gets the next free name (B46)."""
     out = manifest.parent / "out"
     await run(manifest, emulator)
     foreign = out / "images/00000/000000004-five-cats.png"

@@ -43,7 +43,7 @@ def assert_stored(out: Path, number: int) -> None:
 
 @pytest.mark.anyio
 async def test_a_drained_job_finishes_what_is_in_flight_and_resumes_with_the_rest(manifest, emulator):
-    """Draining loses nothing that was sent; the next run sends only what was not."""
+    """Draining loses nothing that was sent; the next run sends only what was not (F41, F57)."""
     async with opened(manifest, emulator) as job:
         job.on_result = lambda _result: job.drain()
         report = await job.run()
@@ -66,7 +66,9 @@ async def test_a_job_that_is_drained_before_it_runs_sends_nothing(manifest, emul
 
 @pytest.mark.anyio
 async def test_a_cancelled_job_stores_all_that_was_sent(eight, slow):
-    """Cancelled by a scope while eight requests are paid for and not answered, a job stores all eight, and no more."""
+    """Cancelled by a scope while eight requests are paid for and not answered, a job stores all eight, and no more
+    (F41).
+    """
     async with opened(eight, slow, config=EIGHT) as job, anyio.create_task_group() as group:
         group.start_soon(job.run)
         await until(lambda: slow.journal.charged == 8)
@@ -78,7 +80,7 @@ async def test_a_cancelled_job_stores_all_that_was_sent(eight, slow):
 @pytest.mark.asyncio
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_job_that_asyncio_cancels_stores_all_that_was_sent(eight, slow, times):
-    """`Task.cancel`, also more than once, ends a job when all that it had sent is stored."""
+    """`Task.cancel`, also more than once, ends a job when all that it had sent is stored (F40)."""
 
     async def work() -> None:
         async with opened(eight, slow, config=EIGHT) as job:
@@ -150,7 +152,9 @@ async def test_an_exception_of_on_result_ends_the_run_and_loses_nothing(manifest
 
 @pytest.mark.anyio
 async def test_a_drain_has_an_end(manifest, start, monkeypatch):
-    """A server that never answers holds a cancelled job for a minute at most; what is open is the next run's to say."""
+    """A server that never answers holds a cancelled job for a minute at most; what is open is the next run's to say
+    (F57).
+    """
     monkeypatch.setattr(execution, "DRAIN_SECONDS", 0.1)
     emulator = start(faults=["delay=60:@1-2"])
     with anyio.fail_after(PATIENCE):

@@ -30,7 +30,9 @@ Disk = namedtuple("Disk", "total used free")
 
 
 async def test_a_picture_whose_url_is_gone_is_bad_and_the_job_goes_on(manifest):
-    """What is paid for and cannot be fetched is told with its URL, noted in the ledger, and not asked for again."""
+    """What is paid for and cannot be fetched is told with its URL, noted in the ledger, and not asked for
+    again (F37).
+    """
     asked, told = [], []
 
     def reply(request: httpx.Request) -> httpx.Response:
@@ -97,7 +99,7 @@ async def test_a_picture_that_is_gone_is_missed_and_made_again_when_asked(manife
 
 
 async def test_a_disk_without_room_stops_the_job_before_anything_is_sent(manifest, emulator, monkeypatch):
-    """No picture is paid for that could not be stored; the job says how much room it needs."""
+    """No picture is paid for that could not be stored; the job says how much room it needs (F48)."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Disk(2**40, 2**40 - 2**20, 2**20))
     report = await run(manifest, emulator)
 
@@ -150,7 +152,7 @@ async def test_a_job_makes_its_own_client(manifest, start, monkeypatch):
 
 
 async def test_a_folder_that_vanishes_stops_the_job_before_more_is_paid_for(manifest, emulator):
-    """When the output folder goes, nothing more is sent."""
+    """When the output folder goes, nothing more is sent (F51)."""
     config = Config(concurrency=1)
     out = manifest.parent / "out"
     report = await run(manifest, emulator, config=config, on_result=lambda _result: shutil.rmtree(out))
@@ -161,7 +163,7 @@ async def test_a_folder_that_vanishes_stops_the_job_before_more_is_paid_for(mani
 
 
 async def test_a_picture_that_cannot_be_stored_is_said_to_be_paid_for(tmp_path, emulator):
-    """When the output folder goes while a picture is made, the job stops and says that it was paid for."""
+    """When the output folder goes while a picture is made, the job stops and says that it was paid for (F51)."""
     manifest, out, told = write(tmp_path, *CATS), tmp_path / "out", []
 
     def remove(event):

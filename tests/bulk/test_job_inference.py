@@ -171,7 +171,7 @@ async def test_a_refused_prompt_costs_nothing_and_the_others_are_made(tmp_path, 
 
 
 async def test_an_account_without_credit_stops_a_mixed_job(tmp_path, start):
-    """When one API refuses the account, nothing more is sent to either, and the rest waits."""
+    """When one API refuses the account, nothing more is sent to either, and the rest waits (F24)."""
     emulator = start(faults=["402:@2"])
     report = await run(write_table(tmp_path, *ROWS), emulator, config=CAREFUL)
     assert (3, 1, 2, 0) == (report.exit_code, report.done, report.waiting, report.rejected)
@@ -182,7 +182,7 @@ async def test_an_account_without_credit_stops_a_mixed_job(tmp_path, start):
 
 async def test_a_row_of_pictures_that_cannot_be_fetched_waits_at_its_urls(tmp_path, emulator):
     """Paid for and not here: each URL is in the ledger and works for who reads it; nothing is sent again, and once the
-    pictures may be fetched the same job does.
+    pictures may be fetched the same job does (F38).
     """
     told, manifest = [], write(tmp_path, "a cat")
     for _ in range(2):
@@ -244,7 +244,9 @@ def fail_writes(monkeypatch, number: int, *, of: range) -> None:
 
 
 async def test_a_disk_that_is_full_for_a_moment_loses_nothing(tmp_path, emulator, monkeypatch):
-    """What is being received waits for room and is stored; meanwhile nothing more is bought, and the job says why."""
+    """What is being received waits for room and is stored; meanwhile nothing more is bought, and the job says why
+    (F48).
+    """
     fail_writes(monkeypatch, errno.ENOSPC, of=range(1, 3))
     report = await run(write(tmp_path, "a cat", "a dog"), emulator, config=CAREFUL, defaults=TWO)
     assert (3, 1, 1, Charges(2, 2)) == (report.exit_code, report.done, report.waiting, report.charges)
@@ -255,7 +257,7 @@ async def test_a_disk_that_is_full_for_a_moment_loses_nothing(tmp_path, emulator
 
 @pytest.mark.parametrize("first", [1, 2])
 async def test_urls_are_kept_where_storing_fails(tmp_path, emulator, monkeypatch, first):
-    """A picture that the disk does not keep is fetched by the next run, and not paid for again."""
+    """A picture that the disk does not keep is fetched by the next run, and not paid for again (F48)."""
     manifest = write(tmp_path, "a cat", "a dog")
     fail_writes(monkeypatch, errno.EIO, of=range(first, 100))
     report = await run(manifest, emulator, config=CAREFUL, defaults=TWO)

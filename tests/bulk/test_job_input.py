@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_changed_line_is_refused_by_its_number_and_an_appended_one_is_accepted(manifest, emulator):
-    """What was paid for under a line stays its picture: changing it is an error, adding to the end is not."""
+    """What was paid for under a line stays its picture: changing it is an error, adding to the end is not (B16)."""
     await run(manifest, emulator)
     emulator.reset()
     write(manifest.parent, "a cat", "two dogs", "three cats", "four dogs")
@@ -49,7 +49,7 @@ async def test_a_line_that_is_changed_back_resumes_as_if_nothing_had_been(manife
 
 
 async def test_lines_removed_from_the_end_are_counted_apart(manifest, emulator):
-    """A job that became shorter is done when what is left is, and its charges are still those of all."""
+    """A job that became shorter is done when what is left is, and its charges are still those of all (B16)."""
     await run(manifest, emulator)
     async with opened(write(manifest.parent, "a cat"), emulator) as job:
         report = await job.run()
@@ -97,6 +97,14 @@ async def test_pictures_without_their_ledger_are_not_bought_again(manifest, emul
     emulator.assert_charged(4)
 
 
+async def test_of_many_lines_that_changed_the_first_are_named(tmp_path, emulator):
+    """Another file of a hundred lines is refused in a sentence, not in a page."""
+    await run(write(tmp_path, *(f"cat {number}" for number in range(22))), emulator)
+    with pytest.raises(JobError, match=r"line 1, 2, .*, 20 of prompts.txt"):
+        await run(write(tmp_path, *(f"dog {number}" for number in range(22))), emulator)
+    emulator.assert_charged(22)
+
+
 async def test_a_sequence_that_is_appended_to_and_reordered_by_id_goes_on(tmp_path, emulator):
     """Rows with ids of their own may come in any order, and new ones anywhere: what is there stays as it is."""
     rows = [{"prompt": f"cat {number}", "id": f"cat-{number}"} for number in range(4)]
@@ -115,7 +123,7 @@ async def test_a_sequence_that_is_appended_to_and_reordered_by_id_goes_on(tmp_pa
 
 
 async def test_rows_without_ids_are_known_by_their_place(tmp_path, emulator):
-    """Where no row has an id, one in front moves all others: that is another job, and said to be one."""
+    """Where no row has an id, one in front moves all others: that is another job, and said to be one (B16, B53)."""
     await run(write(tmp_path, "a cat", "a dog"), emulator)
     with pytest.raises(JobError, match=r"was begun with other input: line 1, 2 of prompts.txt"):
         await run(write(tmp_path, "a hen", "a cat", "a dog"), emulator)
@@ -123,7 +131,7 @@ async def test_rows_without_ids_are_known_by_their_place(tmp_path, emulator):
 
 
 async def test_a_row_that_changes_under_its_id_is_refused(tmp_path, emulator):
-    """An id names one request for the life of a job, wherever its row stands."""
+    """An id names one request for the life of a job, wherever its row stands (B16)."""
     await run(write_rows(tmp_path, {"prompt": "a cat", "id": "one"}), emulator)
     with pytest.raises(JobError, match=r"other input: line 2 of prompts.jsonl"):
         await run(write_rows(tmp_path, {"prompt": "a hen"}, {"prompt": "a dog", "id": "one"}), emulator)
@@ -131,7 +139,7 @@ async def test_a_row_that_changes_under_its_id_is_refused(tmp_path, emulator):
 
 
 async def test_the_same_id_twice(tmp_path, emulator):
-    """Saying the same twice under one id is one item; saying something else is an error that names both lines."""
+    """Saying the same twice under one id is one item; saying something else is an error that names both lines (B14)."""
     row = {"prompt": "a cat", "id": "one"}
     report = await run(write_rows(tmp_path, row, row, {"prompt": "a cat"}), emulator)
     assert (2, 2, 0, 2) == (report.total, report.done, report.exit_code, emulator.journal.charged)
@@ -221,7 +229,7 @@ def test_standard_input_resumes(tmp_path, emulator):
 
 
 async def test_another_key_is_refused_until_it_is_said_to_be_of_the_same_account(manifest, start):
-    """A folder belongs to an account; `new_key` says that only the key changed."""
+    """A folder belongs to an account; `new_key` says that only the key changed (B53)."""
     emulator = start(keys=("sk-one", "sk-two"))
     await run(write(manifest.parent, *CATS[:2]), emulator, key="sk-one")
     write(manifest.parent, *CATS)
@@ -235,7 +243,9 @@ async def test_another_key_is_refused_until_it_is_said_to_be_of_the_same_account
 
 @pytest.mark.parametrize("lost", [(), ("ledger.db-shm",), ("ledger.db-wal",), ("ledger.db-wal", "ledger.db-shm")])
 async def test_a_log_that_was_deleted_after_a_kill_is_missed(manifest, emulator, lost):
-    """What was last written to the ledger lies in its log: without it nothing is sent, and the way out is named."""
+    """What was last written to the ledger lies in its log: without it nothing is sent, and the way out is
+    named (F60).
+    """
     out, killed = manifest.parent / "out", manifest.parent / "killed"
 
     def kill(_result: object) -> None:
@@ -265,7 +275,7 @@ async def test_a_log_that_was_deleted_after_a_kill_is_missed(manifest, emulator,
     ],
 )
 async def test_a_ledger_that_is_not_of_this_version_is_left_as_it_is(manifest, emulator, change, said):
-    """What another version or program wrote is neither read nor changed."""
+    """What another version or program wrote is neither read nor changed (B53)."""
     out = manifest.parent / "out"
     await run(manifest, emulator)
     query(out, change)
@@ -278,7 +288,7 @@ async def test_a_ledger_that_is_not_of_this_version_is_left_as_it_is(manifest, e
 
 @pytest.mark.parametrize("left", [0, 1, 3000, 5000])
 async def test_a_ledger_that_was_cut_is_refused(manifest, emulator, left):
-    """A ledger of which a part is missing is not taken for an empty one."""
+    """A ledger of which a part is missing is not taken for an empty one (F60)."""
     path = manifest.parent / "out/.nebula/ledger.db"
     await run(manifest, emulator)
     path.write_bytes(path.read_bytes()[:left])
@@ -299,7 +309,7 @@ sys.stdin.read()
 
 
 async def test_a_job_of_another_process_is_refused_until_that_is_gone(manifest, emulator):
-    """The second run is told at once which process has the folder; a killed one holds nothing."""
+    """The second run is told at once which process has the folder; a killed one holds nothing (F58, F59)."""
     path = manifest.parent / "out/.nebula/job.lock"
     path.parent.mkdir(parents=True)
     command = [sys.executable, "-c", HOLDER, path]

@@ -29,7 +29,7 @@ def six(tmp_path):
 
 
 async def test_the_daily_quota_stops_the_job_and_the_rest_waits_as_often_as_it_takes(six, start):
-    """What the day's limit refused cost nothing; it waits for another day, and is never taken for paid."""
+    """What the day's limit refused cost nothing; it waits for another day, and is never taken for paid (F25)."""
     emulator = start(per_day=3, retry_after="seconds", clock=lambda: NOON)
     for _ in range(3):
         report = await run(six, emulator, when_exhausted="stop")
@@ -77,7 +77,7 @@ class Midnight:
 
 
 async def test_a_job_waits_for_the_next_day_and_goes_on(six, emulator):
-    """After the quota is renewed the rest is sent, in the same run, and every picture is charged once."""
+    """After the quota is renewed the rest is sent, in the same run, and every picture is charged once (F25)."""
     config = evolve(PROMPT, base_url=emulator.base_url)
     async with AsyncNebula(emulator.key, config=config) as plain:
         gate = Midnight(plain.generator.caller.gate, refusals=5, left=3)

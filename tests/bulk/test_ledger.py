@@ -182,7 +182,7 @@ def test_a_database_of_another_program_is_left_as_it_is(path):
 
 @pytest.mark.parametrize("damage", ["text", "head", "page", "cut"])
 def test_a_damaged_ledger_is_refused_and_what_to_do_is_said(path, damage):
-    """A ledger that cannot be trusted is never taken for an empty one, which would pay for everything again."""
+    """A ledger that cannot be trusted is never taken for an empty one, which would pay for everything again (F60)."""
     with closing(Ledger.open(path, "process")) as ledger, ledger.together():
         for number in range(200):
             send(ledger, number)

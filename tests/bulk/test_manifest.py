@@ -59,7 +59,7 @@ ROWS = (
     ],
 )
 def test_manifests_are_read_as_people_write_them(tmp_path, name, content, items):
-    """Byte order marks, both line ends, blank lines, quoting and a missing last newline are all fine."""
+    """Byte order marks, both line ends, blank lines, quoting and a missing last newline are all fine (B15)."""
     assert items == read(write(tmp_path, name, content))
 
 
@@ -163,7 +163,7 @@ def test_a_manifest_is_read_lazily(tmp_path):
 
 
 def test_reading_needs_little_memory(tmp_path):
-    """A manifest of many items is read without holding them."""
+    """A manifest of many items is read without holding them (B15)."""
     count = 20_000
     text = "".join(f'{{"prompt": "{"x" * 200}", "id": "item-{number}"}}\n' for number in range(count))
     path = write(tmp_path, "p.jsonl", text)

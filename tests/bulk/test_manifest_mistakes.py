@@ -119,7 +119,9 @@ KNOWN = (
     ],
 )
 def test_a_mistake_is_named_with_its_line(tmp_path, name, content, line, problem):
-    """What is wrong with an entry is said in one sentence, with the line where the entry begins."""
+    """What is wrong with an entry is said in one sentence, with the line where the entry begins (B6, B8, B15, B17, B18,
+    B19).
+    """
     (bad,) = read(write(tmp_path, name, content))
 
     assert str(bad).startswith(f"{name}:{line}: {problem}")
@@ -156,7 +158,7 @@ def test_without_a_model_each_line_says_so(tmp_path):
     ],
 )
 def test_a_file_that_is_no_manifest_is_refused(tmp_path, name, content, reason):
-    """A missing, empty or unknown file is refused in one sentence that names it and says what is allowed."""
+    """A missing, empty or unknown file is refused in one sentence that names it and says what is allowed (B15)."""
     path = tmp_path / name if content is None else write(tmp_path, name, content)
 
     with pytest.raises(JobError, match=reason):
@@ -186,7 +188,7 @@ def test_an_unreadable_file_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["p.txt", "p.csv", "p.jsonl"])
 def test_a_file_without_line_breaks_is_refused(tmp_path, name):
-    """A gigabyte that is no text is refused before it fills the memory."""
+    """A gigabyte that is no text is refused before it fills the memory (B15)."""
     path = write(tmp_path, name, b"")
     with path.open("r+b") as file:
         file.truncate(2**30)

@@ -67,7 +67,9 @@ def cut(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [scratch, cut])
 async def test_a_damaged_ledger_is_refused_with_the_way_out(job, out, emulator, damage):
-    """A job with a damaged ledger sends nothing and names the command that helps; after it, nothing is bought again."""
+    """A job with a damaged ledger sends nothing and names the command that helps; after it, nothing is bought again
+    (F60).
+    """
     await run(job)
     damage(out / ".nebula" / "ledger.db")
     with pytest.raises(JobError, match=f"nebula-async rebuild {out}"):
@@ -79,7 +81,7 @@ async def test_a_damaged_ledger_is_refused_with_the_way_out(job, out, emulator, 
 
 
 async def test_a_ledger_that_is_gone_is_made_of_the_pictures(job, out, emulator):
-    """Pictures and their metadata are enough to go on: charges, names and requests are known again."""
+    """Pictures and their metadata are enough to go on: charges, names and requests are known again (F60)."""
     before = await run(job)
     (out / ".nebula" / "ledger.db").unlink()
     with pytest.raises(JobError, match="all would be paid for again"):

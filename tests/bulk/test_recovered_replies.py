@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from nebula_async.bulk.job import BulkJob
 from nebula_async.bulk.ledger import Ledger
@@ -33,9 +34,9 @@ def job(tmp_path, emulator):
     config = Config(base_url=emulator.base_url, retry=RetryPolicy(backoff=0, resend_unknown=0))
 
     @contextlib.asynccontextmanager
-    async def opened():
+    async def opened(**settings):
         async with (
-            AsyncNebula(emulator.key, config=config) as nebula,
+            AsyncNebula(emulator.key, config=evolve(config, **settings)) as nebula,
             BulkJob(manifest, tmp_path / "out", nebula, defaults=SMALL) as job,
         ):
             yield job
@@ -49,9 +50,9 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-async def run(job) -> Recovery:
+async def run(job, **settings) -> Recovery:
     """Run the job, and return what it found."""
-    async with job() as opened:
+    async with job(**settings) as opened:
         await opened.run()
         return opened.recovery
 
@@ -121,7 +122,7 @@ def cut(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
 async def test_what_is_not_as_it_came_is_never_stored(job, out, emulator, damage):
-    """A part whose bytes are not those that came is no picture: the item may have been paid for, and says so."""
+    """A part whose bytes are not those that came is no picture: the item may have been paid for, and says so (D5)."""
     await run(job)
     kill_before_stored(out)
     damage(out / ".nebula" / "spool" / "0.1.0.part")
@@ -133,7 +134,7 @@ async def test_what_is_not_as_it_came_is_never_stored(job, out, emulator, damage
 
 
 async def test_a_picture_that_is_in_place_is_adopted(job, out):
-    """Killed between the picture's link and the ledger, a job keeps one file of it."""
+    """Killed between the picture's link and the ledger, a job keeps one file of it (D6)."""
     await run(job)
     data = kill_before_stored(out)
     place = out / "images" / "00000" / "000000000-a-cat.png"
@@ -144,7 +145,7 @@ async def test_a_picture_that_is_in_place_is_adopted(job, out):
 
 
 async def test_the_same_bytes_under_the_name_are_the_picture(job, out):
-    """A copy of the picture that lies in its place already is taken for it."""
+    """A copy of the picture that lies in its place already is taken for it (D6, D7)."""
     await run(job)
     data = kill_before_stored(out)
     place = out / "images" / "00000" / "000000000-a-cat.png"
@@ -171,7 +172,7 @@ def as_dangling_link(place: Path) -> None:
 
 @pytest.mark.parametrize("put", [as_file, as_link, as_dangling_link, Path.mkdir])
 async def test_nothing_that_has_the_name_is_replaced_or_followed(job, out, put):
-    """A file, link or folder of somebody else's stays as it is; the picture gets the next free name."""
+    """A file, link or folder of somebody else's stays as it is; the picture gets the next free name (D7)."""
     await run(job)
     data = kill_before_stored(out)
     place = out / "images" / "00000" / "000000000-a-cat.png"
@@ -199,6 +200,56 @@ async def test_a_picture_that_is_gone_is_told_and_made_again_only_when_asked(job
     assert Recovery(gone=1) == await run(job)
     assert State.BAD == standing(out)[0]
     emulator.assert_charged(1)
+
+
+async def test_a_picture_that_is_gone_of_an_item_that_is_not_done_leaves_it_where_it_stands(job, out):
+    """What may have been paid for and is given up stays so; the picture it had is forgotten."""
+    await run(job)
+    shutil.rmtree(out / "images" / "00000")
+    with ledger_of(out) as ledger:
+        ledger._connection.execute("UPDATE item SET state = 'unknown', error = 'lost'")
+    assert Recovery(gone=1) == await run(job)
+    with ledger_of(out) as ledger:
+        assert (State.UNKNOWN, 0) == (ledger.state(KEY), ledger.pictures())
+
+
+def kill_after_verdict(out: Path, verdict: str, charges: Charges) -> None:
+    """Leave the folder as a run does that is killed when an attempt has its verdict, and its item has not moved."""
+    kill_before_stored(out)
+    for path in (out / ".nebula" / "spool").iterdir():
+        path.unlink()
+    with ledger_of(out) as ledger:
+        ledger.ended(0, 1, verdict, charges, at=1.0, error="what was said", cause="a cause")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "charges", "state"),
+    [
+        ("paid, reply unusable", Charges(1, 1), State.BAD),
+        ("outcome unknown", Charges(0, 1), State.UNKNOWN),
+        ("paid, reply lost", Charges(1, 1), State.UNKNOWN),
+    ],
+)
+async def test_a_verdict_that_was_noted_stands(job, out, emulator, verdict, charges, state):
+    """Killed between an attempt's verdict and its item's, a job goes by the verdict, with its charges and its words."""
+    await run(job)
+    kill_after_verdict(out, verdict, charges)
+    await run(job)
+    assert (state, charges) == standing(out)
+    with ledger_of(out) as ledger:
+        assert ("what was said", "a cause") == (ledger.find(KEY).error, ledger.find(KEY).cause)
+    emulator.assert_charged(1)
+
+
+async def test_a_replayed_key_is_sent_again_out_of_no_budget(job, out, emulator):
+    """Where the server promises one charge for a key, what was under way is asked for again, and paid for once."""
+    await run(job, idempotency="replay")
+    kill_before_stored(out)
+    (out / ".nebula" / "spool" / "0.1.0.part").unlink()
+    assert Recovery(sent_again=1) == await run(job, idempotency="replay")
+    with ledger_of(out) as ledger:
+        assert (State.DONE, 0, 0) == (ledger.state(KEY), ledger.find(KEY).resends, ledger.duplicates())
+    emulator.assert_charged(2)  # this one makes no such promise
 
 
 def test_a_part_that_could_not_be_written_can_be_tried_again(tmp_path):

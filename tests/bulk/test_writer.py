@@ -68,7 +68,7 @@ async def test_what_comes_together_is_written_together(tmp_path):
 
 
 async def test_a_change_that_cannot_be_prepared_fails_alone(tmp_path):
-    """What is wrong with the files of one item is told to that one; the others are written."""
+    """What is wrong with the files of one item is told to that one; the others are written (F45)."""
 
     def full() -> None:
         raise OSError(28, "No space left on device", "a.part")
@@ -89,7 +89,9 @@ async def test_a_change_that_cannot_be_prepared_fails_alone(tmp_path):
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), JobError("it is full"), KeyError("a bug")])
 async def test_a_ledger_that_fails_is_told_to_everyone(tmp_path, error):
-    """Nothing of the group is written, and nothing more after it; whoever waits, or comes later, hears why."""
+    """Nothing of the group is written, and nothing more after it; whoever waits, or comes later, hears why (F45, F48,
+    F49).
+    """
 
     def fail(_ledger: Ledger, _prepared: object) -> None:
         raise error
@@ -106,7 +108,7 @@ async def test_a_ledger_that_fails_is_told_to_everyone(tmp_path, error):
 
 @pytest.mark.parametrize("step", ["settle", "tidy"])
 async def test_files_that_fail_around_a_transaction_end_the_writing(tmp_path, step):
-    """Where names are not on the disk nothing is noted; what follows a transaction only ends what comes later."""
+    """Where names are not on the disk nothing is noted; what follows a transaction only ends what comes later (F49)."""
 
     def fail() -> None:
         raise OSError(5, "Input/output error")

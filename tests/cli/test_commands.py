@@ -248,7 +248,7 @@ def test_a_model_that_the_server_refuses_is_said_for_each_prompt(shell):
 
 
 def test_nothing_that_others_wrote_reaches_the_terminal_as_it_is(shell, start):
-    """Codes that a terminal obeys are shown, not obeyed: in prompts, in names and in what a server says."""
+    """Codes that a terminal obeys are shown, not obeyed: in prompts, in names and in what a server says (B9)."""
     body = json.dumps({"message": "\x1b[31mred\x07", "status": "failed"}).encode()
     server = start(faults=[Fault(400, at=range(1, 9), body=body)])
     given = ("--base-url", server.base_url, *SMALL)
@@ -263,7 +263,7 @@ def test_nothing_that_others_wrote_reaches_the_terminal_as_it_is(shell, start):
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_what_is_in_flight_finish(shell, start, signum):
-    """The first signal ends a job without loss, with 130 as there is more to do; the same command finishes."""
+    """The first signal ends a job without loss, with 130 as there is more to do; the same command finishes (F57)."""
     server = start(latency=0.06)
     prompts = shell.write("prompts.txt", *(f"cat {number}" for number in range(8)))
     given = ("bulk", prompts, *SMALL, "--base-url", server.base_url, "--concurrency", 2)
@@ -282,7 +282,7 @@ def test_a_signal_lets_what_is_in_flight_finish(shell, start, signum):
 
 
 def test_a_second_signal_stops_at_once_and_what_may_be_paid_twice_is_said(shell, start):
-    """A job that was stopped in mid-flight resumes, and says what it sends again."""
+    """A job that was stopped in mid-flight resumes, and says what it sends again (F57)."""
     server = start(faults=["delay=60:@3-4"])
     prompts = shell.write("prompts.txt", *(f"cat {number}" for number in range(4)))
     given = ("bulk", prompts, *SMALL, "--base-url", server.base_url, "--concurrency", 2)

@@ -36,7 +36,7 @@ def set_clock(folder: Path, setting: str) -> None:
 
 @pytest.mark.parametrize("jumps", [("+0d", "+1d"), ("+0d", "-1d"), ("-30y", "+30y")])
 def test_a_clock_that_jumps_in_the_middle(begin, processes, folder, jumps: Sequence[str]):
-    """A job goes on at its pace whichever way the clock is set, and its ledger stays true."""
+    """A job goes on at its pace whichever way the clock is set, and its ledger stays true (F47)."""
     job = begin(items=6)
     process = held_in_the_middle(job, processes, **clock(folder, jumps[0]))
     set_clock(folder, jumps[1])
@@ -49,7 +49,7 @@ def test_a_clock_that_jumps_in_the_middle(begin, processes, folder, jumps: Seque
 
 
 def test_a_clock_that_is_set_back_between_two_runs(begin, processes, folder):
-    """A job that was killed goes on although it is yesterday now."""
+    """A job that was killed goes on although it is yesterday now (F47)."""
     job = begin()
     process = held_in_the_middle(job, processes, **clock(folder, "+0d"))
     process.kill()

@@ -12,7 +12,8 @@ pytestmark = needs_strace
 
 @pytest.mark.parametrize(("error", "calls", "every"), [(*FULL, 24), (*FAILING, 7)])
 def test_a_disk_that_fails_at_one_call(folder, error, calls, every):
-    """No room, or an error, at any write, link or sync: said in words, nothing lost unsaid, and the next run finishes.
+    """No room, or an error, at any write, link or sync: said in words, nothing lost unsaid, and the next run finishes
+    (F48, F49).
 
     Nothing is believed of a file whose sync failed: it is not synced again, and where it is the ledger nothing is sent.
     """

@@ -25,24 +25,28 @@ def check(outcomes: list[Outcome], *, most_extra: int = 1) -> None:
 
 
 def test_a_killed_job_recovers(folder):
-    """Wherever a run is killed, the next one ends with every picture there once, and one charge too many at most."""
+    """Wherever a run is killed, the next one ends with every picture there once, and one charge too many at most (F53,
+    D6).
+    """
     with Bench.open(folder) as bench:
         check(bench.map(chosen(bench.points(), EVERY, always=("fsync", *LINKS))))
 
 
 def test_where_keys_are_replayed_a_kill_costs_nothing(folder):
-    """With a server that replays keys, a job that was killed pays for each picture once."""
+    """With a server that replays keys, a job that was killed pays for each picture once (F53)."""
     with Bench.open(folder, ("--idempotency", "replay"), replays=True) as bench:
         check(bench.map(chosen(bench.points(), 3 * EVERY)), most_extra=0)
 
 
 def test_pictures_that_are_fetched_are_not_bought_again(folder):
-    """Once a reply's URLs are in the ledger a kill costs nothing; both pictures of an item are there in the end."""
+    """Once a reply's URLs are in the ledger a kill costs nothing; both pictures of an item are there in the
+    end (F53).
+    """
     with Bench.open(folder, ("--two-at-urls",)) as bench:
         check(bench.map(chosen(bench.points(), 2 * EVERY)), most_extra=2)
 
 
 def test_a_killed_recovery_recovers(folder):
-    """A recovery may be killed as well: the next one makes good."""
+    """A recovery may be killed as well: the next one makes good (F55)."""
     with Bench.open(folder) as bench:
         check(bench.map(second_level(bench, 4 * EVERY)))

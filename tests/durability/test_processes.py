@@ -62,7 +62,9 @@ def refusal(job: SmallJob) -> tuple[int, str, float]:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc here")
 def test_a_second_process_is_refused_and_the_first_goes_on(begin, processes):
-    """While one process has a job, also one that stands still, another is refused within a second, told which it is."""
+    """While one process has a job, also one that stands still, another is refused within a second, told which it is
+    (F56, F58).
+    """
     job = begin()
     first = held_in_the_middle(job, processes)
 
@@ -80,7 +82,7 @@ def test_a_second_process_is_refused_and_the_first_goes_on(begin, processes):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc here")
 def test_the_lock_of_a_process_that_was_killed_is_no_lock(begin, processes):
-    """What a killed process had is free: the next run goes on at once."""
+    """What a killed process had is free: the next run goes on at once (F59)."""
     job = begin()
     first = held_in_the_middle(job, processes)
     first.kill()
@@ -92,7 +94,9 @@ def test_the_lock_of_a_process_that_was_killed_is_no_lock(begin, processes):
 
 
 def test_kills_in_the_middle_of_many(folder):
-    """However often a job of many pictures is killed, each kill costs at most what was in flight, and all are there."""
+    """However often a job of many pictures is killed, each kill costs at most what was in flight, and all are there
+    (F54, D13).
+    """
     in_flight, kills = 4, 8
     with Emulator(credit="1000") as emulator:
         job = SmallJob.begun(folder, emulator, items=120, options=("--concurrency", str(in_flight)))
@@ -104,6 +108,7 @@ def test_kills_in_the_middle_of_many(folder):
                 process.kill()
                 process.communicate()
             assert [] == violations(witness(job), is_over=False)
+            assert 1 >= sum(item.row["duplicates"] for item in witness(job).kept.items.values())  # of 120, unasked
         ended = job.run("--resend-unknown")
         ended = job.run("--resend-unknown") if ended.code == 1 else ended
         assert (0, "") == (ended.code, ended.said)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(not can("prlimit", "--nofile=64", "true"), reaso
 
 @pytest.mark.parametrize("limit", [40_000, 80_000, 160_000, 240_000])
 def test_files_that_may_not_grow(begin, limit):
-    """Where no file may grow beyond a limit, also the ledger's, nothing is lost: the run after it finishes."""
+    """Where no file may grow beyond a limit, also the ledger's, nothing is lost: the run after it finishes (F48)."""
     job = begin("--concurrency", "2", items=6)
     ended = job.run(under=("prlimit", f"--fsize={limit}"))
     assert not ended.has_crashed, ended.said

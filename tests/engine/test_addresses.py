@@ -139,7 +139,7 @@ async def test_all_addresses_of_a_host_are_returned(monkeypatch):
 
 @pytest.mark.anyio
 async def test_this_machine_is_never_connected_to(serve):
-    """A URL to this machine, however it is spelled, is refused at once and for good: nothing connects to it."""
+    """A URL to this machine, however it is spelled, is refused at once and for good: nothing connects to it (B40)."""
     server = serve(RawServer.read_request)
     port = server.url.rpartition(":")[2]
     hosts = [*HERE, "0", "[::ffff:7f00:1]", "[::ffff:127.0.0.1]", "LOCALHOST"]
@@ -247,7 +247,7 @@ async def test_the_last_address_says_what_is_wrong():
 @pytest.mark.anyio
 async def test_two_hosts_on_one_address_are_verified_apart(serve, authority):
     """Two names of one address have a connection each: one that was verified for the first is never used for the other,
-    and a server that can only prove the first gets no request for the second.
+    and a server that can only prove the first gets no request for the second (D14).
     """
     context, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.issue_cert("one.example", "three.example").configure_cert(context)

@@ -27,10 +27,14 @@ SERVICE_SECONDS = 3.0
 
 
 class Service(httpx.AsyncBaseTransport):
-    """A service that is there while `is_up` says so, at that time; a success takes three seconds."""
+    """A service that is there while `is_up` says so, at that time; a success takes three seconds.
 
-    def __init__(self, is_up: Callable[[float], bool]) -> None:
+    While it is not, connections are refused, or its gateway answers with a page of its own.
+    """
+
+    def __init__(self, is_up: Callable[[float], bool], page: bytes | None = None) -> None:
         self.is_up = is_up
+        self.page = page
         self.sent: list[float] = []
         self.under_way = self.most_under_way = 0
 
@@ -43,7 +47,10 @@ class Service(httpx.AsyncBaseTransport):
         try:
             if not self.is_up(anyio.current_time()):
                 await anyio.sleep(0.1)
-                raise httpx.ConnectError("refused")
+                if self.page is None:
+                    raise httpx.ConnectError("refused")
+                await request.extensions["trace"]("http11.send_request_headers.started", {})
+                return httpx.Response(502, content=self.page)
             await request.extensions["trace"]("http11.send_request_headers.started", {})
             await anyio.sleep(SERVICE_SECONDS)
         finally:
@@ -75,11 +82,14 @@ async def call_all(caller: Caller, breaker: Breaker, count: int) -> list:
     return ended
 
 
-async def test_no_call_loses_its_attempts_to_an_outage():
-    """Half an hour without a connection, and every call succeeds: few probes meanwhile, and a start within a minute."""
+@pytest.mark.parametrize("page", [None, b"<html>Bad Gateway</html>"], ids=["refused", "page"])
+async def test_no_call_loses_its_attempts_to_an_outage(page):
+    """Half an hour without a connection, and every call succeeds: few probes meanwhile, and a start within a minute
+    (F1, F29).
+    """
     begun, events = anyio.current_time(), []
     ends = begun + 1800 + 10
-    service = Service(lambda now: not begun + 10 <= now < ends)
+    service = Service(lambda now: not begun + 10 <= now < ends, page)
     caller, breaker = make(service, events)
     ended = await call_all(caller, breaker, 60)
 
@@ -120,7 +130,7 @@ async def test_an_address_that_never_answers_is_given_up():
 
 
 async def test_what_may_be_paid_is_not_handed_back():
-    """During an outage a call that may have been paid for is still sent `1 + resend_unknown` times at most."""
+    """During an outage a call that may have been paid for is still sent `1 + resend_unknown` times at most (F27)."""
     service = httpx.MockTransport(lambda _request: httpx.Response(500))
     caller, breaker = make(service)
     ended = await call_all(caller, breaker, 30)

@@ -42,7 +42,7 @@ async def test_what_a_request_looks_like(replies):
 
 
 async def test_a_fragment_is_not_sent(replies):
-    """What stands behind a # is for browsers: the server does not see it."""
+    """What stands behind a # is for browsers: the server does not see it (B41)."""
     server = replies(answer(200, b"picture"))
     await download(f"{server.url}/1.png?x=1#secret", place(server))
     assert server.requests[0].startswith(b"GET /1.png?x=1 HTTP/1.1\r\n")
@@ -93,7 +93,9 @@ async def test_an_untrusted_certificate_is_refused(serve, certified):
 
 @pytest.mark.parametrize("status", [*MISSING, 204])
 async def test_what_the_storage_says_three_times_is_so(replies, status):
-    """A picture that the storage says it does not have, or will not give, is asked for three times, and then lost."""
+    """A picture that the storage says it does not have, or will not give, is asked for three times, and then lost
+    (F37).
+    """
     server = replies(*[answer(status, b"" if status == 204 else b"<Error/>")] * 5)
     error = await undelivered(f"{server.url}/1.png?sig=secret", place(server))
 
@@ -106,7 +108,7 @@ async def test_what_the_storage_says_three_times_is_so(replies, status):
 
 @pytest.mark.parametrize("status", MISSING)
 async def test_an_object_that_was_just_made_may_be_late(replies, status):
-    """A picture that is not there yet is found when it is."""
+    """A picture that is not there yet is found when it is (F37)."""
     server = replies(*[answer(status, b"<Error/>")] * 2, answer(200, b"picture"))
     assert b"picture" == await download(server.url, place(server))
 
@@ -123,7 +125,7 @@ PASSING = {
 
 @pytest.mark.parametrize("first", PASSING.values(), ids=PASSING)
 async def test_what_may_pass_is_tried_again(serve, first):
-    """A storage that fails, or breaks off, is asked again until it gives the whole picture."""
+    """A storage that fails, or breaks off, is asked again until it gives the whole picture (F37, F39)."""
 
     def handle(server, connection):
         server.read_request(connection)
@@ -135,7 +137,7 @@ async def test_what_may_pass_is_tried_again(serve, first):
 
 
 async def test_what_is_no_picture_is_tried_three_times(replies):
-    """A page in place of the picture may be a passing mistake of a proxy; the third one is not."""
+    """A page in place of the picture may be a passing mistake of a proxy; the third one is not (F39)."""
     page = answer(200, b"<html>sign in</html>", "Content-Type: image/png")
     server = replies(*[page] * 5)
     error = await undelivered(server.url, place(server))

@@ -51,7 +51,7 @@ class Storage(httpx.MockTransport):
 @VIRTUAL
 @pytest.mark.parametrize("status", [403, 404, 410])
 async def test_a_missing_picture_is_waited_for(status):
-    """A picture that is not there is looked for again after 3 and after 7 seconds: only then is it gone."""
+    """A picture that is not there is looked for again after 3 and after 7 seconds: only then is it gone (F37)."""
     storage = Storage(status)
     error = await undelivered(URL, custom=storage, config=PATIENT, seconds=60)
     assert ([3.0, 7.0], False) == (storage.waits, error.retryable)
@@ -87,7 +87,9 @@ PASSING = [
 @VIRTUAL
 @pytest.mark.parametrize("says", PASSING, ids=repr)
 async def test_what_may_pass_is_tried_until_the_time_is_over(says):
-    """A storage that is down is asked again and again, after waits of at most 8 seconds, until the time is over."""
+    """A storage that is down is asked again and again, after waits of at most 8 seconds, until the time is over (F37,
+    F38).
+    """
     storage = Storage(says)
     error = await undelivered(URL, custom=storage, config=PATIENT, seconds=300)
     assert error.retryable
@@ -100,7 +102,7 @@ async def test_what_may_pass_is_tried_until_the_time_is_over(says):
 @VIRTUAL
 @pytest.mark.parametrize("says", PASSING, ids=repr)
 async def test_a_storage_that_comes_back_gives_the_picture(says):
-    """However often it failed, a storage that works again gives the picture."""
+    """However often it failed, a storage that works again gives the picture (F38)."""
     storage = Storage(*[says] * 40, 200)
     assert b"picture" == await download(URL, custom=storage, config=PATIENT, seconds=3_000)
 

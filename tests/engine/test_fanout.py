@@ -98,7 +98,7 @@ async def test_results_in_order():
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.anyio
 async def test_items_are_taken_lazily(workers, is_ordered, nothing_left):
-    """Of an endless source no more than twice as many items as workers are taken and not consumed."""
+    """Of an endless source no more than twice as many items as workers are taken and not consumed (F44)."""
     taken = 0
 
     def endless() -> Iterator[int]:
@@ -167,7 +167,7 @@ async def raise_inside(scope: anyio.CancelScope) -> None:
 
 @pytest.mark.anyio
 async def test_an_exception_in_the_block_is_bare(nothing_left):
-    """What the block raises comes out as it is, in no group."""
+    """What the block raises comes out as it is, in no group (F43)."""
     with pytest.raises(ValueError, match="mine"):
         await raise_inside(anyio.CancelScope())
 
@@ -281,7 +281,7 @@ async def test_cancelled_from_outside(nothing_left):
 
 @pytest.mark.anyio
 async def test_never_iterated(nothing_left):
-    """A block that takes no result ends like any other."""
+    """A block that takes no result ends like any other (F43)."""
     async with FanOut(double, range(100), 4):
         pass
     async with FanOut(forever, itertools.count(), 4):
@@ -326,7 +326,7 @@ async def test_a_source_that_waits_is_cancelled(nothing_left):
 
 @pytest.mark.anyio
 async def test_the_right_form_is_named():
-    """Who forgets the context manager is told how to write it."""
+    """Who forgets the context manager is told how to write it (F43)."""
     with pytest.raises(TypeError, match="async with … as results"):
         await drain(FanOut(double, range(3), 2), [])
 

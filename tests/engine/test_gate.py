@@ -251,7 +251,7 @@ async def test_the_quota_of_the_day_is_counted(monkeypatch):
 @pytest.mark.anyio
 @VIRTUAL
 async def test_a_day_that_the_server_closed_is_probed_once_a_minute(monkeypatch):
-    """Where a server refuses for minutes one request a minute goes out; the first that is accepted ends it."""
+    """Where a server refuses for minutes one request a minute goes out; the first that is accepted ends it (F25)."""
     clock = [NOON]
     monkeypatch.setattr("time.time", lambda: clock[0])
     gate = make_gate()

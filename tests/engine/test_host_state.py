@@ -140,7 +140,9 @@ def test_turns_follow_each_other():
 
 
 def test_a_turn_that_was_not_taken_is_lost():
-    """Who was stopped for a while does not send what was saved up: the turn is void, the next one is far enough."""
+    """Who was stopped for a while does not send what was saved up: the turn is void, the next one is far
+    enough (F56).
+    """
     state = sending()
     turn, _ = reserve(state, 100.0, reserved=None)
     stopped_until = turn + MOST_LATE + 0.1

@@ -105,7 +105,7 @@ def edit_row(meeting: Meeting) -> None:
     ],
 )  # fmt: skip
 async def test_what_is_lost_is_written_again(meeting, damage):
-    """Whatever becomes of the file, processes that know of a hold and of the day still do, and so do new ones."""
+    """Whatever becomes of the file, processes that know of a hold and of the day still do, and so do new ones (F62)."""
     gates = await pair(meeting)
     await held(gates)
     damage(meeting)
@@ -119,7 +119,7 @@ async def test_what_is_lost_is_written_again(meeting, damage):
 
 
 async def test_while_the_file_is_locked_each_goes_on_with_its_share(meeting):
-    """Processes that know of each other send on, each with a little less than its half, and say so once."""
+    """Processes that know of each other send on, each with a little less than its half, and say so once (F62)."""
     gates = await pair(meeting)
     left: dict[int, list[float]] = {}
 
@@ -143,7 +143,7 @@ async def test_while_the_file_is_locked_each_goes_on_with_its_share(meeting):
 
 
 async def test_what_happened_while_it_was_locked_is_told_afterwards(meeting):
-    """Once the file is free the processes share again at their next request: today's count, and a hold."""
+    """Once the file is free the processes share again at their next request: today's count, and a hold (F62)."""
     gates = await pair(meeting)
     with meeting.locked():
         await attempts(gates[0], 2)
@@ -158,7 +158,7 @@ async def test_what_happened_while_it_was_locked_is_told_afterwards(meeting):
 
 
 async def test_nobody_joins_while_it_is_locked(meeting):
-    """A process that the others cannot know of waits until the file is free, and then sends at once."""
+    """A process that the others cannot know of waits until the file is free, and then sends at once (F62)."""
     await pair(meeting)
     new, left, told = meeting.gate(PER_MINUTE), [], anyio.Event()
 

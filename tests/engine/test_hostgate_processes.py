@@ -122,7 +122,7 @@ async def test_a_process_that_was_killed_holds_up_nobody(start, tmp_path):
 
 
 async def test_a_process_that_was_stopped_saves_up_nothing(start, tmp_path):
-    """While one process is stopped the other has all of the rate; when it goes on, both together keep to it."""
+    """While one process is stopped the other has all of the rate; when it goes on, both together keep to it (F56)."""
     process = start(SEND, tmp_path / "state", 600)
     process.stdout.readline()
     gate, sent = Meeting(tmp_path / "state").gate(600), []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from pacing import found, gaps, refuse, send
 from wire import seeded
 
-from nebula_async.engine.pace import Pace
+from nebula_async.engine.pace import Course, Pace
 
 
 def test_a_few_leave_at_once_where_no_limit_is_known():
@@ -208,3 +210,62 @@ def test_a_busy_server_says_nothing_of_the_limit():
         refuse(pace, now, sent_at=now, delay=1.0, is_limit=False)
     refuse(pace, 200.0, sent_at=200.0)
     assert 0.0 == pace.refusing_for(200.0)
+
+
+def test_turns_that_need_no_decision_are_known_ahead():
+    """Under a known limit whoever shares it can give turns out; not in the first burst, nor while a limit is closed."""
+    pace = Pace(600)
+    pace.release(5.0)
+    assert Course(last=5.0, interval=pytest.approx(60 / (0.98 * 600)), held_until=-math.inf) == pace.course
+    refuse(pace, 5.2, sent_at=5.0)
+    assert pace.course is None
+
+    unknown = Pace(None)
+    assert unknown.course is None
+    send(unknown, 5.0, 9)
+    assert Course(last=5.5, interval=pytest.approx(0.5), held_until=-math.inf) == unknown.course
+
+
+def test_turns_that_others_took_count():
+    """Who comes back from a course goes on after its last turn, and a refusal then knows how many had left."""
+    pace, alone = Pace(600), Pace(600)
+    for each in (pace, alone):
+        each.release(0.0)
+    interval = pace.course.interval
+    pace.follow(99 * interval, 99, [(number * interval, number) for number in range(10, 100, 10)])
+    send(alone, 0.0, 99)
+    assert pytest.approx(alone.wait(99 * interval)) == pace.wait(99 * interval)
+    pace.follow(5 * interval, 0, [])
+    assert pytest.approx(100 * interval) == 99 * interval + pace.wait(99 * interval)
+
+    believed = []
+    for each in (pace, alone):
+        refuse(each, 99 * interval + 0.1, sent_at=99 * interval)
+        believed.append(each.believed(99 * interval + 0.1))
+    assert pytest.approx(believed[0], rel=0.05) == believed[1]
+
+
+def test_only_who_learns_has_to_be_told():
+    """A limit that is known and kept needs no word of each accepted request; an unknown or refusing one does."""
+    pace = Pace(600)
+    assert (True, False) == (Pace(None).is_learning, pace.is_learning)
+    refuse(pace, 0.0, sent_at=0.0, delay=1.0, is_limit=False)
+    assert pace.is_learning
+    pace.accepted(2.0, is_wanted=True)
+    assert not pace.is_learning
+
+
+def test_nothing_is_believed_before_anything_is_known():
+    """A limit that nobody named or met is not guessed at; one that was given is kept to with some room."""
+    assert (None, pytest.approx(588)) == (Pace(None).believed(0.0), Pace(600).believed(0.0))
+
+
+def test_a_share_of_a_rate_is_no_more_than_that():
+    """Who goes on with a half, here or at another clock, leaves the other half to others, whatever a server names."""
+    pace = Pace(600)
+    other = pace.part(0.5)
+    pace.narrow(0.5)
+    for each in (pace, other):
+        assert pytest.approx(0.98 * 300) == each.believed(0.0)
+        each.learn(6_000)
+        assert pytest.approx(0.98 * 300) == each.believed(0.0)

@@ -60,7 +60,7 @@ def test_without_a_limit_it_is_never_over():
 
 
 def test_the_word_of_the_api_is_doubted_once_a_minute():
-    """When the API closed the day, one request a minute may ask again; what is accepted opens it."""
+    """When the API closed the day, one request a minute may ask again; what is accepted opens it (F25)."""
     quota = DailyQuota(200)
     quota.close(NOON, None)
     assert DAY_SECONDS / 2 == quota.seconds_over(NOON)

@@ -40,7 +40,7 @@ async def test_a_relative_redirect_is_followed(replies, status, location, path):
 
 @pytest.mark.parametrize("hops", [3, 4, 21])
 async def test_three_redirects_are_followed_and_no_more(replies, hops):
-    """A chain of three redirects leads to the picture; a longer one, or a ring, is given up for good."""
+    """A chain of three redirects leads to the picture; a longer one, or a ring, is given up for good (B42)."""
     server = replies(*[answer(302, b"", f"Location: /{hop}") for hop in range(hops)], answer(200, b"picture"))
     if hops == 3:
         assert b"picture" == await download(server.url, place(server))
@@ -88,7 +88,9 @@ async def test_a_redirect_without_a_target_is_an_answer(replies):
     ids=lambda text: text[:40],
 )
 async def test_a_redirect_may_not_lead_just_anywhere(serve, replies, location, problem):
-    """Each hop is checked like the URL itself: one that may not be called is refused for good, with no connection."""
+    """Each hop is checked like the URL itself: one that may not be called is refused for good, with no connection
+    (B42).
+    """
     other = serve(RawServer.read_request)
     port = other.url.rpartition(":")[2]
     server = replies(answer(302, b"", f"Location: {location.format(port=port)}"), answer(200, b"picture"))
@@ -101,7 +103,7 @@ async def test_a_redirect_may_not_lead_just_anywhere(serve, replies, location, p
 
 
 async def test_a_redirect_may_leave_tls_for_an_allowed_host_only(serve, replies, certified, trusted):
-    """From https to plain http a redirect is followed where the host is allowed by name, and nowhere else."""
+    """From https to plain http a redirect is followed where the host is allowed by name, and nowhere else (B42)."""
     plain = replies(answer(200, b"picture"))
 
     def handle(server, connection):
@@ -142,7 +144,9 @@ async def test_a_redirect_may_leave_tls_for_an_allowed_host_only(serve, replies,
     ids=lambda text: ascii(text)[:40],
 )
 async def test_a_url_that_may_not_be_called_is_refused(serve, url, problem):
-    """A URL that is not plain https to a host is refused at once and for good: nothing is connected to or looked up."""
+    """A URL that is not plain https to a host is refused at once and for good: nothing is connected to or looked up
+    (B40, B41).
+    """
     server = serve(RawServer.read_request)
     port = server.url.rpartition(":")[2]
     error = await undelivered(url.format(port=port), "127.0.0.1:1")
@@ -156,7 +160,7 @@ async def test_a_url_that_may_not_be_called_is_refused(serve, url, problem):
 
 @pytest.mark.parametrize("host", ["127%2e0%2e0%2e1", "127.0.0.1%00.example"])
 async def test_a_host_with_escapes_is_not_unescaped(serve, host):
-    """A host that is written with percent signs is nobody's name: this machine is not connected to."""
+    """A host that is written with percent signs is nobody's name: this machine is not connected to (B40)."""
     server = serve(RawServer.read_request)
     error = await undelivered(f"https://{host}:{server.url.rpartition(':')[2]}/", seconds=10)
     assert "its URL must begin with https:// and a host" in str(error)
@@ -164,7 +168,7 @@ async def test_a_host_with_escapes_is_not_unescaped(serve, host):
 
 
 async def test_the_longest_url_is_called(replies):
-    """A URL of 8 KiB, as signed ones can be, is called."""
+    """A URL of 8 KiB, as signed ones can be, is called (B41)."""
     server = replies(answer(200, b"picture"))
     url = f"{server.url}/1.png?sig="
     assert b"picture" == await download(url + "x" * (8192 - len(url)), place(server))

@@ -177,6 +177,24 @@ def test_a_throttled_attempt_waits_at_the_gate():
     assert 0.0 == delay_before_next(verdict(T, 3.0), tried(T), RetryPolicy(), "off", seeded(2))
 
 
+def test_a_throttled_attempt_that_asks_for_no_picture_waits_for_itself():
+    """The list of models is not behind the gate: refused, it is asked for again after a short wait of its own."""
+    delays = [
+        delay_before_next(verdict(T), tried(T, pictures=0), RetryPolicy(), "off", seeded(seed)) for seed in range(100)
+    ]
+
+    assert 0.25 < max(delays) <= SHORT.base
+
+
+def test_a_call_begins_with_nothing_tried():
+    """Its first attempt is its first, and its attempts are paid for one by one unless a server replays keys."""
+    history = History(1)
+    assert (0, 0, 0) == (history.attempts, history.counted, history.perhaps_paid)
+    for _ in range(2):
+        history.add(verdict(A), is_counted=True)
+    assert Charges(0, 2) == history.charges
+
+
 @pytest.mark.parametrize(
     ("knowns", "charges"),
     [

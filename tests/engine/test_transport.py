@@ -244,14 +244,14 @@ async def test_the_status_of_an_error_counts_without_its_body(serve, status, kin
 
 
 async def test_a_whole_page_of_a_gateway_is_free(replies):
-    """A 502 page that came at once and whole means that no picture was made."""
+    """A 502 page that came at once and whole means that no picture was made (F29)."""
     error = await fail(replies(answer(502, b"<html>Bad Gateway</html>")).url)
 
     assert (ServerError, Charges(0, 0)) == (type(error), error.charges)
 
 
 async def test_error_bodies_are_bounded(serve):
-    """Of an error no more than 64 KiB are read, however much there is."""
+    """Of an error no more than 64 KiB are read, however much there is (B23)."""
 
     def handle(server, connection):
         server.read_request(connection)
@@ -285,7 +285,7 @@ async def test_replies_of_several_pictures_may_be_larger(serve):
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_not_followed(serve, replies, status):
-    """A redirected request goes nowhere: not the key, and not a byte to the other host."""
+    """A redirected request goes nowhere: not the key, and not a byte to the other host (F33)."""
     other = serve(RawServer.read_request)
     server = replies(answer(status, b"", f"Location: {other.url}/elsewhere"))
     error = await fail(server.url)

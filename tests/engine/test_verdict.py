@@ -13,6 +13,7 @@ from nebula_async.engine.phase import Phase, Progress
 from nebula_async.engine.transport import ExchangeError
 from nebula_async.engine.verdict import (
     CERTAINLY_FREE,
+    PASSED_THE_LIMIT,
     PERHAPS_PAID,
     Known,
     charges_if_stopped,
@@ -33,6 +34,7 @@ from nebula_async.errors import (
     QuotaExhaustedError,
     RateLimitError,
     ServerError,
+    SinkError,
     UnusableReplyError,
 )
 
@@ -231,3 +233,74 @@ def test_success_in_the_status_alone(error, known, raised, charges):
 
     assert (known, raised, charges) == (verdict.known, type(verdict.error), verdict.known.charges)
     assert (known is Known.THROTTLED) == verdict.error.retryable
+
+
+FREE_AGAIN, PERHAPS_AGAIN, NEVER_AGAIN = "again, for nothing", "again, and perhaps paid", "never again"
+
+CLASSES = {
+    "not sent": (FREE, FREE_AGAIN, False),
+    "throttled": (FREE, FREE_AGAIN, False),
+    "refused by the gateway": (FREE, FREE_AGAIN, False),
+    "server failed": (UNKNOWN, PERHAPS_AGAIN, True),
+    "outcome unknown": (UNKNOWN, PERHAPS_AGAIN, False),
+    "paid, reply lost": (PAID, PERHAPS_AGAIN, True),
+    "paid, reply unusable": (PAID, NEVER_AGAIN, True),
+    "refused": (FREE, NEVER_AGAIN, True),
+    "refused for every request": (FREE, NEVER_AGAIN, False),
+}
+"""By the word that ledgers keep: what it costs, whether it is repeated, and whether it used up some of the limit."""
+
+
+@pytest.mark.parametrize("known", Known)
+def test_a_class_means_what_its_word_says_in_ledgers(known):
+    """What older runs wrote of an attempt is read as they meant it, and nothing belongs to two kinds."""
+    again = [FREE_AGAIN] * (known in CERTAINLY_FREE) + [PERHAPS_AGAIN] * (known in PERHAPS_PAID) or [NEVER_AGAIN]
+
+    assert CLASSES[known.value] == (known.charges, *again, known in PASSED_THE_LIMIT)
+
+
+def test_every_word_has_its_class():
+    """No word that a ledger may hold is unknown."""
+    assert CLASSES.keys() == {known.value for known in Known}
+
+
+@pytest.mark.parametrize(
+    ("progress", "charges"),
+    [
+        (Progress(phase=Phase.BODY, status=400), FREE),
+        (Progress(phase=Phase.HEADERS, status=499), FREE),
+        (Progress(phase=Phase.BODY, status=399), UNKNOWN),
+        (Progress(phase=Phase.BODY, status=500), UNKNOWN),
+    ],
+)
+def test_a_refusal_that_nobody_waited_for_is_free(progress, charges):
+    """Giving up in the middle of a refusal's body costs nothing; in that of any other failure, perhaps a picture."""
+    assert charges == charges_if_stopped(progress)
+
+
+def raised(error: Exception, cause: Exception) -> Exception:
+    """Return an error that was raised by another one, both with the frames of who raised them."""
+    try:
+        try:
+            raise cause  # noqa: TRY301 - so that it has frames
+        except Exception as below:
+            raise error from below
+    except Exception as met:  # noqa: BLE001 - whatever is given
+        return met
+
+
+def test_an_unusable_reply_leads_to_no_frame():
+    """The frames that held a reply, in which a server may repeat the key, are kept by nothing that led to the error."""
+    error = raised(UnusableReplyError("no picture"), cause := ValueError("no base64"))
+    judge_unusable(error)
+
+    assert (None, None) == (error.__traceback__, cause.__traceback__)
+
+
+def test_a_sinks_own_frames_are_kept():
+    """Whoever wrote a sink that fails sees where; the frames of the call that used it are not kept."""
+    error = raised(SinkError("the sink failed"), cause := OSError("disk full"))
+
+    assert Known.PAID_UNUSABLE is judge_unusable(error).known
+    assert error.__traceback__ is None
+    assert cause.__traceback__ is not None

@@ -35,7 +35,7 @@ FAULTS = (
 @pytest.mark.parametrize(("seed", "resend_unknown"), [(1, 0), (2, 1), (3, 2)])
 async def test_whatever_happens(chaos, emulator, seed, resend_unknown):
     """Every call ends with a picture or a failure that is within what was charged for it, and no call is charged more
-    often than it may be; nothing is left behind.
+    often than it may be; nothing is left behind (F64).
     """
     prompts = [f"cat {number}" for number in range(80)]
     proxy = chaos(script=by_chance(seed, 0.4, *FAULTS), seed=seed)

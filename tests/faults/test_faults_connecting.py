@@ -14,7 +14,7 @@ from invariants import CALM, SMALL, check, check_all, client_of, end_of, meet
 from places import deaf
 from replies import reply
 
-from nebula_async import Charges, Generation, NotSentError, RetryPolicy
+from nebula_async import Charges, Generation, NotSentError, RetryPolicy, Timeouts
 from nebula_async.events import Sent
 
 pytestmark = pytest.mark.anyio
@@ -79,6 +79,7 @@ async def test_an_address_that_does_not_answer(chaos, emulator, deaf_url):
     assert_not_sent(ended, emulator, attempts=3)
     assert "ConnectTimeout" in str(ended)
     assert 3 * timeout.connect <= anyio.current_time() - begun < 3 * timeout.connect + 2
+    assert 10 == Timeouts().connect
 
 
 # TLS (F4)

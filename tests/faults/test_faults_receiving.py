@@ -129,7 +129,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("fault", WHOLE.values(), ids=WHOLE)
 async def test_a_whole_reply_in_another_shape(chaos, emulator, fault):
-    """However a whole reply comes, it is the same picture, sent for and paid for once."""
+    """However a whole reply comes, it is the same picture, sent for and paid for once (F20)."""
     ended = await meet(chaos(fault), emulator)
 
     assert (Generation, 1, Charges(1, 1)) == (type(ended), ended.attempts, ended.charges)

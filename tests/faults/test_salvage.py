@@ -76,7 +76,7 @@ async def test_cut_behind_the_picture(chaos, emulator, rewrite, more):
 @pytest.mark.parametrize("before", [1, 2, 3, 6, 40, 400])
 async def test_cut_in_the_picture(chaos, emulator, rewrite, more, before):
     """A reply that is cut before the picture's closing quote is no success, however little is missing; it may be sent
-    for once more where the cut was seen, and says what that may have cost.
+    for once more where the cut was seen, and says what that may have cost (D4).
     """
     proxy = chaos(then=short_of(TAIL + more + before, rewrite))
     ended = await meet(proxy, emulator)
@@ -230,7 +230,9 @@ async def test_into_a_sink_that_fails(chaos, emulator):
 
 
 async def test_as_an_item_of_a_job(chaos, emulator, tmp_path):
-    """A job stores what came before a reply was cut: it is done, has paid once, and nothing of it is left elsewhere."""
+    """A job stores what came before a reply was cut: it is done, has paid once, and nothing of it is left elsewhere
+    (D4).
+    """
     proxy = chaos(then=short_of(TAIL))
     prompts = [f"cat {number}" for number in range(5)]
     async with (

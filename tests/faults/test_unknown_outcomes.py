@@ -54,6 +54,8 @@ def interim(count: int) -> Fault:
     return Fault(rewrite=lambda head, body: b"HTTP/1.1 102 Processing\r\n\r\n" * count + head + body)
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 ROWS = {
     "F5-reset": Row(Fault(at=At.CONNECTED, how=How.RESET)),
     "F5-closed": Row(Fault(at=At.CONNECTED, how=How.FIN)),
@@ -75,12 +77,19 @@ ROWS = {
     "F15-reset": Row(Fault(at=At.IN_BODY, how=How.RESET), LOST),
     "F16-in-a-chunk": Row(Fault(at=At.IN_BODY, how=How.FIN, rewrite=chunked), LOST),
     "F16-reset": Row(Fault(at=At.IN_BODY, how=How.RESET, rewrite=chunked), LOST),
+    "F16-size-below-zero": Row(made(CHUNKED + b"-2\r\n{}\r\n0\r\n\r\n"), LOST),
+    "F16-size-beyond-all": Row(made(CHUNKED + b"f" * 18 + b"\r\n{}"), LOST),
+    "F16-long-extension": Row(made(CHUNKED + b"2;" + b"x" * 200 * 2**10 + b"\r\n{}\r\n0\r\n\r\n"), LOST),
+    "F16-many-trailers": Row(made(CHUNKED + b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 40_000 + b"\r\n"), LOST),
     "F18-status-line": Row(said(b"HTTP/1.1 twohundred OK\r\n\r\n")),
     "F18-status-line-made": Row(made(b"HTTP/1.1 twohundred OK\r\n\r\n")),
     "F18-other-protocol": Row(made(b"220 mail ready\r\n\r\n")),
     "F18-tls": Row(said(TLS_ALERT)),
     "F18-h2-settings": Row(said(H2_SETTINGS)),
     "F18-h2-preface": Row(made(H2_PREFACE)),
+    "F18-switch": Row(made(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")),
+    "F18-nul": Row(made(b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2\r\n\r\n{}")),
+    "F19-unknown-coding": Row(made(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")),
     "F19-200-kib": Row(Fault(rewrite=with_lines(f"X-Long: {'x' * 200 * 2**10}"))),
     "F19-many-lines": Row(Fault(rewrite=with_lines(*[f"X-{number}: {'x' * 90}" for number in range(2000)]))),
     "F19-two-lengths": Row(Fault(rewrite=with_lines("Content-Length: 5"))),

@@ -34,7 +34,9 @@ HOSTILE = (
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_leaves_its_string(text):
-    """Whatever a prompt holds, the script is one call with that text, without a sign that ends it or begins markup."""
+    """Whatever a prompt holds, the script is one call with that text, without a sign that ends it or begins markup
+    (B47).
+    """
     data = script("items", 0, {"rows": [[text]]})
     body = data.decode()  # no lone surrogate is left in it
     assert not set(body) & {"<", "\u2028", "\u2029", "\0", "\ufeff"}

@@ -62,7 +62,7 @@ def test_there_are_sixty():
 
 
 def test_each_is_shown_as_text_exactly(shown):
-    """Whatever it says; no element is made of it, no script runs, no request leaves, no dialog opens."""
+    """Whatever it says; no element is made of it, no script runs, no request leaves, no dialog opens (B9, B47)."""
     assert [*HOSTILE, *HOSTILE] == [prompt for prompt, *_ in shown]
     assert {0} == {elements for *_, elements in shown}
 

@@ -18,6 +18,7 @@ from specimens import (
     SIZE,
     avif_size,
     box,
+    chunk,
     endless_box,
     gif,
     long_box,
@@ -25,6 +26,7 @@ from specimens import (
     png,
 )
 
+from nebula_async.images.image import read_image
 from nebula_async.images.limits import MAX_PIXELS, MOST_PARTS
 from nebula_async.images.media import EXTENSIONS, Media, read_media
 
@@ -41,7 +43,7 @@ def test_a_picture_is_recognised(media_type, data):
 
 @every_picture
 def test_a_picture_cut_short_is_refused(media_type, data):
-    """However few bytes are missing at the end, the picture is refused."""
+    """However few bytes are missing at the end, the picture is refused (B33)."""
     for length in range(len(data)):
         with pytest.raises(ValueError, match=r"cut short|no picture"):
             read_media(data[:length])
@@ -65,7 +67,7 @@ def test_sizes_are_exact(options, size):
 
 
 def test_any_flipped_bit_of_a_png_is_refused():
-    """A PNG carries checksums: one wrong bit anywhere is noticed without decoding."""
+    """A PNG carries checksums: one wrong bit anywhere is noticed without decoding (B33)."""
     data = picture("PNG")
     for at in range(len(data)):
         with pytest.raises(ValueError, match="it is"):
@@ -77,7 +79,7 @@ def test_any_flipped_bit_of_a_png_is_refused():
     [pytest.param(data, reason, id=f"{number}") for number, (data, reason) in enumerate(REFUSED)],
 )
 def test_the_reason_of_a_refusal_is_said(data, reason):
-    """What is no picture, damaged or too large is refused with one short sentence that says so."""
+    """What is no picture, damaged or too large is refused with one short sentence that says so (B32, B33)."""
     with pytest.raises(ValueError, match="it is") as refusal:
         read_media(data)
 
@@ -110,7 +112,7 @@ def test_a_picture_without_pixels_is_refused(form):
 
 @pytest.mark.parametrize("wrong", [-2, 2, 2**31])
 def test_a_webp_with_a_wrong_riff_size_is_refused(wrong):
-    """A WebP whose stated size does not fit its chunks was damaged on its way."""
+    """A WebP whose stated size does not fit its chunks was damaged on its way (B33)."""
     data = picture("WEBP")
     size = int.from_bytes(data[4:8], "little") + wrong
     with pytest.raises(ValueError, match=r"damaged chunk|cut short"):
@@ -196,13 +198,23 @@ def test_extensions_are_told_apart():
 @pytest.mark.parametrize("kind", COUNTLESS)
 def test_a_picture_of_countless_parts_is_refused(kind):
     """A large file of nothing but tiny parts is no picture, and is not read to its end (B35)."""
-    with pytest.raises(ValueError, match=r"^it is made of more than 10+ parts$"):
+    with pytest.raises(ValueError, match=r"^it is made of more than [0-9]+ parts$"):
         read_media(COUNTLESS[kind])
 
 
 def test_a_picture_of_very_many_parts_is_accepted():
-    """Many parts alone are no fault: an animation of a thousand pictures, each in a hundred parts, is read."""
+    """Many parts alone are no fault: an animation of a thousand pictures, each in a hundred parts, is read (B35)."""
     frame = b"," + bytes(9) + b"\x02" + b"\x01a" * 100 + b"\0"
 
     assert Media("image/gif", ".gif", 5, 5) == read_media(gif(5, 5, frame * 1000))
     assert Media("image/png", ".png", 5, 5) == read_media(png(5, 5, PIXELS * (MOST_PARTS - 1)))
+
+
+@pytest.mark.parametrize(
+    "more", [chunk(b"iTXt", b"note\0\0\0\0\0" + b"x" * 2**23), chunk(b"eXIf", bytes(2**23))], ids=["iTXt", "eXIf"]
+)
+def test_a_picture_of_very_much_text_is_kept_as_it_is(more):
+    """Text and camera data of megabytes are no fault, and none of it is read, or left out (B35)."""
+    data = png(5, 5, more, PIXELS)
+
+    assert (data, 5) == ((kept := read_image(data)).data, kept.width)

@@ -91,7 +91,7 @@ def test_the_answer_does_not_depend_on_the_pieces(data, choose):
 
 @every_form
 def test_a_picture_too_large_is_refused_before_it_has_come(form):
-    """The size stands in the first bytes, and no more than these are taken of a picture that is too large."""
+    """The size stands in the first bytes, and no more than these are taken of a picture that is too large (B34)."""
     data = CLAIMING[form](16_000, 16_000)
     with pytest.raises(ValueError, match="more than 64 megapixels"):
         MediaReader().feed(data[:-1])
@@ -223,7 +223,7 @@ def test_a_large_picture_takes_no_memory(kind):
 
 @pytest.mark.parametrize("kind", COUNTLESS)
 def test_many_parts_take_no_memory(kind):
-    """Of the parts of a picture nothing is kept, however many they are."""
+    """Of the parts of a picture nothing is kept, however many they are (B35)."""
     pieces = split(COUNTLESS[kind][: 2**16], 2**10)
     tracemalloc.start()
     try:

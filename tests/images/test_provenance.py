@@ -123,7 +123,7 @@ def as_read(provenance: Provenance, data: bytes) -> Provenance:
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_what_was_written_is_read_and_pixels_stay(name):
-    """Whatever the picture, its pixels are the same, and how it was made comes back exactly."""
+    """Whatever the picture, its pixels are the same, and how it was made comes back exactly (B47)."""
     data = PICTURES[name]
     written = write_provenance(data, FACTS)
     assert as_read(FACTS, data) == read_provenance(written)

@@ -182,14 +182,16 @@ def closed() -> io.BytesIO:
     ids=lambda value: ascii(value)[:40] if isinstance(value, str | bytes) else type(value).__name__,
 )
 def test_a_source_that_cannot_be_used_gives_one_clear_error(source, problem):
-    """Whatever is wrong with a picture is an `InvalidRequestError` that names the field, before anything is sent."""
+    """Whatever is wrong with a picture is an `InvalidRequestError` that names the field, before anything is
+    sent (B51).
+    """
     message = refusal(read, source)
     assert message.startswith("image cannot be used: ")
     assert problem in message
 
 
 def test_an_endless_file_is_not_read_to_its_end():
-    """A path to something without an end is given up at the limit instead of filling the memory."""
+    """A path to something without an end is given up at the limit instead of filling the memory (B51)."""
     assert "larger than 48 MiB" in refusal(read, "/dev/zero")
 
 
@@ -239,7 +241,7 @@ def test_image_and_mask_may_be_of_different_types(form):
 @pytest.mark.parametrize("size", [(16, 17), (17, 16), (15, 16), (8, 32), (32, 32), (1, 1)])
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
 def test_a_mask_of_another_size_is_refused(size, form):
-    """A mask that does not fit its image would spoil a paid picture: it is refused, and both sizes are named."""
+    """A mask that does not fit its image would spoil a paid picture: it is refused, and both sizes are named (B51)."""
     wide, high = size
     message = refusal(read_sources, picture(form), picture("PNG", size))
     assert f"the mask is {wide}x{high} pixels and the image 16x16; give a mask of the image's size" == message

@@ -69,7 +69,7 @@ async def until_regained(members: Members, count: int = 2) -> None:
 @pytest.mark.parametrize("away", ["stop", "pause"])
 @ONE_LOOP
 async def test_without_redis_each_goes_on_with_its_share(members, away):
-    """Members that know of each other send on, each with a little less than its half, and say so once."""
+    """Members that know of each other send on, each with a little less than its half, and say so once (F61)."""
     async with pair(members) as gates:
         getattr(members.server, away)()
         begun = anyio.current_time()
@@ -94,7 +94,7 @@ async def test_without_redis_each_goes_on_with_its_share(members, away):
 
 @BOTH_LOOPS
 async def test_an_empty_redis_learns_again_what_was_known(members):
-    """After a Redis that kept nothing has come back the members share again: the day, a hold, and each other."""
+    """After a Redis that kept nothing has come back the members share again: the day, a hold, and each other (F61)."""
     async with pair(members) as gates:
         hold = await gates[0].throttled(sent_at=anyio.current_time(), delay=60.0, is_limit=True)
         assert hold.seconds >= 60
@@ -142,7 +142,7 @@ async def test_nothing_is_counted_twice_after_a_stop(members):
 
 @BOTH_LOOPS
 async def test_nobody_joins_without_redis(members):
-    """A member that never met the others waits until Redis is there, says so, and then sends."""
+    """A member that never met the others waits until Redis is there, says so, and then sends (F61)."""
     members.server.stop()
     begun, left = anyio.current_time(), []
     async with members.gate(PER_MINUTE) as gate, anyio.create_task_group() as group:
@@ -204,7 +204,7 @@ async def test_a_redis_that_refuses_is_as_good_as_none(members, setting, value, 
 
 @ONE_LOOP
 async def test_the_others_leave_room_for_one_that_is_cut_off(members):
-    """While one member cannot reach Redis the others keep off its share, and so nobody can join on top of it."""
+    """While one member cannot reach Redis the others keep off its share, and so nobody can join on top of it (F61)."""
     async with relay_to(members.server.port) as relay, members.gate(PER_MINUTE) as one:
         far = Members(members.server, members.events, f"redis://127.0.0.1:{relay.port}/0")
         async with far.gate(PER_MINUTE) as other:

@@ -139,7 +139,9 @@ def test_four_processes_share_a_limit(start):
 
 
 def test_redis_is_killed_and_comes_back(start, redis_server):
-    """Without Redis the processes go on with less than their shares, nobody joins, and with it they are as before."""
+    """Without Redis the processes go on with less than their shares, nobody joins, and with it they are as before
+    (F61).
+    """
     senders = [start() for _ in range(3)]
     for sender in senders:
         sender.wait_until_ready()

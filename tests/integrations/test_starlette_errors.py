@@ -75,6 +75,7 @@ def test_every_error_has_a_status():
     assert set(KINDS) == set(ANSWERS)
 
 
+@pytest.mark.logs_secrets  # the log of the application tells what visitors are not told
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 async def test_visitors_learn_nothing_of_what_went_on_behind(kind, caplog):
     """Whatever an error holds, its answer has the status of its class, a sentence of ours and a reference, and the log

@@ -29,7 +29,7 @@ def slow():
 @pytest.mark.parametrize("middleware", MIDDLEWARE.values(), ids=MIDDLEWARE)
 async def test_what_was_paid_for_is_finished_into_the_sink(middleware, slow, tmp_path, caplog):
     """With `Finish` the picture of a visitor who left is stored under the id of the request, its teller hears of it,
-    and who comes back finds it; the log tells neither prompt nor key.
+    and who comes back finds it; the log tells neither prompt nor key (F40).
     """
     caplog.set_level(logging.INFO)
     told: list[Departed] = []

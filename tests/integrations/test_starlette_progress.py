@@ -124,6 +124,7 @@ async def test_a_failure_is_an_event_and_tells_nothing_of_its_cause(caplog):
     assert (1, 1) == (events[-1]["done"], events[-1]["failed"])
 
 
+@pytest.mark.logs_secrets  # an application's own exception is logged whole
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["the day's limit", "a source that fails"])
 async def test_what_ends_a_batch_is_told_at_its_end(kind, caplog):

@@ -80,7 +80,9 @@ def take_name(kind: str, place: Path) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["file", "folder", "fifo", "link", "dangling link", "loop"])
 async def test_what_has_the_name_stays_as_it_is(folder, kind):
-    """Whatever bears the picture's name is neither followed, nor replaced, nor opened; the picture takes the next."""
+    """Whatever bears the picture's name is neither followed, nor replaced, nor opened; the picture takes the next (B45,
+    B46).
+    """
     place = folder / f"{KEY}.png"
     take_name(kind, place)
     before = place.lstat()
@@ -182,7 +184,7 @@ async def test_a_folder_that_vanishes_meanwhile(folder):
 
 @pytest.mark.anyio
 async def test_names_of_another_spelling_are_other_pictures(folder):
-    """Case and accent twins are both stored, whether or not the file system tells them apart."""
+    """Case and accent twins are both stored, whether or not the file system tells them apart (B44)."""
     keys = ["cat", "CAT", "caf\u00e9", unicodedata.normalize("NFD", "caf\u00e9")]
     places = [await store(folder, key, key.encode()) for key in keys]
     assert 4 == len(set(places))

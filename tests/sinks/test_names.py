@@ -36,7 +36,7 @@ KEY = re.compile(r"[0-9]{5,}/[0-9]{9,}(-[a-z0-9]+)*", re.ASCII)
     ],
 )
 def test_a_key_is_made_of_number_and_prompt(number, prompt, key):
-    """A name tells the item's number and what can be told of its prompt in plain letters."""
+    """A name tells the item's number and what can be told of its prompt in plain letters (B9, B43, B44)."""
     assert key == relative_key(number, prompt)
 
 
@@ -72,7 +72,7 @@ def test_a_negative_number_is_refused():
 
 @given(st.integers(0, 10**12), st.text(), st.none() | st.text())
 def test_any_text_gives_a_safe_key(number, prompt, identity):
-    """Whatever users write, the key is plain ASCII in one folder: no dot, no reserved name, no way out."""
+    """Whatever users write, the key is plain ASCII in one folder: no dot, no reserved name, no way out (B43, B44)."""
     key = relative_key(number, prompt, identity)
 
     assert KEY.fullmatch(key)
@@ -81,7 +81,7 @@ def test_any_text_gives_a_safe_key(number, prompt, identity):
 
 @given(st.sets(st.integers(0, 10**9), min_size=2, max_size=2), st.text(), st.text())
 def test_two_items_never_share_a_key(numbers, prompt, other):
-    """Case twins, accent twins and equal prompts do not meet: the number makes each name unique."""
+    """Case twins, accent twins and equal prompts do not meet: the number makes each name unique (B44)."""
     first, second = numbers
 
     assert relative_key(first, prompt).casefold() != relative_key(second, other).casefold()

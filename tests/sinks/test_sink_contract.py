@@ -223,7 +223,9 @@ async def test_a_cancelled_picture_leaves_nothing(stored):
 
 @pytest.mark.parametrize("key", UNSAFE_KEYS, ids=range(len(UNSAFE_KEYS)))
 async def test_an_unsafe_key_is_refused(stored, key):
-    """A key that could lead elsewhere, here or on another system, is refused in one sentence, and nothing is made."""
+    """A key that could lead elsewhere, here or on another system, is refused in one sentence, and nothing is made
+    (B43).
+    """
     with pytest.raises(ValueError, match=r"^'.*' cannot be the key of a picture: ([^.]|'.')*[^.]$"):
         await stored.sink.open(key)
     assert {} == await stored.pictures()
@@ -236,7 +238,7 @@ KEYS = st.text() | st.lists(PARTS | st.text(max_size=5), max_size=5).map("/".joi
 @given(key=KEYS)
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_no_key_leads_out(stored, tmp_path, key):
-    """Whatever the key, it is refused or what is written lies inside of the sink."""
+    """Whatever the key, it is refused or what is written lies inside of the sink (B43)."""
     try:
         check_key(key)
     except ValueError:

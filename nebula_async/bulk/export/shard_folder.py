@@ -116,7 +116,7 @@ class ShardFolder:
             self._job, self._pictures, self._card = values["job"], values["pictures"], values["card"]
         except FileNotFoundError:
             return
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise JobError(f"{path} is damaged; remove {self.path} and export again, or give another --to") from error
 
     def _check(self, plan: Plan) -> None:

@@ -149,7 +149,7 @@ class Entry:
         created = self.row.get("created")
         try:
             return int(datetime.fromisoformat(created).timestamp() if isinstance(created, str) else self.ended or 0)
-        except ValueError:
+        except (ValueError, OverflowError):  # of a ledger that somebody else wrote
             return None
 
     def _parameters(self) -> str:
@@ -240,6 +240,8 @@ def _text(value: Any) -> str | None:
 
 
 def _whole(value: Any) -> int | str | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value) if abs(value) <= MOST_EXACT else str(value)
+    if abs(value) <= MOST_EXACT:
+        return int(value)
+    return str(value) if isinstance(value, int) or math.isfinite(value) else None

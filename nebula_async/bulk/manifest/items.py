@@ -143,7 +143,12 @@ def _filled_in(defaults: Fields, fields: Fields) -> Fields:
 
 
 def _is_missing(given: object) -> bool:
-    return isinstance(given, str | Path) and not str(given).startswith("data:") and not Path(given).is_file()
+    if not isinstance(given, str | Path) or str(given).startswith("data:"):
+        return False
+    try:
+        return not Path(given).is_file()
+    except OSError:  # no file can have such a name, or be in such a place
+        return True
 
 
 def _is_path(value: object) -> bool:

@@ -43,7 +43,7 @@ def read_parquet(path: Path, name: str, columns: Mapping[str, str]) -> Iterator[
             for fields in _rows(arrow, file, names):
                 row += 1
                 yield row, fields
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = f"{error}".partition("\n")[0]
         raise JobError(f"{name}:{row + 1}: the file is no Parquet, or damaged ({reason}); make it again") from error
 
@@ -63,11 +63,30 @@ def _read_schema(arrow: Any, schema: Any, columns: Mapping[str, str]) -> Mapping
 def _rows(arrow: Any, file: Any, names: Mapping[str, str]) -> Iterator[Fields | str]:
     for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(names), use_threads=False):
         kinds = {field: batch.schema.field(name).type for name, field in names.items()}
-        values = [batch.column(name).to_pylist() for name in names]
+        values = [_cells(batch.column(name), name) for name in names]
         for cells in zip(*values, strict=True):
             given = {field: cell for field, cell in zip(names.values(), cells, strict=True) if cell is not None}
-            yield _with_extra(arrow, given, kinds)
+            wrong = [str(cell) for cell in cells if isinstance(cell, ValueError)]
+            yield wrong[0] if wrong else _with_extra(arrow, given, kinds)
         arrow.default_memory_pool().release_unused()  # it keeps what it had, twice as much as it needs
+
+
+def _cells(column: Any, name: str) -> list[Any]:
+    """Return the values of a column; where one cannot be read, what is wrong with it."""
+    try:
+        cells: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError):
+        return [_cell(value, name) for value in column]
+    return cells
+
+
+def _cell(value: Any, name: str) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError as error:
+        return ValueError(f"{shown(name)} is not UTF-8 (byte 0x{error.object[error.start]:02x}); write the file anew")
+    except (ValueError, OverflowError) as error:
+        return ValueError(f"{shown(name)} cannot be read: {error}")
 
 
 def _with_extra(arrow: Any, given: dict[str, Any], kinds: Mapping[str, Any]) -> Fields | str:

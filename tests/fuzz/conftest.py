@@ -1,0 +1,3 @@
+"""What lies beside other tests is found from here too."""
+
+import targets  # noqa: F401
