@@ -32,9 +32,6 @@ LOADS_CODE = {
 STARTS = {"os.system", "os.popen", "pty.spawn", "asyncio.create_subprocess_shell", "asyncio.create_subprocess_exec"}
 STARTS |= {"anyio.run_process", "anyio.open_process", "multiprocessing.Process", "runpy.run_path", "runpy.run_module"}
 UNSAFE_TLS = {"_create_unverified_context", "create_default_context", "CERT_NONE", "CERT_OPTIONAL", "PROTOCOL_TLSv1"}
-NOT_YET = {"integrations/redis_address.py"}
-"""Makes contexts by the defaults of `ssl`, which verify, and write session keys where `SSLKEYLOGFILE` says."""
-
 CLIENTS = {"httpx.AsyncClient", "httpx.Client", "httpx.get", "httpx.post", "httpx.stream", "httpx.request"}
 OTHER_CLIENTS = {"urllib.request", "http.client", "requests", "aiohttp", "urllib3", "ftplib"}
 STARTER = "bulk/gallery/decoding.py"
@@ -131,7 +128,7 @@ def test_tls_is_never_weakened():
 
     def rule(module, source):
         names = {node.attr for node in source.nodes if isinstance(node, ast.Attribute)}
-        yield from set() if module in NOT_YET else names & UNSAFE_TLS
+        yield from names & UNSAFE_TLS
         given = {keyword.arg for _, node in source.calls for keyword in node.keywords}
         yield from given & {"verify", "trust_env"}
 
