@@ -25,6 +25,7 @@ SCHEMES = ("redis", "rediss", "unix")
 FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 OPTIONS = ("db", *FILES)
 USUAL_PORT = 6379
+MOST_CHARACTERS, DATABASE_DIGITS = 4096, 9
 
 QUOTING = "; in a password / ? # [ ] are written %2F %3F %23 %5B %5D"
 """Said instead of what was given where that may be the end of a password."""
@@ -129,6 +130,8 @@ def _database(parts: SplitResult) -> str:
 def _problem(url: object) -> str | None:
     if not isinstance(url, str):
         return f"must be a str; got {type(url).__name__}"
+    if len(url) > MOST_CHARACTERS:
+        return f"has {len(url)} characters, more than {MOST_CHARACTERS}"
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -147,4 +150,5 @@ def _problem_of(parts: SplitResult) -> str | None:
     if not (parts.path.strip("/") if parts.scheme == "unix" else parts.hostname):
         return "names no file of a socket" if parts.scheme == "unix" else "names no host"
     database = parse_qs(parts.query).get("db", [_database(parts)])[-1]
-    return None if not database or database.isdecimal() else f"names a database that is no number{QUOTING}"
+    is_number = database.isascii() and database.isdecimal() and len(database) <= DATABASE_DIGITS
+    return None if is_number or not database else f"names a database that is no number{QUOTING}"
