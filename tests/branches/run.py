@@ -6,7 +6,6 @@ Arguments choose tests, and then only `WHOLE` is judged. A test may be too slow 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -31,10 +30,7 @@ def watch(*tests: str) -> None:
     DATA.mkdir(parents=True)
     spread = ("--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile")
     python = (sys.executable, "-m", "coverage")
-    environ = os.environ | {"COVERAGE_PROCESS_START": str(HERE / "settings.toml")}
-    subprocess.run(
-        [*python, "run", SETTINGS, "-m", "pytest", "-q", *spread, *tests], cwd=ROOT, env=environ, check=False
-    )
+    subprocess.run([*python, "run", SETTINGS, "-m", "pytest", "-q", *spread, *tests], cwd=ROOT, check=False)
     subprocess.run([*python, "combine", "--quiet", SETTINGS], cwd=ROOT, check=True)
 
 

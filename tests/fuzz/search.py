@@ -8,13 +8,15 @@ Prints a line for each; exits 1 where one raised an error, whose input lies in t
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-from targets import NAMES, load, most_bytes
+from targets import NAMES, SCRATCH, load, most_bytes
 
 HANGS_SECONDS = 10
 """An input that takes as long is a finding; instrumented, a call takes ten times its time."""
@@ -56,8 +58,10 @@ def is_fine(name: str, folder: Path, limits: list[str]) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, __file__, name, "--inside", "--folder", str(folder), *limits]
     started, log = time.monotonic(), folder / "log"
-    with log.open("wb") as file:
-        code = subprocess.run(command, stdout=file, stderr=file, check=False).returncode
+    shared = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - the name in it is not fixed
+    with log.open("wb") as file, tempfile.TemporaryDirectory(dir=shared, prefix="nebula-fuzz-") as scratch:
+        surroundings = {**os.environ, SCRATCH: scratch}
+        code = subprocess.run(command, stdout=file, stderr=file, check=False, env=surroundings).returncode
     said = log.read_text(errors="replace")
     executed = EXECUTED.findall(said)
     found = "none" if code == 0 else f"an error, see {log}"

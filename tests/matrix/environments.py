@@ -55,7 +55,7 @@ def _depends_on() -> tuple[Path, ...]:
 
 
 def _wanted(installed: str) -> tuple[str, ...]:
-    return installed, EXTRAS, *TOOLS
+    return str(ROOT), installed, EXTRAS, *TOOLS
 
 
 def _steps(installed: str, folder: Path) -> list[tuple[str, ...]]:

@@ -8,6 +8,7 @@ for a moment, in the suite (`test_targets.py`).
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,9 @@ NAMES = tuple(sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py
 
 MOST_BYTES = 2048
 
+SCRATCH = "NEBULA_FUZZ_SCRATCH"
+"""Where those folders are made: who searches removes it, as a search does not end as other processes do."""
+
 sys.path += [str(TESTS / folder) for folder in ("api", "images")]  # what lies beside the parsers' own tests
 
 
@@ -29,9 +33,8 @@ def load(name: str) -> ModuleType:
 
 
 def scratch() -> Path:
-    """Return a folder for as long as this process lives, in memory where there is such a place."""
-    shared = Path("/dev/shm")  # noqa: S108 - it is never a fixed name there
-    folder = Path(tempfile.mkdtemp(dir=shared if shared.is_dir() else None, prefix="nebula-fuzz-"))
+    """Return a folder for as long as this process lives."""
+    folder = Path(tempfile.mkdtemp(dir=os.environ.get(SCRATCH), prefix="nebula-fuzz-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
