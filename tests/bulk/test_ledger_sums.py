@@ -196,3 +196,10 @@ def test_what_fails_inside_a_transaction_ends_all_of_it(ledger):
         list(ledger.select("ROLLBACK"))
         raise KeyError("first")
     assert ledger.is_empty()
+
+
+def test_requests_that_were_refused_as_one_too_many_are_counted(ledger):
+    """Each of them, whatever became of their items."""
+    for number, verdict in enumerate(("throttled", "answered", "throttled", "throttled")):
+        ledger.ended(add(ledger, number), send(ledger, number), verdict, Charges(), at=2.0)
+    assert (3, 4) == (ledger.refusals(), ledger.sends())
