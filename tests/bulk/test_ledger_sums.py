@@ -158,6 +158,7 @@ def test_what_is_bought_anew_waits_for_no_url(ledger, is_anew):
     assert (int(is_anew), 0, 1, None, None) == (back.epoch, back.resends, back.duplicates, back.error, back.cause)
     assert [State.PENDING, State.EXPIRED, State.BAD] == states(ledger)
     assert [2 - is_anew, 2, 2] == [len(list(ledger.outputs(number))) for number in range(3)]
+    assert ["images/0", "images/1", "images/2"] == [path for _, path, _ in ledger.places()]
 
 
 def test_what_is_noted_again_replaces_what_was_noted(ledger):
@@ -196,3 +197,20 @@ def test_what_fails_inside_a_transaction_ends_all_of_it(ledger):
         list(ledger.select("ROLLBACK"))
         raise KeyError("first")
     assert ledger.is_empty()
+
+
+def test_requests_that_were_refused_as_one_too_many_are_counted(ledger):
+    """Each of them, whatever became of their items."""
+    for number, verdict in enumerate(("throttled", "answered", "throttled", "throttled")):
+        ledger.ended(add(ledger, number), send(ledger, number), verdict, Charges(), at=2.0)
+    assert (3, 4) == (ledger.refusals(), ledger.sends())
+
+
+def test_an_item_moves_alone(ledger):
+    """Others that stand where it stood stay there; what happened is told in its order."""
+    for number in range(3):
+        add(ledger, number)
+    ledger.move(1, State.SENT)
+    ledger.tell(1.0, "moved", "one")
+    assert [State.PENDING, State.SENT, State.PENDING] == states(ledger)
+    assert [(1.0, "moved", "one")] == list(ledger.select("SELECT * FROM event"))

@@ -32,7 +32,8 @@ def command_of(cell: Cell, python: Path, folder: Path) -> list[str]:
     plugin = ["-p", cell.plugin] if cell.plugin else []
     spread = ["--numprocesses", str(cell.workers), "--dist", "loadfile"] if cell.workers else []
     before = [*cell.before, str(python), str(HERE / "loopback.py")] if cell.before else []
-    return [*before, str(python), *pytest, *plugin, *spread, *cell.tests]
+    left_out = ["-k", f"not ({' or '.join(cell.without)})"] if cell.without else []
+    return [*before, str(python), *pytest, *plugin, *spread, *left_out, *cell.tests]
 
 
 def environ_of(cell: Cell) -> dict[str, str]:
