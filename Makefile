@@ -20,10 +20,11 @@ RUNS ?= 0
 EXAMPLES ?= 10000
 SEED ?= 1
 SEEDS ?= 50
+TIMES ?= 10
 MINUTES ?= 10
 EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
 
-.PHONY: demo test test-httpx2 mutants coverage matrix test-datasets test-ray lint fuzz kill-points nemesis soak ledger-machine wheel docs screenshots bench bench-imports bench-peers bench-ray $(BENCHES:%=bench-%) clean
+.PHONY: demo test test-httpx2 mutants steady coverage matrix test-datasets test-ray lint fuzz kill-points nemesis soak ledger-machine wheel docs screenshots bench bench-imports bench-peers bench-ray $(BENCHES:%=bench-%) clean
 
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images; demo/gallery/index.html shows them
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
@@ -64,6 +65,9 @@ ledger-machine: $(VENV)/.dev ## a search for orders of events, kills among them,
 
 mutants: $(VENV)/.dev ## small wrong changes of what decides about money: exit 1 if one is noticed by no test, and README.md says not why
 	$(BIN)/python tests/mutants/run.py $(MUTANTS)
+
+steady: $(VENV)/.dev ## the whole suite TIMES=10, each run noted, so that it goes on where it was stopped: exit 1 if a test fails in any
+	$(BIN)/python tests/steadiness/steady.py --folder $(VENV)/steady --runs $(TIMES)
 
 coverage: $(VENV)/.dev ## which branches the suite takes: all of what decides about money, 95 % of the package
 	$(BIN)/python tests/branches/run.py $(TESTS)
