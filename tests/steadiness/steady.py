@@ -65,7 +65,7 @@ def tell(ended: Iterable[Run]) -> int:
         sys.stdout.flush()
     seconds, unsteady = statistics.median(run.seconds for run in runs), sum(not run.is_steady for run in runs)
     sys.stdout.write(
-        f"\n{unsteady} of {len(runs)} runs were not steady; median {seconds:.0f} s, {MOST_SECONDS} allowed\n"
+        f"\n{unsteady} of {len(runs)} runs were not steady; median {seconds:.0f} s of {MOST_SECONDS}\n"
     )
     return 1 if unsteady else 0
 
