@@ -64,9 +64,7 @@ def tell(ended: Iterable[Run]) -> int:
         sys.stdout.write(f"| {number} | {run.seconds:.0f} | {run.passed} | {run.skipped} | {names} |\n")
         sys.stdout.flush()
     seconds, unsteady = statistics.median(run.seconds for run in runs), sum(not run.is_steady for run in runs)
-    sys.stdout.write(
-        f"\n{unsteady} of {len(runs)} runs were not steady; median {seconds:.0f} s of {MOST_SECONDS}\n"
-    )
+    sys.stdout.write(f"\n{unsteady} of {len(runs)} runs were not steady; median {seconds:.0f} s of {MOST_SECONDS}\n")
     return 1 if unsteady else 0
 
 
