@@ -173,7 +173,7 @@ _MONTHS = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep
 _MONTH = rb"(?P<month>(?i:" + b"|".join(_MONTHS) + rb"))"
 _TIME = rb"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
 _DATES = (
-    rb"[A-Za-z]{3,9}, (?P<day>\d\d?)[ -]" + _MONTH + rb"[ -](?P<year>\d{4}|\d\d) " + _TIME + rb"( GMT)?",
+    rb"[A-Za-z]{3,9}, (?P<day>\d\d?)(?P<mark>[ -])" + _MONTH + rb"(?P=mark)(?P<year>\d{4}|\d\d) " + _TIME + rb"( GMT)?",
     rb"[A-Za-z]{3} " + _MONTH + rb" (?P<day>[ \d]\d) " + _TIME + rb" (?P<year>\d{4})( GMT)?",
 )
 
