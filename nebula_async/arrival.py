@@ -21,18 +21,24 @@ Found = TypeVar("Found")
 WORTH_A_THREAD = 16 * 1024
 """JSON of this size takes as long to read as handing it to a thread does."""
 
+SAID_BYTES = 64 * 1024
+LONGEST_SECRET = 8 * 1024
+"""So much is kept of what a reply of no use said; where it is cut, a secret may be, too."""
+
 
 @define(eq=False)
 class AnswerArrival:
-    """Reads the reply to a request for pictures."""
+    """Reads the reply to a request for pictures; `conceal` takes what nobody may read out of what it said."""
 
     asked: int
     keeping: Keeping
+    conceal: Callable[[bytes], bytes] = bytes
     feed: Callable[[bytes | memoryview], None] = field(init=False)
     """Decodes a piece where it lies: at a piece's size that takes less than handing it to a thread would."""
 
     _room: int = field(default=0, init=False)
     _reader: AnswerReader[Picture] = field(init=False)
+    _is_published: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._reader = AnswerReader(lambda: self.keeping.open(self._room))
@@ -67,8 +73,14 @@ class AnswerArrival:
         return None if answer is None else await self._published(answer)
 
     async def discard(self) -> None:
-        """Let go of what belongs to no answer."""
-        await self.keeping.discard()
+        """Let go of what belongs to no answer; what was said without one may be kept for who paid for it."""
+        await self.keeping.discard(b"" if self._is_published else self._said())
+
+    def _said(self) -> bytes:
+        most = SAID_BYTES + LONGEST_SECRET
+        said = self.conceal(self._reader.said(most))
+        is_cut = self._reader.json_bytes > most
+        return said[: max(len(said) - LONGEST_SECRET, 0)] if is_cut else said[:SAID_BYTES]
 
     async def _read(self, read: Callable[..., Found]) -> Found:
         read = partial(read, asked=self.asked, now=time.time())
@@ -80,6 +92,7 @@ class AnswerArrival:
 
     async def _published(self, answer: Answer) -> Answer:
         images = await self.keeping.publish(answer.images)
+        self._is_published = True
         return answer if images is answer.images else evolve(answer, images=images)
 
 

@@ -90,7 +90,7 @@ class Generator:
             left = started + total - anyio.current_time()
             done = await self.caller.call(
                 outgoing,
-                lambda: AnswerArrival(outgoing.pictures, keep(0)),
+                lambda: AnswerArrival(outgoing.pictures, keep(0), self._conceal),
                 key=key,
                 seconds=left,
                 is_patient=is_patient,
@@ -178,6 +178,10 @@ class Generator:
             raise InvalidRequestError("; ".join(problems))
         for problem in problems:
             self._tell_once(request.model, problem)
+
+    def _conceal(self, said: bytes) -> bytes:
+        credentials = self.caller.transport.credentials
+        return said if credentials is None else credentials.repeated.without_keys(said)
 
     def _tell_once(self, model: str, problem: str) -> None:
         if problem not in self.told and len(self.told) < MOST_TOLD:

@@ -96,6 +96,10 @@ class Extractor(Generic[W]):
         """How much JSON there is beside the pictures so far."""
         return len(self._json)
 
+    def said(self, most: int) -> bytes:
+        """Return so many bytes of that as they came, the number of each picture in its place."""
+        return bytes(self._json[:most]).replace(self._mark.encode(), b"picture ")
+
     def finish(self) -> Extracted[W]:
         """Return what was in the body. Raises `ValueError` where it is no JSON, or there is more than belongs in it."""
         if self.problem is not None:

@@ -108,6 +108,10 @@ class AnswerReader(Generic[P]):
         """How much JSON there is beside the pictures."""
         return self._extractor.json_bytes
 
+    def said(self, most: int) -> bytes:
+        """Return so many bytes of that as they came, or of a body that is no JSON."""
+        return self._extractor.said(most)
+
     def finish(self, reply: Reply, *, asked: int, now: float) -> Answer:
         """Return what the reply says; its body was fed. Blocks where there is much JSON beside the pictures.
 

@@ -41,6 +41,7 @@ class Receiving:
     received: dict[str, Received] = field(factory=dict, init=False)
     _pictures: list[_SpooledPicture] = field(factory=list, init=False)
     _is_counted: bool = field(default=False, init=False)
+    _said: bytes = field(default=b"", init=False)
 
     def begin(self) -> None:
         """Count the reply among those that share the room for pieces."""
@@ -75,8 +76,9 @@ class Receiving:
             return images
         raise _too_late()
 
-    async def discard(self) -> None:
+    async def discard(self, said: bytes = b"") -> None:
         """Let go of the files; whether they are removed is decided by how the attempt ended."""
+        self._said = said
         self.streaming.replies -= self._is_counted
         self._is_counted = False
         for picture in self._pictures:
@@ -85,6 +87,7 @@ class Receiving:
     def keep_evidence(self) -> None:
         """Keep what came and is of no use, for who paid for it to look at, if the disk takes it."""
         with suppress(OSError):
+            self.spool.keep_said(self.seq, self.n, self._said)
             self._flush()
         for picture in self._pictures:
             picture.writer.close()

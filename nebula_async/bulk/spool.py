@@ -17,7 +17,9 @@ from attrs import define, field, frozen
 from nebula_async.images.image import Image
 from nebula_async.images.media import read_media
 
-NAME = re.compile(r"(?P<seq>[0-9]+)\.(?P<n>[0-9]+)\.(?:(?P<index>[0-9]+)\.part|[0-9]+\.part\.part|reply|reply\.part)")
+NAME = re.compile(
+    r"(?P<seq>[0-9]+)\.(?P<n>[0-9]+)\.(?:(?P<index>[0-9]+)\.part|[0-9]+\.part\.part|reply(?:\.part)?|said)"
+)
 
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
@@ -67,6 +69,12 @@ class Spool:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+    def keep_said(self, seq: int, n: int, text: bytes) -> None:
+        """Keep what a reply of no use said beside its pictures. Raises `OSError`."""
+        if text:
+            with os.fdopen(os.open(self.folder / f"{seq}.{n}.said", FLAGS, 0o600), "wb") as file:
+                file.write(text)
 
     def read_reply(self, seq: int, n: int) -> list[Received] | None:
         """Return the pictures of a complete reply that are as they came; `None` where no reply is complete.

@@ -1,6 +1,7 @@
 """The server's sockets and its event loop: uvicorn, stopped without waiting."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -61,6 +62,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close, breaking off what is connected: uvicorn would first wait for it."""
+        await self._stop_accepting()
         for listener in (*self.servers, *(sockets or ())):
             listener.close()
         # A connection accepted last of all appears a few rounds of the loop later, and an aborted one leaves as late.
@@ -71,6 +73,16 @@ class Server(uvicorn.Server):
             quiet_rounds = 0 if self.server_state.connections else quiet_rounds + 1
             await asyncio.sleep(0)
         await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
+
+    async def _stop_accepting(self) -> None:
+        """Let what has been accepted become a connection: asyncio forgets, and leaves open, what a closed server has
+        accepted but not begun (CPython gh-109564).
+        """
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError):  # Windows' loop accepts and begins at once
+            for listener in (each for server in self.servers for each in server.sockets):
+                loop.remove_reader(listener)
+        await asyncio.sleep(0)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Stop at a signal; uvicorn would raise it once more when it is done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 
 from attrs import define, evolve, field
@@ -35,6 +36,12 @@ class RepeatedKeys:
             body = body.replace(secret.encode(), b"***") if len(secret) >= SHORTEST_SECRET else body
         return evolve(reply, body=body)
 
+    def without_keys(self, text: bytes) -> bytes:
+        """Return what a server wrote without the keys, also where JSON has their letters as escapes."""
+        for secret in self._secrets if text else ():
+            text = re.sub(_however_escaped(secret), b"***", text) if len(secret) >= SHORTEST_SECRET else text
+        return text
+
     def conceal(self, error: NebulaError) -> None:
         """Take the keys out of an error and of what led to it, however the reply wrote them."""
         for name in SAID_BY_SERVER:
@@ -46,3 +53,8 @@ class RepeatedKeys:
     @property
     def _secrets(self) -> list[str]:
         return [key.reveal() for key in self._keys]
+
+
+def _however_escaped(secret: str) -> bytes:
+    letters = (rf"(?:\\?{re.escape(letter)}|\\u00(?i:{ord(letter):02x}))" for letter in secret)
+    return "".join(letters).encode()

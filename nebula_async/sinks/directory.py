@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
 from threading import Lock
+from typing import Any
 
-from attrs import define, field, frozen
+from attrs import Attribute, define, field, frozen
 
+from nebula_async.errors import ConfigurationError
 from nebula_async.images.media import EXTENSIONS, MediaReader
 from nebula_async.images.part_file import PartFile
 from nebula_async.offload import on_disk
@@ -21,6 +24,11 @@ from nebula_async.sinks.sink import Stored
 PIECE_BYTES = 2**20
 
 
+def _check_folder(_sink: DirectorySink, _attribute: Attribute[Any], folder: Path) -> None:
+    if not _can_be_named(folder):
+        raise ConfigurationError(f"the folder {str(folder)!a} cannot be that of a sink: {_about_names()}")
+
+
 @frozen
 class DirectorySink:
     """Stores pictures as files below the folder `path`, which is made where it is missing, as are folders in it.
@@ -28,22 +36,26 @@ class DirectorySink:
     A picture is written to a hidden file (`.….part`) beside its place, as it comes, and linked into place when it is
     whole: it appears at once, and no other file is ever replaced. Nothing is written outside of the folder, whatever
     the key; a link to a folder elsewhere is refused with an `OSError`. After a power cut the last pictures may be
-    damaged: the system is not told to bring them to the disk at once.
+    damaged: the system is not told to bring them to the disk at once. Raises `ConfigurationError` for a folder whose
+    name this process cannot write.
     """
 
-    path: Path = field(converter=Path)
+    path: Path = field(converter=Path, validator=_check_folder)
 
     async def open(self, key: str) -> _FileWriter:
-        """Return a writer whose `publish` returns the file's path. Raises `ValueError` for an unsafe key."""
-        check_key(key)
+        """Return a writer whose `publish` returns the file's path.
+
+        Raises `ValueError` for an unsafe key, and for one that cannot be written in the names of files here.
+        """
+        _check(self.path, key)
         return _FileWriter(self.path, key)
 
     async def find(self, key: str) -> Stored | None:
         """Return the picture that is stored under `key`, if it is there and whole; one that is damaged is passed over.
 
-        It is read to its end. Raises `ValueError` for an unsafe key, `OSError` for a folder that cannot be read.
+        It is read to its end. Raises `ValueError` as `open` does, `OSError` for a folder that cannot be read.
         """
-        check_key(key)
+        _check(self.path, key)
         return await on_disk(_find, self.path, key)
 
 
@@ -96,6 +108,26 @@ class _FileWriter:
             _keep_inside(self._folder, target.parent)
             self._part = PartFile.beside(target)
         return self._part
+
+
+def _check(folder: Path, key: str) -> None:
+    """Refuse a key before its picture is written, rather than when that is whole and paid for. Raises `ValueError`."""
+    check_key(key)
+    if not _can_be_named(folder / key):
+        raise ValueError(f"{key!a} cannot be the key of a picture: {_about_names()}")
+
+
+def _can_be_named(path: Path) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _about_names() -> str:
+    names = f"this process writes names of files in {sys.getfilesystemencoding()}"
+    return f"{names}, which lacks some of its characters; use others, or set PYTHONUTF8=1"
 
 
 def _keep_inside(folder: Path, inner: Path) -> None:

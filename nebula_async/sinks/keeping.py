@@ -60,8 +60,8 @@ class Keeping(Protocol):
         """Return the images that are to be kept, each with where it is. Raises `SinkError`."""
         ...
 
-    async def discard(self) -> None:
-        """Let go of what was not published."""
+    async def discard(self, said: bytes = b"") -> None:
+        """Let go of what was not published; `said` is what came beside it."""
         ...
 
 
@@ -85,7 +85,7 @@ class InMemory:
         """Return them: they are where they belong."""
         return images
 
-    async def discard(self) -> None:
+    async def discard(self, said: bytes = b"") -> None:
         """Let go of nothing: who asked holds it."""
 
 
@@ -151,7 +151,7 @@ class IntoSink:
             return tuple([await self._published(image) for image in images])
         raise SinkError(f"the sink did not take the picture within {MOST_SECONDS:g} s")
 
-    async def discard(self) -> None:
+    async def discard(self, said: bytes = b"") -> None:  # noqa: ARG002 - a sink takes pictures
         """Let the sink forget what was not published; that it fails to is no news to a call."""
         self.streaming.replies -= self._is_counted
         self._is_counted = False

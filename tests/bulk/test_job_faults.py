@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import stat
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -81,12 +83,15 @@ async def breaking_off() -> AsyncIterator[bytes]:
     raise httpx.ReadError("the line is dead")
 
 
-async def run_against(service: Callable[[httpx.Request], httpx.Response], manifest: Path) -> Report:
+async def run_against(
+    service: Callable[[httpx.Request], httpx.Response], manifest: Path, key: str = "sk-1", **options: bool
+) -> Report:
     """Run the job of a manifest against a service in this process."""
     config = Config(base_url="http://localhost", retry=PROMPT.retry, concurrency=16)
+    options = {"defaults": SMALL, "durability": "process", "gallery": False, **options}
     async with (
-        AsyncNebula("sk-1", config=config, transport=httpx.MockTransport(service)) as nebula,
-        BulkJob(manifest, manifest.parent / "out", nebula, defaults=SMALL, durability="process", gallery=False) as job,
+        AsyncNebula(key, config=config, transport=httpx.MockTransport(service)) as nebula,
+        BulkJob(manifest, manifest.parent / "out", nebula, **options) as job,
     ):
         return await job.run()
 
@@ -137,12 +142,54 @@ async def test_what_is_paid_and_unusable_is_not_bought_again(tmp_path, emulator)
         assert (80, 20, 1, Charges(100, 100)) == (report.done, report.bad, report.exit_code, report.charges)
         bad = {str(seq) for (seq,) in query(tmp_path / "out", "SELECT seq FROM item WHERE state = 'bad'")}
         kept = {name.partition(".")[0] for name in spooled(tmp_path / "out")}
-        assert (10, True) == (len(kept), kept < bad)
-        page = (tmp_path / "out/.nebula/spool" / spooled(tmp_path / "out")[0]).read_bytes()
-        assert b"<html>" in page.lower()
+        assert (20, bad) == (len(kept), kept)
+        pages = [path.read_bytes() for path in (tmp_path / "out/.nebula/spool").glob("*.part")]
+        assert (10, {b"<html>"}) == (len(pages), {page[:6] for page in pages})
     assert 100 == len(emulator.journal.generations)
     report = await run(manifest, emulator, retry_failed=True)
     assert (100, 120, []) == (report.done, emulator.journal.charged, spooled(tmp_path / "out"))
+
+
+KEY = "sk-0123456789abcdef"
+ESCAPED = "".join(f"\\u{ord(letter):04X}" for letter in KEY)
+
+OF_NO_USE = {
+    "no-picture": (b'{"data": [], "note": "none today"}', b'{"data": [], "note": "none today"}'),
+    "a-failure": (b'{"status": "failed", "message": "why?"}', b'{"status": "failed", "message": "why?"}'),
+    "a-page": (b"<html><p>hello</p></html>", b"<html><p>hello</p></html>"),
+    "much": (b"<p>" + bytes(100_000), b"<p>" + bytes(2**16 - 3)),
+    "a-key": (f'{{"you": "{KEY}", "sent": "{ESCAPED}"}}'.encode(), b'{"you": "***", "sent": "***"}'),
+    "a-key-that-is-cut": (b"\0" * (2**16 - 9) + KEY.encode(), b"\0" * (2**16 - 9) + b"***"),
+    "damaged": (
+        json.dumps({"data": [{"b64_json": b64encode(b"no picture").decode()}]}).encode(),
+        b'{"data": [{"b64_json": "picture 0"}]}',
+    ),
+    "nothing": (b"", None),
+}  # fmt: skip
+"""What a service says with a 200, and what is kept of it."""
+
+
+@pytest.mark.parametrize(("said", "kept"), OF_NO_USE.values(), ids=OF_NO_USE)
+async def test_what_an_unusable_reply_said_is_kept(tmp_path, caplog, said, kept):
+    """Beside a picture that is none the job's spool keeps what its reply said, 64 KiB at most, without the key, for its
+    owner alone; once the item was bought anew it is gone. It is told nowhere else (D12).
+    """
+    caplog.set_level("DEBUG")
+    replies = iter([httpx.Response(200, content=said)])
+    good = {"data": [{"b64_json": b64encode(PNG).decode()}]}
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return next(replies, None) or httpx.Response(200, json=good)
+
+    manifest = cats(tmp_path, 1)
+    report = await run_against(answer, manifest, key=KEY)
+    found = list((tmp_path / "out/.nebula/spool").glob("*.said"))
+    assert (1, [] if kept is None else [kept]) == (report.bad, [path.read_bytes() for path in found])
+    assert {0o600} >= {stat.S_IMODE(path.stat().st_mode) for path in found}
+    told = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file() and path not in found]
+    assert not [text for text in (*told, caplog.text.encode()) if KEY.encode() in text]
+    report = await run_against(answer, manifest, key=KEY, retry_failed=True)
+    assert (1, []) == (report.done, spooled(tmp_path / "out"))
 
 
 @define

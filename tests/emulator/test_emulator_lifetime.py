@@ -1,11 +1,15 @@
 """Starting and stopping: ports, threads, signals."""
 
+import contextlib
+import gc
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import warnings
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -104,6 +108,27 @@ def test_serving_for_ever_ends_at_a_signal(sent):
         process.send_signal(sent)
         out, err = process.communicate(timeout=10)
     assert (0, "returned\n", "") == (process.returncode, out, err)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_who_comes_as_it_stops_is_hung_up_on():
+    """A connection that is made in the very moment in which the emulator stops is closed like all others."""
+    come = []
+
+    def come_and_stop(emulator):
+        address = urlsplit(emulator.base_url)
+        come.extend(socket.create_connection((address.hostname, address.port), 5) for _ in range(3))
+        signal.raise_signal(signal.SIGINT)  # it is told of both in the same round of its loop
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        Emulator().serve_forever(ready=come_and_stop)
+        gc.collect()
+    for connection in come:
+        with connection, contextlib.suppress(ConnectionError):
+            assert b"" == connection.recv(1)
+    assert 3 == len(come)
+    assert [] == [str(each.message) for each in warned]
 
 
 def _ask(emulator):

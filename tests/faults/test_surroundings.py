@@ -108,17 +108,20 @@ ODD = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Paci
 STRICT = ("-bb", "-X", "dev", "-W", "error")
 CASES = {"B54-optimised": ("-O",), "B54-strict": STRICT}
 
+MANIFEST, OUT = "pr\u00f6mpts.jsonl".encode(), "\u00e9t\u00e9".encode()
 PROMPTS = ("a cat in Zürich", "\u732b \U0001f408", "e\u0301t\u00e9")
 
 
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 def test_a_job_in_odd_surroundings(emulator, tmp_path, options):
     """Whatever the locale, the time zone, the umask and the options of Python, a job is done, says what it did, warns
-    of nothing, and keeps its ledger to its owner.
+    of nothing, and keeps its ledger to its owner, also where its ids and the names of its input and of its folder have
+    letters that this locale has not.
     """
-    manifest = tmp_path / "prompts.jsonl"
-    manifest.write_text("".join(f"{json.dumps(prompt, ensure_ascii=False)}\n" for prompt in PROMPTS), encoding="utf-8")
-    command = [sys.executable, *options, "-c", JOB, "bulk", "prompts.jsonl", "--out", "out"]
+    rows = [{"prompt": prompt, "id": f"\u00e9{number}"} for number, prompt in enumerate(PROMPTS)]
+    manifest, out = tmp_path / os.fsdecode(MANIFEST), tmp_path / os.fsdecode(OUT)
+    manifest.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
+    command = [sys.executable, *options, "-c", JOB, "bulk", MANIFEST, "--out", OUT]
     given = ["--model", SMALL["model"], "--width", "16", "--height", "16"]
     ended = subprocess.run(
         [*command, *given], cwd=tmp_path, env=os.environ | announced(emulator) | ODD, capture_output=True, timeout=120
@@ -128,8 +131,9 @@ def test_a_job_in_odd_surroundings(emulator, tmp_path, options):
     assert 0 == ended.returncode, said
     assert b"3 of 3 items done" in ended.stdout
     assert not [line for line in said.splitlines() if "Warning" in line or "Traceback" in line]
-    rows = [json.loads(line) for line in (tmp_path / "out/images/metadata.jsonl").read_bytes().splitlines()]
-    assert sorted(PROMPTS) == sorted(row["prompt"] for row in rows)
-    kept = [tmp_path / "out/.nebula", *(tmp_path / "out/.nebula").rglob("*")]
+    told = [json.loads(line) for line in (out / "images/metadata.jsonl").read_bytes().splitlines()]
+    assert [row["prompt"] for row in rows] == [row["prompt"] for row in sorted(told, key=lambda row: row["number"])]
+    assert 3 == len([*(out / "images").glob("*/*.png")])
+    kept = [out / ".nebula", *(out / ".nebula").rglob("*")]
     assert {0} == {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in kept}, kept
     emulator.assert_charged(3)

@@ -23,7 +23,7 @@ ITEMS = 36
 FLAT = Sample(resident_bytes=60 * MIB, descriptors=12, threads=7, tasks=1)
 
 
-@pytest.mark.parametrize("seed", [4, 21, 22])
+@pytest.mark.parametrize("seed", [40, 80, 166])  # quick ones; 80 restarts the service
 def test_a_seed_holds(seed, capsys):
     """Whatever a seed does to service, line, disk and process: nothing is lost, nothing is doubled unsaid (F64)."""
     outcome = suffer(Nemesis(seed, ITEMS), print)
@@ -59,7 +59,6 @@ def test_fifty_seeds_do_everything_there_is():
     Script().next(*SERVICE)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an emulator that stops under load
 def test_a_long_life_tells_the_truth():
     """A client that is used in every way while all around it fails says truly what that cost, and ends in order."""
     with living_long(1) as life:
