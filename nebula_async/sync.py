@@ -170,10 +170,11 @@ class ImageResponse:
 class NebulaClient:
     """A client of the Nebula Block image API for code that is not asynchronous, made like `AsyncNebula`.
 
-    Its verbs are those of `AsyncNebula`, and block until their result is there: in a script, in several threads at once
-    (the calls run side by side), in a notebook; in a running event loop they hold that loop up. They run in an event
-    loop of the client's own, in a thread that the first call starts, where `observer` and `api_key` are called, too.
-    There, a verb of this client is a `RuntimeError`. A forked process gets a loop and connections of its own.
+    Its verbs are those of `AsyncNebula` (but for `inside`, which takes a coroutine function), and block until their
+    result is there: in a script, in several threads at once (the calls run side by side), in a notebook; in a running
+    event loop they hold that loop up. They run in an event loop of the client's own, in a thread that the first call
+    starts, where `observer` and `api_key` are called, too. There, a verb of this client is a `RuntimeError`. A forked
+    process gets a loop and connections of its own.
 
     Ctrl-C, or whatever else a signal handler raises, ends the call that waits, closes its connection, and comes out;
     what was sent by then may have been paid for. The client stays usable. It need not be closed: an interpreter that

@@ -40,8 +40,6 @@ TURKISH = "LC_ALL", "tr_TR.UTF-8", "PYTHONUTF8", "0", "TZ", "America/St_Johns"
 
 NOT_ON_UVLOOP = (
     "test_an_address_that", "test_where_no_address_answers",  # it resolves names by itself, and not as the tests say
-    "nothing_behind",  # it opens /dev/null once, at some time: one descriptor more than before, however many calls
-    "test_a_loop_that_has_ended_leaves_nothing",  # not looked into yet: a loop of its own is still there
 )  # fmt: skip
 
 NOT_IN_ASCII = (
