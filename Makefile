@@ -15,6 +15,9 @@ PEERS := $(VENV)/.peers
 DATASETS := $(VENV)/.datasets
 RAY := $(VENV)/.ray
 DOCS := $(VENV)/.docs
+# One process more than there are cores: tests wait for servers, clocks and other processes a third of their time.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
+SUITE = -m pytest -q --numprocesses $(WORKERS) --dist loadfile
 TIME ?= 60
 RUNS ?= 0
 EXAMPLES ?= 10000
@@ -29,11 +32,11 @@ EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images; demo/gallery/index.html shows them
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
 
-test: $(VENV)/.dev $(PACKAGES) ## the whole suite, its files on up to four cores
-	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
+test: $(VENV)/.dev $(PACKAGES) ## the whole suite, its files in up to four processes
+	$(BIN)/python $(SUITE)
 
 test-httpx2: $(VENV)/.dev ## the rows of the wire, with httpx2 in place of httpx
-	PYTHONPATH=tests $(BIN)/python -m pytest -q -p early_alias --numprocesses auto --maxprocesses 4 --dist loadfile \
+	PYTHONPATH=tests $(BIN)/python $(SUITE) -p early_alias \
 		tests/engine tests/faults tests/test_inference_client.py
 
 test-datasets: $(DATASETS)/.installed ## jobs and exports, read by Hugging Face datasets and webdataset, in an environment of their own
@@ -67,7 +70,7 @@ mutants: $(VENV)/.dev ## small wrong changes of what decides about money: exit 1
 	$(BIN)/python tests/mutants/run.py $(MUTANTS)
 
 steady: $(VENV)/.dev ## the whole suite TIMES=10, each run noted, so that it goes on where it was stopped: exit 1 if a test fails in any
-	$(BIN)/python tests/steadiness/steady.py --folder $(VENV)/steady --runs $(TIMES)
+	$(BIN)/python tests/steadiness/steady.py --folder $(VENV)/steady --runs $(TIMES) -- $(SUITE)
 
 coverage: $(VENV)/.dev ## which branches the suite takes: all of what decides about money, 95 % of the package
 	$(BIN)/python tests/branches/run.py $(TESTS)

@@ -14,14 +14,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from attrs import asdict, frozen
 
 ROOT = Path(__file__).parents[2]
 MOST_SECONDS = 480
-SUITE = ("-m", "pytest", "-q", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 
 FAILED = re.compile(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", re.MULTILINE)
 COUNT = re.compile(r"(\d+) ([a-z]+)")
@@ -48,10 +47,11 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--runs", type=int, default=10, help="so many in all, those that are noted included")
     options.add_argument("--folder", type=Path, required=True, help="where runs are noted")
+    options.add_argument("suite", nargs="+", help="how Python runs it")
     given = options.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     notes = given.folder / f"{state_of_the_code()}.jsonl"
-    return tell(all_runs(notes, given.runs))
+    return tell(all_runs(notes, given.runs, given.suite))
 
 
 def tell(ended: Iterable[Run]) -> int:
@@ -68,21 +68,21 @@ def tell(ended: Iterable[Run]) -> int:
     return 1 if unsteady else 0
 
 
-def all_runs(notes: Path, count: int) -> Iterator[Run]:
+def all_runs(notes: Path, count: int, suite: Sequence[str]) -> Iterator[Run]:
     """Return the runs that are noted, then those that are left, each noted as it ends."""
     noted = [Run(**json.loads(line)) for line in notes.read_text().splitlines()] if notes.exists() else []
     yield from noted[:count]
     for _ in range(len(noted), count):
-        run = run_suite()
+        run = run_suite(suite)
         with notes.open("a") as file:
             file.write(json.dumps(asdict(run)) + "\n")
         yield run
 
 
-def run_suite() -> Run:
+def run_suite(suite: Sequence[str]) -> Run:
     """Run the suite once."""
     started = time.monotonic()
-    ended = subprocess.run([sys.executable, *SUITE], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    ended = subprocess.run([sys.executable, *suite], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     return run_of(ended.returncode, time.monotonic() - started, ended.stdout)
 
 

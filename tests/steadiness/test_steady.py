@@ -45,5 +45,5 @@ def test_runs_that_are_noted_are_not_run_again(tmp_path):
     """Who goes on with a search is told the runs that there were, and none is run anew."""
     notes = tmp_path / "abc.jsonl"
     notes.write_text("".join(json.dumps(asdict(evolve(STEADY, seconds=each))) + "\n" for each in (1.0, 2.0, 3.0)))
-    assert [1.0, 2.0] == [run.seconds for run in steady.all_runs(notes, 2)]
-    assert 3 == len(list(steady.all_runs(notes, 3)))
+    assert [1.0, 2.0] == [run.seconds for run in steady.all_runs(notes, 2, [])]
+    assert 3 == len(list(steady.all_runs(notes, 3, [])))
