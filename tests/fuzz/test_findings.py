@@ -17,6 +17,7 @@ from specimens import chunk, png
 from nebula_async.api.envelope import read_body
 from nebula_async.bulk.command import Command
 from nebula_async.bulk.gallery.entries import Texts, _entry
+from nebula_async.bulk.gallery.store_urls import is_browsable
 from nebula_async.bulk.manifest.items import BadLine, Item
 from nebula_async.bulk.manifest.source import Source
 from nebula_async.bulk.spool import Spool
@@ -168,3 +169,11 @@ def test_a_host_with_a_nul_is_no_public_name():
 def test_an_error_of_a_megabyte_is_read_by_its_beginning():
     """Of a long text the beginning is shown; the rest is not looked at."""
     assert "why" == read_body(json.dumps({"message": f"why{' ' * 60_000}not"}).encode()).message
+
+
+@pytest.mark.parametrize(
+    "url", ["\x01\x00 http://s", " https://a.example/cats", "https://a.ex\tample/cats", "http://s\n"]
+)
+def test_a_url_of_pictures_is_as_it_is_read(url):
+    """Where a page looks for pictures holds nothing that those who read the URL leave out."""
+    assert not is_browsable(url)

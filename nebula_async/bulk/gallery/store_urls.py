@@ -19,6 +19,8 @@ ORIGIN = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", r
 
 def is_browsable(url: str) -> bool:
     """Whether pictures can be looked for below a URL by a page, whoever wrote it."""
+    if not url.isprintable() or url.startswith(" "):  # urllib drops these, and the page would have them
+        return False
     try:
         parts = urlsplit(url)
     except ValueError:
