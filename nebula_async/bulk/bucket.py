@@ -21,6 +21,7 @@ from nebula_async.bulk.metadata import Metadata
 from nebula_async.bulk.spool import Received
 from nebula_async.checks import shown
 from nebula_async.errors import ConfigurationError, JobError
+from nebula_async.sinks.names import problem_of_name
 from nebula_async.sinks.object_shelf import ObjectShelf, open_shelf
 from nebula_async.sinks.object_urls import check_url
 
@@ -43,7 +44,11 @@ def as_place(out: Path | str) -> Path | str:
     is_place: bool = isinstance(out, str | os.PathLike)  # whatever the type says: it is a user's
     if not is_place or not str(out).strip() or "\0" in str(out):
         raise ConfigurationError(f"out must be the path of a folder, or the URL of an object store; got {shown(out)}")
-    return out if isinstance(out, str) and "://" in out else Path(out)
+    if isinstance(out, str) and "://" in out:
+        return out
+    if problem := problem_of_name(Path(out)):
+        raise ConfigurationError(f"out {str(out)!a} cannot be the folder of a job: {problem}")
+    return Path(out)
 
 
 def is_store(path: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,15 +17,15 @@ from nebula_async.errors import ConfigurationError
 from nebula_async.images.media import EXTENSIONS, MediaReader
 from nebula_async.images.part_file import PartFile
 from nebula_async.offload import on_disk
-from nebula_async.sinks.names import check_key, copies
+from nebula_async.sinks.names import check_key, copies, problem_of_name
 from nebula_async.sinks.sink import Stored
 
 PIECE_BYTES = 2**20
 
 
 def _check_folder(_sink: DirectorySink, _attribute: Attribute[Any], folder: Path) -> None:
-    if not _can_be_named(folder):
-        raise ConfigurationError(f"the folder {str(folder)!a} cannot be that of a sink: {_about_names()}")
+    if problem := problem_of_name(folder):
+        raise ConfigurationError(f"the folder {str(folder)!a} cannot be that of a sink: {problem}")
 
 
 @frozen
@@ -113,21 +112,8 @@ class _FileWriter:
 def _check(folder: Path, key: str) -> None:
     """Refuse a key before its picture is written, rather than when that is whole and paid for. Raises `ValueError`."""
     check_key(key)
-    if not _can_be_named(folder / key):
-        raise ValueError(f"{key!a} cannot be the key of a picture: {_about_names()}")
-
-
-def _can_be_named(path: Path) -> bool:
-    try:
-        os.fsencode(path)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _about_names() -> str:
-    names = f"this process writes names of files in {sys.getfilesystemencoding()}"
-    return f"{names}, which lacks some of its characters; use others, or set PYTHONUTF8=1"
+    if problem := problem_of_name(folder / key):
+        raise ValueError(f"{key!a} cannot be the key of a picture: {problem}")
 
 
 def _keep_inside(folder: Path, inner: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator
+from pathlib import PurePath
 
 FOLDER_ITEMS = 1_000
 """Folders stay small enough for file browsers and for listing an object store."""
@@ -79,3 +82,13 @@ def copies(key: str, extension: str) -> Iterator[str]:
     yield f"{key}{extension}"
     for number in itertools.count(1):
         yield f"{key}-{number}{extension}"
+
+
+def problem_of_name(path: PurePath) -> str | None:
+    """Return why no file of this process can have such a name: its locale's encoding lacks some characters."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        names = f"this process writes names of files in {sys.getfilesystemencoding()}"
+        return f"{names}, which lacks some of its characters; use others, or set PYTHONUTF8=1"
+    return None

@@ -46,7 +46,7 @@ IN_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 NAMES_IN_ASCII = """
 import sys, anyio
-from nebula_async import ConfigurationError, DirectorySink
+from nebula_async import BulkJob, ConfigurationError, DirectorySink
 
 async def main(folder):
     sink = DirectorySink(folder)
@@ -55,10 +55,11 @@ async def main(folder):
             await ask("00000/caf\\u00e9")
         except ValueError as error:
             print(error)
-    try:
-        DirectorySink(f"{folder}/caf\\u00e9")
-    except ConfigurationError as error:
-        print(error)
+    for make in (DirectorySink, lambda place: BulkJob(["a cat"], out=place)):
+        try:
+            make(f"{folder}/caf\\u00e9")
+        except ConfigurationError as error:
+            print(error)
     writer = await sink.open("cafe")
     await writer.write(b"x")
     print((await writer.publish("image/png", ".png")).removeprefix(folder))
@@ -224,11 +225,13 @@ def test_names_that_this_process_cannot_write(tmp_path):
     folder = os.fsencode(tmp_path) + b"/caf\xc3\xa9"
     command = [sys.executable, "-c", NAMES_IN_ASCII, folder]
     done = subprocess.run(command, env=os.environ | IN_ASCII, capture_output=True, text=True, check=False)
-    opened, found, made, stored = done.stdout.splitlines() or [done.stderr]
+    opened, found, made, job, stored = done.stdout.splitlines() or [done.stderr]
     advice = "names of files in ascii, which lacks some of its characters; use others, or set PYTHONUTF8=1"
     assert f"'00000/caf\\xe9' cannot be the key of a picture: this process writes {advice}" == opened == found
     assert made.startswith("the folder '")
     assert made.endswith(f"caf\\xe9' cannot be that of a sink: this process writes {advice}")
+    assert job.startswith("out '")
+    assert job.endswith(f"caf\\xe9' cannot be the folder of a job: this process writes {advice}")
     assert "/cafe.png" == stored
     assert [b"cafe.png"] == os.listdir(folder)  # noqa: PTH208 - a path cannot be of bytes
 
