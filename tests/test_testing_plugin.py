@@ -24,6 +24,9 @@ async def cat(nebula):
 SLOW = ("schemathesis", "hypothesispytest")
 """Plugins that have nothing to do with it, and take a second to load."""
 
+TOLD_TO_PYTEST = ("NEBULA_", "PYTEST", "PY_COLORS", "FORCE_COLOR", "CI", "BUILD_NUMBER")
+"""How the names of variables begin that change what pytest prints: on a build server it says each failure twice."""
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
@@ -33,7 +36,7 @@ def run(tmp_path: Path) -> Run:
         (tmp_path / "test_it.py").write_text(head + tests)
         scope = "" if "no:asyncio" in options else "asyncio_default_fixture_loop_scope = function\n"
         (tmp_path / "pytest.ini").write_text(f"[pytest]\n{scope}{ini}")
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("NEBULA_", "PYTEST"))}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(TOLD_TO_PYTEST)}
         words = [
             sys.executable,
             "-m",
