@@ -15,9 +15,9 @@ PEERS := $(VENV)/.peers
 DATASETS := $(VENV)/.datasets
 RAY := $(VENV)/.ray
 DOCS := $(VENV)/.docs
-# One process more than there are cores: tests wait for servers, clocks and other processes a third of their time.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
-SUITE = -m pytest -q --numprocesses $(WORKERS) --dist loadfile
+# Two for each core: tests wait for servers, clocks and other processes a third of their time.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
+SUITE = -m pytest -q --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 TIME ?= 60
 RUNS ?= 0
 EXAMPLES ?= 10000
@@ -25,6 +25,8 @@ SEED ?= 1
 SEEDS ?= 50
 TIMES ?= 10
 MINUTES ?= 10
+# The suite starts hundreds of processes: where no compiled code may be kept, each compiles the whole package.
+unexport PYTHONDONTWRITEBYTECODE
 EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
 
 .PHONY: demo test test-httpx2 mutants steady coverage matrix test-datasets test-ray lint fuzz kill-points nemesis soak ledger-machine wheel docs screenshots bench bench-imports bench-peers bench-ray $(BENCHES:%=bench-%) clean

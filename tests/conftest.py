@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import os
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ OTHERS.begin()
 
 def pytest_configure(config):
     """Log everything to the guard, and to reports and `caplog` what they would hold without it."""
+    gc.disable()
     config.addinivalue_line("markers", "logs_secrets: the test lets a secret be logged, and looks at that itself")
     config.option.log_level = config.option.log_level or "WARNING"
     GUARD.begin()
@@ -40,6 +42,12 @@ def pytest_collection_modifyitems(items):
         marks = [mark.name for mark in item.iter_markers() if mark.name in LOOP_MARKS]
         if inspect.iscoroutinefunction(getattr(item, "obj", None)) and len(marks) != 1:
             raise pytest.UsageError(f"{item.nodeid} needs exactly one of the marks anyio, asyncio; it has {marks}")
+
+
+def pytest_collection_finish():
+    """Leave the tests themselves out of garbage collection: millions of objects, which each of them would look at."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,7 +10,7 @@ from system_calls import needs_strace
 pytestmark = needs_strace
 
 
-@pytest.mark.parametrize(("error", "calls", "every"), [(*FULL, 24), (*FAILING, 7)])
+@pytest.mark.parametrize(("error", "calls", "every"), [(*FULL, 48), (*FAILING, 14)])
 def test_a_disk_that_fails_at_one_call(folder, error, calls, every):
     """No room, or an error, at any write, link or sync: said in words, nothing lost unsaid, and the next run finishes
     (F48, F49).

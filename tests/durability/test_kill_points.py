@@ -10,7 +10,7 @@ from system_calls import LINKS, needs_strace
 
 pytestmark = needs_strace
 
-EVERY = 20
+EVERY = 60
 
 
 def check(outcomes: list[Outcome], *, most_extra: int = 1) -> None:
@@ -35,7 +35,7 @@ def test_a_killed_job_recovers(folder):
 def test_where_keys_are_replayed_a_kill_costs_nothing(folder):
     """With a server that replays keys, a job that was killed pays for each picture once (F53)."""
     with Bench.open(folder, ("--idempotency", "replay"), replays=True) as bench:
-        check(bench.map(chosen(bench.points(), 3 * EVERY)), most_extra=0)
+        check(bench.map(chosen(bench.points(), EVERY)), most_extra=0)
 
 
 def test_pictures_that_are_fetched_are_not_bought_again(folder):
@@ -43,10 +43,10 @@ def test_pictures_that_are_fetched_are_not_bought_again(folder):
     end (F53).
     """
     with Bench.open(folder, ("--two-at-urls",)) as bench:
-        check(bench.map(chosen(bench.points(), 2 * EVERY)), most_extra=2)
+        check(bench.map(chosen(bench.points(), EVERY)), most_extra=2)
 
 
 def test_a_killed_recovery_recovers(folder):
     """A recovery may be killed as well: the next one makes good (F55)."""
     with Bench.open(folder) as bench:
-        check(bench.map(second_level(bench, 4 * EVERY)))
+        check(bench.map(second_level(bench, 2 * EVERY)))
