@@ -17,7 +17,7 @@ pytestmark = needs_strace
 
 SCRIPT = re.compile(r"nebulaGallery\.\w+\((?:\d+,)?(\{.*\})\);\n", re.DOTALL)
 WRITING = ("openat", "write", "rename", "mkdir")
-EVERY = 10
+EVERY = 5
 
 
 @pytest.fixture
