@@ -75,7 +75,7 @@ steady: $(VENV)/.dev ## the whole suite TIMES=10, each run noted, so that it goe
 	$(BIN)/python tests/steadiness/steady.py --folder $(VENV)/steady --runs $(TIMES) -- $(SUITE)
 
 coverage: $(VENV)/.dev ## which branches the suite takes: all of what decides about money, 95 % of the package
-	$(BIN)/python tests/branches/run.py $(TESTS)
+	PYTEST_XDIST_AUTO_NUM_WORKERS=$(WORKERS) $(BIN)/python tests/branches/run.py $(TESTS)
 
 matrix: $(VENV)/.dev ## the suite's core on other Pythons, libraries, event loops and machines, in environments of their own: a table
 	$(BIN)/python tests/matrix/run.py $(CELLS)

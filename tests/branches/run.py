@@ -28,7 +28,7 @@ def watch(*tests: str) -> None:
     """Run tests, and note which lines and branches they take, in all processes that they start."""
     shutil.rmtree(DATA, ignore_errors=True)
     DATA.mkdir(parents=True)
-    spread = ("--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+    spread = ("--numprocesses", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
     python = (sys.executable, "-m", "coverage")
     subprocess.run([*python, "run", SETTINGS, "-m", "pytest", "-q", *spread, *tests], cwd=ROOT, check=False)
     subprocess.run([*python, "combine", "--quiet", SETTINGS], cwd=ROOT, check=True)
