@@ -33,7 +33,9 @@ def read_jpeg(pieces: Pieces) -> Steps[Size]:
         next(parts)
         (length,) = pieces.unpack(_SEGMENT) or (yield from pieces.gather(_SEGMENT))
         left = length - _SEGMENT.size
-        if marker in _FRAMES and size is None:
+        if marker in _FRAMES:
+            if size is not None:  # decoders would make room for the larger one
+                raise ValueError("it is a JPEG with two frames")
             height, width = yield from pieces.gather(_FRAME)
             size, left = acceptable(width, height), left - _FRAME.size
         if left < 0:

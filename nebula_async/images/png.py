@@ -34,6 +34,8 @@ def _read_chunks(pieces: Pieces) -> Steps[bool]:
     pictured = False
     for _ in part_numbers():
         length, kind = pieces.unpack(_CHUNK) or (yield from pieces.gather(_CHUNK))
+        if kind == b"IHDR":  # decoders would make room for the larger one
+            raise ValueError("it is a PNG with two header chunks")
         checksum = crc32(kind)
         while length:
             if pieces.at >= pieces.size:
