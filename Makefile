@@ -15,8 +15,8 @@ PEERS := $(VENV)/.peers
 DATASETS := $(VENV)/.datasets
 RAY := $(VENV)/.ray
 DOCS := $(VENV)/.docs
-# Two for each core: tests wait for servers, clocks and other processes a third of their time.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
+# More than there are cores: tests wait for servers, clocks and other processes half of their time.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(5, 2 * (os.cpu_count() or 1) + 1))')
 SUITE = -m pytest -q --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 TIME ?= 60
 RUNS ?= 0
@@ -34,7 +34,7 @@ EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
 demo: $(VENV)/.demo ## 24 pictures from a local Nebula Block, into demo/images; demo/gallery/index.html shows them
 	$(BIN)/nebula-async bulk examples/prompts.jsonl --out demo --emulator
 
-test: $(VENV)/.dev $(PACKAGES) ## the whole suite, its files in up to four processes
+test: $(VENV)/.dev $(PACKAGES) ## the whole suite, its files in up to five processes
 	$(BIN)/python $(SUITE)
 
 test-httpx2: $(VENV)/.dev ## the rows of the wire, with httpx2 in place of httpx

@@ -299,7 +299,7 @@ async def test_a_sink_that_stalls_is_not_paid_twice(emulator):
             writer = await super().open(key)
             return type("Stuck", (), {"write": lambda _self, _data: anyio.sleep_forever(), "discard": writer.discard})()
 
-    timeouts = Timeouts(attempt=0.5, total=30)
+    timeouts = Timeouts(attempt=2.0, total=30)
     async with client(emulator, timeout=timeouts) as nebula:
         with pytest.raises(SinkError, match="in time") as caught:
             await nebula.generate("a cat", **LARGE, sink=Stuck())

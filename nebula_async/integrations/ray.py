@@ -77,8 +77,8 @@ class NebulaImages:
     Pictures are streamed into `sink`, under a name made of all that is asked; or, with `keep_bytes`, they are in the
     rows, and go through Ray's object store. When Ray runs a task once more, a picture that the sink holds is adopted,
     and nothing is sent for it; for the others the same is sent as before, with the same seed and idempotency key. Rows
-    that ask for the very same of an actor at the same time share what the first one gets, and rows that come later what
-    the sink holds: an `id` tells them apart.
+    that ask for the very same, in a batch or in those that an actor has at the same time, share what the first one
+    gets, and rows that come later what the sink holds: an `id` tells them apart.
 
     - `config` is that of the client; without it, the environment of the actor says it. Without a `gate` the actors of a
       host share the account's limit, as with `shared_by="host"`

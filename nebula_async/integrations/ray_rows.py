@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -95,7 +95,7 @@ class Rest:
 
 @define(eq=False)
 class _Asked:
-    """A picture that is being asked for, and what became of it while rows still wait for that."""
+    """A picture that batches ask for, and what became of it while one of them is under way."""
 
     lock: anyio.Lock = field(factory=anyio.Lock)
     result: RowResult | None = None
@@ -124,19 +124,24 @@ class RowWorker:
     async def work(self, rows: list[dict[str, Any]]) -> list[RowResult]:
         """Return what became of each row of a batch."""
         results: dict[int, RowResult] = {}
+        digests: list[str] = []
 
         async def work_on(number: int) -> None:
-            results[number] = await self._told(rows[number])
+            results[number] = await self._told(rows[number], digests)
 
-        async with anyio.create_task_group() as group:
-            for number in range(len(rows)):
-                group.start_soon(work_on, number)
+        try:
+            async with anyio.create_task_group() as group:
+                for number in range(len(rows)):
+                    group.start_soon(work_on, number)
+        finally:
+            self._forget(digests)
         return [results[number] for number in range(len(rows))]
 
-    async def _told(self, fields: Mapping[str, Any]) -> RowResult:
+    async def _told(self, fields: Mapping[str, Any], digests: list[str]) -> RowResult:
         try:
             async with self._reading:
                 request, digest = await on_disk(self._read, fields)
+            digests.append(digest)
             return await self._once(digest, lambda: self._found_or_bought(request, digest))
         except NebulaError as error:
             return _failed(error)
@@ -154,22 +159,25 @@ class RowWorker:
         return request, digest
 
     async def _once(self, digest: str, work: Callable[[], Awaitable[RowResult]]) -> RowResult:
-        """Work for the first of the rows that ask for the same at the same time; the others are told what became of it.
+        """Work for the first of the rows that ask for the same; the others are told what became of it.
 
-        They wait without a slot: rows that ask for something else have them. Where the first is cancelled, or cannot
-        be sent now, the next one is the first.
+        They are rows of one batch, however late some are read, or of batches that are under way at the same time. They
+        wait without a slot: rows that ask for something else have them. Where the first is cancelled, or cannot be sent
+        now, the next one is the first.
         """
         asked = self._asked.setdefault(digest, _Asked())
         asked.rows += 1
-        try:
-            async with asked.lock:
-                if asked.result is not None:
-                    return _shared(asked.result)
-                asked.result = await work()
-                return asked.result
-        finally:
-            asked.rows -= 1
-            if not asked.rows:
+        async with asked.lock:
+            if asked.result is not None:
+                return _shared(asked.result)
+            asked.result = await work()
+            return asked.result
+
+    def _forget(self, digests: Iterable[str]) -> None:
+        """Let go of what the rows of a batch asked for, where no other batch asks for it."""
+        for digest in digests:
+            self._asked[digest].rows -= 1
+            if not self._asked[digest].rows:
                 del self._asked[digest]
 
     async def _found_or_bought(self, request: Request, digest: str) -> RowResult:

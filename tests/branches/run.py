@@ -1,6 +1,6 @@
 """`make coverage`: which branches of the package the suite takes; exit code 1 where one of `WHOLE` is left out.
 
-Arguments choose tests, and then only `WHOLE` is judged. Tests of full disks and of slow starts may fail here, where each
+Arguments choose tests, and then only `WHOLE` is judged. Tests of full disks and slow starts may fail here, where each
 process writes what it took: `make test` judges tests.
 """
 

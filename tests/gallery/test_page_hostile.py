@@ -48,6 +48,7 @@ def shown(browser, tmp_path_factory):
     with new_window(browser) as window, window.showing(f"{url}#open=0", but=NO_FILE) as page:
         found = [json.loads(each) for each in page.evaluate(READ_ALL)]
         page.keyboard.press("Escape")
+        settled(page)
         counts = page.evaluate(COUNT_ELEMENTS)
         assert counts.keys() <= OWN_ELEMENTS
         tiles = page.locator(".tile").count()

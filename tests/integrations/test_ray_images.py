@@ -446,6 +446,14 @@ async def test_equal_rows_without_a_sink_share_one_picture(make, emulator):
 
 
 @asynchronous
+async def test_equal_rows_of_a_batch_share_one_picture_however_late_they_are_read(make, emulator):
+    """Rows that are read when the first one of so many has its picture already are given that."""
+    out = await make(concurrency=1, keep_bytes=True)(table(*["a cat"] * 500))
+    assert ["adopted"] * 499 + ["made"] == sorted(told(out, "status"))
+    emulator.assert_asked(1)
+
+
+@asynchronous
 async def test_equal_rows_fail_together(make, emulator):
     """What is refused for one row is not sent for the others, and they say so."""
     emulator.for_prompt("a cat", "400", repeat=True)
