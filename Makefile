@@ -46,7 +46,7 @@ test-datasets: $(DATASETS)/.installed ## jobs and exports, read by Hugging Face 
 
 test-ray: $(RAY)/.installed ## pictures for the rows of Ray datasets, on a Ray of this machine, in an environment of their own
 	RAY_USAGE_STATS_ENABLED=0 timeout --kill-after=10 300 $(RAY)/bin/python -m pytest -q tests/heavy/ray_cluster.py
-	RAY_USAGE_STATS_ENABLED=0 timeout --kill-after=10 300 $(RAY)/bin/python -m pytest -q tests/test_docs_blocks.py -k ray.md
+	RAY_USAGE_STATS_ENABLED=0 timeout --kill-after=10 300 $(RAY)/bin/python -m pytest -q tests/docs/test_docs_blocks.py -k ray.md
 
 lint: $(VENV)/.dev ## style and types
 	$(BIN)/ruff check
