@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
-STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-"""A string, or one that never ends: without that, each quote in it would be looked at to the end of the text."""
+BRACKET = re.compile(rb'(?:[^"\[{]*+"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z))*+[^"\[{]*+(?:([\[{])|\Z)', re.DOTALL)
+"""What lies before a bracket that is in no string, and that bracket; or all that is left, so that nothing is looked at
+twice. A string may never end.
+"""
 
 
 def is_flat(value: object, levels: int) -> bool:
@@ -16,8 +19,7 @@ def is_flat(value: object, levels: int) -> bool:
 
 def has_more_lists(text: bytes | bytearray, most: int) -> bool:
     """Whether there are more lists and objects in a JSON text: empty ones take fifty times the size of their text."""
-    return _brackets(text) > most and _brackets(STRING.sub(b"", text)) > most
-
-
-def _brackets(text: bytes | bytearray) -> int:
-    return text.count(b"[") + text.count(b"{")
+    if text.count(b"[") + text.count(b"{") <= most:
+        return False
+    found = (match.lastindex is not None for match in BRACKET.finditer(text))
+    return sum(islice(found, most + 1)) > most

@@ -20,6 +20,7 @@ MAX_DEPTH = 20
 
 MAX_JSON_BYTES = 2**20
 MAX_KEYS = 10_000
+MAX_LOOKS = 5_000
 MAX_LISTS = 100_000
 """What there may be beside the pictures: read, JSON takes many times its size, empty lists and objects the most."""
 
@@ -153,8 +154,8 @@ class Extractor(Generic[W]):
         end = self._done + quote
         self._string, self._done = None, end + 1
         self._looked_at += 1
-        if self._looked_at > MAX_KEYS:
-            self.problem = f"there are more than {MAX_KEYS} texts in it that may be keys of pictures"
+        if self._looked_at > MAX_LOOKS:
+            self.problem = f"there are more than {MAX_LOOKS} texts in it that may be keys of pictures"
         is_key = MAYBE_KEY.fullmatch(self._json, start, end) and _unescaped(self._json[start:end]) in PICTURE_KEYS
         self._key_end = self._done if is_key else None
 

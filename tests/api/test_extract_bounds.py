@@ -19,6 +19,7 @@ from nebula_async.api.extract import (
     MAX_JSON_BYTES,
     MAX_KEYS,
     MAX_LISTS,
+    MAX_LOOKS,
     MAX_SALVAGED,
     MOST_PICTURES,
     PICTURE_STEP,
@@ -253,11 +254,11 @@ def test_what_is_beside_the_pictures_is_bounded(body):
 def test_what_may_be_the_key_of_a_picture_is_bounded(text):
     """Keys of pictures without pictures, each of which costs a look, are refused where there are too many of them."""
     extractor = Extractor(Discarding)
-    extractor.feed(b"[" + text * MAX_KEYS)
+    extractor.feed(b"[" + text * MAX_LOOKS)
     assert extractor.problem is None
     extractor.feed(text)
 
-    assert "there are more than 10000 texts in it that may be keys of pictures" == extractor.problem
+    assert "there are more than 5000 texts in it that may be keys of pictures" == extractor.problem
 
 
 @pytest.mark.parametrize("rest", [b"x", b'\\"', b"\\\\"])

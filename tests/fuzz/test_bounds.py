@@ -29,7 +29,7 @@ from nebula_async.urls import is_proxy, read_url
 
 MIB = 2**20
 LONGEST_SECONDS = 0.05
-TRIES = 5
+TRIES = 10
 """The least of so many counts: other processes, and a collection of garbage, are not what is measured."""
 
 
