@@ -24,7 +24,6 @@ OTHERS.begin()
 
 def pytest_configure(config):
     """Log everything to the guard, and to reports and `caplog` what they would hold without it."""
-    gc.disable()
     config.addinivalue_line("markers", "logs_secrets: the test lets a secret be logged, and looks at that itself")
     config.option.log_level = config.option.log_level or "WARNING"
     GUARD.begin()
@@ -44,10 +43,15 @@ def pytest_collection_modifyitems(items):
             raise pytest.UsageError(f"{item.nodeid} needs exactly one of the marks anyio, asyncio; it has {marks}")
 
 
-def pytest_collection_finish():
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
     """Leave the tests themselves out of garbage collection: millions of objects, which each of them would look at."""
-    gc.freeze()
-    gc.enable()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
