@@ -59,6 +59,7 @@ def repeated(name: bytes, *values: bytes) -> list[tuple[bytes, bytes]]:
         ("thu, 20 nov 2025 12:00:30 GMT", Delay(30)),
         ("Thu, 20 Nov 2025 12:00:30", Delay(30)),
         ("Thursday, 20-Nov-25 12:00:30 GMT", Delay(30)),
+        ("Thursday, 20-Nov-2025 12:00:30", Delay(30)),
         ("Thu, 20 Nov-2025 12:00:30 GMT", None),
         ("Thu Nov 20 12:00:30 2025", Delay(30)),
         ("Sat Nov  1 12:00:30 2025", Delay(0)),

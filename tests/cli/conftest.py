@@ -1,4 +1,4 @@
-"""The installed command, in processes of its own, without any setting from outside."""
+"""The command, in this process or one of its own, without any setting from outside."""
 
 from __future__ import annotations
 
@@ -36,19 +36,35 @@ class Ended:
 
 @attrs.frozen
 class Shell:
-    """Runs the command in a folder."""
+    """Runs the command in a folder, without any setting from outside."""
 
     folder: Path
     stack: ExitStack
+    output: pytest.CaptureFixture[str]
     command: Path = COMMAND
+
+    def run(self, *arguments: object, key: str | None = None, at: Place | None = None, **environment: str) -> Ended:
+        """Run the command to its end in this process, as that is quick."""
+        with pytest.MonkeyPatch.context() as patch, Path(os.devnull).open() as nothing:
+            patch.chdir(self.folder)
+            for name in [name for name in os.environ if name.startswith(OURS)]:
+                patch.delenv(name)
+            for name, value in _settings(key, at, environment).items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", [str(COMMAND), *map(str, arguments)])
+            patch.setattr(sys, "stdin", nothing)
+            self.output.readouterr()
+            return _checked(Ended(_exit_code(main), *self.output.readouterr()))
+
+    def run_alone(self, *arguments: object, **given: object) -> Ended:
+        """Run the command to its end in a process of its own: for what is decided where a process begins or ends."""
+        return self.ended(self.start(*arguments, **given))
 
     def start(
         self, *arguments: object, key: str | None = None, at: Place | None = None, **environment: str
     ) -> subprocess.Popen[str]:
         """Start the command, `at` a server whose announcement was evaluated; it is killed when the test ends."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        clean |= {"PYTHONWARNINGS": "error"} | ({} if at is None else announced(at)) | environment
-        clean |= {} if key is None else {"NEBULA_API_KEY": key}
         process = subprocess.Popen(
             [self.command, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
@@ -56,22 +72,15 @@ class Shell:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
-            env=clean,
+            env=clean | {"PYTHONWARNINGS": "error"} | _settings(key, at, environment),
         )
         self.stack.callback(_end, process)
         return process
 
-    def run(self, *arguments: object, key: str | None = None, at: Place | None = None, **environment: str) -> Ended:
-        """Run the command to its end; no output of it may hold a traceback or a code that a terminal obeys."""
-        return self.ended(self.start(*arguments, key=key, at=at, **environment))
-
     def ended(self, process: subprocess.Popen[str], err: str = "") -> Ended:
         """Wait for a command whose stderr was read up to `err`."""
         out, rest = process.communicate(timeout=60)
-        result = Ended(process.returncode, out, err + rest)
-        assert "Traceback" not in result.text, result.text
-        assert "\x1b" not in result.text
-        return result
+        return _checked(Ended(process.returncode, out, err + rest))
 
     def write(self, name: str, *lines: str) -> str:
         """Write a file into the folder and return its name."""
@@ -83,36 +92,35 @@ class Shell:
         return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
 
 
+def _settings(key: str | None, at: Place | None, environment: dict[str, str]) -> dict[str, str]:
+    return ({} if at is None else announced(at)) | environment | ({} if key is None else {"NEBULA_API_KEY": key})
+
+
+def _exit_code(command: Callable[[], None]) -> int:
+    try:
+        command()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def _checked(ended: Ended) -> Ended:
+    """No output of a command may hold a traceback or a code that a terminal obeys."""
+    assert "Traceback" not in ended.text, ended.text
+    assert "\x1b" not in ended.text
+    return ended
+
+
 def _end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.communicate()
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
+def shell(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Shell]:
     """Run the command in an empty folder."""
     with ExitStack() as stack:
-        yield Shell(tmp_path, stack)
-
-
-@pytest.fixture
-def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Run the command in this process and an empty folder, without settings: quickly, for what is refused at once."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith(OURS)]:
-        monkeypatch.delenv(name)
-
-    def call(*arguments: object, at: Place | None = None) -> Ended:
-        for name, value in ({} if at is None else announced(at)).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", [str(COMMAND), *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        assert "\x1b" not in told.out + told.err
-        return Ended(int(ended.value.code or 0), told.out, told.err)
-
-    return call
+        yield Shell(tmp_path, stack, capfd)
 
 
 @pytest.fixture

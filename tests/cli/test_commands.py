@@ -89,7 +89,7 @@ def test_a_picture_is_kept_whatever_its_name(shell):
     result = shell.run("generate", "a cat", *SMALL, "--emulator", "-o", "cat.jpg")
     assert (0, True) == (result.code, result.out.startswith("cat.png (64x64, "))
     assert "the picture is image/png: cat.jpg is saved with the extension .png\n" in result.err
-    result = shell.run("generate", "a cat", *SMALL, "--emulator", "--output", ".", PYTHONIOENCODING="ascii")
+    result = shell.run_alone("generate", "a cat", *SMALL, "--emulator", "--output", ".", PYTHONIOENCODING="ascii")
     assert (0, True) == (result.code, result.out.startswith("a-cat.png (64x64"))
     assert ["a-cat.png", "cat.png"] == shell.files()
 
@@ -132,7 +132,7 @@ def test_what_a_model_does_not_honour_is_said(shell):
 def test_a_preview_shows_the_picture(shell):
     """With --preview the picture is drawn on stderr, and stdout has the result alone."""
     arguments = ("generate", "a cat", *SMALL, "--emulator", "--preview", "--output", "cat")
-    result = shell.run(*arguments, PYTHONWARNINGS="ignore")  # what draws it uses what Pillow will drop one day
+    result = shell.run_alone(*arguments, PYTHONWARNINGS="ignore")  # what draws it uses what Pillow will drop one day
     assert (0, 1) == (result.code, len(result.out.splitlines()))
     assert "" != result.err.replace(journal_line(1, "0.0019"), "").strip()
 
@@ -182,11 +182,11 @@ BAD_INPUT = {
 }
 
 
-def test_what_is_wrong_is_said_in_one_sentence_and_ends_with_2(shell, called):
+def test_what_is_wrong_is_said_in_one_sentence_and_ends_with_2(shell):
     """Wrong use is named before anything is sent, on stderr, with exit code 2."""
     shell.write("good.txt", "a cat")
     shell.write("bad.jsonl", '{"prompt": "a cat"}', '{"prompt": "a dog", "width": "wide"}')
-    results = {name: called(*arguments) for name, (arguments, _) in BAD_INPUT.items()}
+    results = {name: shell.run(*arguments) for name, (arguments, _) in BAD_INPUT.items()}
     assert dict.fromkeys(BAD_INPUT, (2, "")) == {name: (result.code, result.out) for name, result in results.items()}
     for name, (arguments, said) in BAD_INPUT.items():
         account, *others = [line for line in results[name].err.splitlines() if "journal" not in line]

@@ -90,10 +90,10 @@ REFUSED = {
 
 
 @pytest.mark.usefixtures("folder")
-def test_what_cannot_be_edited_is_one_sentence_and_sends_nothing(shell, called, emulator):
+def test_what_cannot_be_edited_is_one_sentence_and_sends_nothing(shell, emulator):
     """A picture that the model cannot take, or that is none, is refused by name with 2, before it is paid for."""
     before = shell.files()
-    results = {given: called("generate", "a dog", *given, at=emulator) for given in REFUSED}
+    results = {given: shell.run("generate", "a dog", *given, at=emulator) for given in REFUSED}
     assert {given: f"nebula-async: {said}" for given, said in REFUSED.items()} == {
         given: result.err[: len(f"nebula-async: {REFUSED[given]}")] for given, result in results.items()
     }

@@ -95,7 +95,7 @@ def test_an_export_that_is_stopped_goes_on(shell, job, kind, end):
     assert shards(shell.folder / "whole") == shards(job / "export" / kind)
 
 
-def test_what_cannot_be_exported_is_said_in_one_sentence(called, job):
+def test_what_cannot_be_exported_is_said_in_one_sentence(shell, job):
     """A folder that is no job, a wrong format, size or number, and a picture that is gone: exit code 2, each."""
     (job / "images/00000/000000002.png").unlink()
     wrong = {
@@ -108,7 +108,7 @@ def test_what_cannot_be_exported_is_said_in_one_sentence(called, job):
         ("cats", "--format", "webdataset", "--to", "cats/images/00000/000000000.png"): "000000000.png",
     }
     for arguments, words in wrong.items():
-        result = called("export", *arguments)
+        result = shell.run("export", *arguments)
         assert (2, "", 1) == (result.code, result.out, len(result.err.splitlines())), result.text
         assert words in result.err
     assert not (job / "export").exists()
@@ -117,7 +117,7 @@ def test_what_cannot_be_exported_is_said_in_one_sentence(called, job):
 def test_a_job_that_runs_is_exported_too(shell, job):
     """Another process that writes the ledger keeps nobody from what is done."""
     with opened(job):
-        assert 0 == shell.run("export", job, "--format", "webdataset").code
+        assert 0 == shell.run_alone("export", job, "--format", "webdataset").code
 
 
 @pytest.mark.parametrize("kind", ["webdataset", "parquet"])

@@ -130,10 +130,10 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("arguments", "text"), WRONG.values(), ids=WRONG)
-def test_wrong_commands(shell, called, arguments, text):
+def test_wrong_commands(shell, arguments, text):
     """What cannot be understood is one sentence that says what to type instead, and exit code 2."""
     shell.write("prompts.txt", "a cat")
-    ended = called(*arguments)
+    ended = shell.run(*arguments)
 
     assert (2, "", 1) == (ended.code, ended.out, ended.err.count("\n"))
     assert ended.err.startswith("nebula-async: ")

@@ -186,9 +186,9 @@ WRONG = {
 }
 
 
-def test_options_that_do_not_fit_are_one_sentence_and_end_with_2(shell, called, emulator):
+def test_options_that_do_not_fit_are_one_sentence_and_end_with_2(shell, emulator):
     """An option of the other API, and a value that no API takes, is named before anything is sent."""
-    results = {given: called("generate", "a cat", *given, at=emulator) for given in WRONG}
+    results = {given: shell.run("generate", "a cat", *given, at=emulator) for given in WRONG}
     assert {given: f"nebula-async: {said}" for given, said in WRONG.items()} == {
         given: result.err[: len(f"nebula-async: {WRONG[given]}")] for given, result in results.items()
     }
@@ -276,7 +276,7 @@ def test_pictures_that_cannot_be_saved_are_told_with_their_urls(shell, emulator,
     small_disk = tmp_path_factory.mktemp("bin") / "nebula-async"
     small_disk.write_text(f'#!/bin/sh\nulimit -f 1\nexec {shell.command} "$@"\n')
     small_disk.chmod(0o755)
-    result = attrs.evolve(shell, command=small_disk).run("generate", "a cat", *SMALL, "--n", 2, at=emulator)
+    result = attrs.evolve(shell, command=small_disk).run_alone("generate", "a cat", *SMALL, "--n", 2, at=emulator)
     assert (3, "", []) == (result.code, result.out, shell.files())
     assert 2 == result.err.count("cannot save the picture as a-cat: File too large\n")
     assert (
@@ -291,7 +291,7 @@ def test_a_name_without_room_for_a_number_loses_no_picture(shell, emulator):
     spare = shell.folder / "spare"
     spare.mkdir()
     name = "x" * 250
-    result = shell.run("generate", "a cat", *SMALL, "--n", 2, "-o", name, at=emulator, TMPDIR=str(spare))
+    result = shell.run_alone("generate", "a cat", *SMALL, "--n", 2, "-o", name, at=emulator, TMPDIR=str(spare))
     assert (0, [f"{name}.png", f"{spare}/{'x' * 60}.png"]) == (
         result.code,
         [line.split()[0] for line in result.out.splitlines()],

@@ -58,7 +58,10 @@ def check_value(value: bytes) -> None:
 
 
 def check_date(text: str, date: float) -> None:
-    """Compare a date; of years of two digits, and for email of those below 1000, each has a rule of its own."""
-    found = parsedate_tz(text)
+    """Compare a date; of years of two digits, and for email of those below 1000, each has a rule of its own.
+
+    email reads some forms only where they name their zone.
+    """
+    found = parsedate_tz(text if text.endswith("GMT") else f"{text} GMT")
     if re.search(r"[1-9]\d{3}", text):
         same(datetime(*found[:6], tzinfo=UTC).timestamp() if found else None, date, text)
