@@ -7,10 +7,13 @@ import gc
 import inspect
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import trio
 import trustme
+from command_line import Shell
 from log_guard import GUARD
 from one_machine import OneMachine
 
@@ -75,6 +78,13 @@ def pytest_runtest_call(item):
 def emulator(nebula_emulator: NebulaEmulator) -> NebulaEmulator:
     """A local Nebula Block without latency, limits or faults, its journal empty; the environment points there."""
     return nebula_emulator
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Shell]:
+    """Run the command in an empty folder."""
+    with ExitStack() as stack:
+        yield Shell(tmp_path, stack, capfd)
 
 
 @pytest.fixture(autouse=True)

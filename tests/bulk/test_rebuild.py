@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -149,10 +147,9 @@ async def test_a_job_that_runs_is_not_rebuilt(job, out):
     lock.release()
 
 
-def test_a_folder_that_is_no_job_is_refused(tmp_path):
+def test_a_folder_that_is_no_job_is_refused(shell, tmp_path):
     """Rebuilding what never was a job says so, with exit code 2 from a shell."""
     with pytest.raises(JobError, match="is not the folder of a job"):
         rebuild(JobFolder(tmp_path))
-    command = [str(Path(sys.executable).parent / "nebula-async"), "rebuild", str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (2, True) == (ended.returncode, "is not the folder of a job" in ended.stderr)
+    ended = shell.run("rebuild", tmp_path)
+    assert (2, True) == (ended.code, "is not the folder of a job" in ended.err)

@@ -11,6 +11,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
+sys.modules |= dict.fromkeys({"click", "trio"} - {*sys.argv})  # httpx and httpcore load them for nothing, at length
+
+# ruff: noqa: E402
 import anyio
 from attrs import evolve
 

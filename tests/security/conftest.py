@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 
 import pytest
-from attrs import frozen
 from canaries import KEY
+from command_line import Ended
 from echoing import Echo
-
-from nebula_async.cli import main
-
-
-@frozen
-class Ended:
-    """How a command ended, and what it wrote to both streams."""
-
-    code: int
-    text: str
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
+def command(shell, tmp_path) -> Callable[..., Ended]:
     """Run a command in an empty folder, with the canary as its key."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NEBULA_STATE_DIR", str(tmp_path / "state"))
 
     def call(server: Echo, *words: object) -> Ended:
-        for name, value in settings(server).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", ["nebula-async", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capfd.readouterr()
-        return Ended(int(ended.value.code or 0), told.out + told.err)
+        return shell.run(*words, NEBULA_STATE_DIR=str(tmp_path / "state"), **settings(server))
 
     return call
 
