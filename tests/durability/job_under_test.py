@@ -11,9 +11,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
-sys.modules |= dict.fromkeys({"click", "trio"} - {*sys.argv})  # httpx and httpcore load them for nothing, at length
+if __name__ == "__main__":  # httpx and httpcore would load these for nothing, at length
+    sys.modules |= dict.fromkeys({"click", "trio"} - {*sys.argv})
 
-# ruff: noqa: E402
 import anyio
 from attrs import evolve
 
