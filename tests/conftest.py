@@ -6,6 +6,7 @@ import functools
 import gc
 import inspect
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,6 +31,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "logs_secrets: the test lets a secret be logged, and looks at that itself")
     config.option.log_level = config.option.log_level or "WARNING"
     GUARD.begin()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: commands would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["asyncio", "trio"])

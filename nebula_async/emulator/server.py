@@ -133,7 +133,12 @@ class Emulator:
         return self._service.script
 
     def reset(self) -> None:
-        """Go back to the start: empty journal and script, full credit, fresh limits, no pictures, requests from 1."""
+        """Go back to the start: empty journal and script, full credit, fresh limits, no pictures, requests from 1.
+
+        What clients had sent before belongs to the time before, even if they left without an answer.
+        """
+        if self._server is not None:
+            self._server.read_what_came()
         self._service.reset()
 
     def serve_forever(self, *, ready: Callable[["Emulator"], None] | None = None) -> None:

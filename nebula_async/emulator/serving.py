@@ -1,6 +1,7 @@
 """The server's sockets and its event loop: uvicorn, stopped without waiting."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import socket
@@ -17,6 +18,7 @@ from nebula_async.emulator.connections import BreakableProtocol
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
 ROUNDS_TO_APPEAR = 10
+READING_SECONDS = 10.0
 
 
 class Server(uvicorn.Server):
@@ -48,6 +50,11 @@ class Server(uvicorn.Server):
         """Ask the server, from any thread or signal, to stop."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.closing.set)
+
+    def read_what_came(self) -> None:
+        """Wait, in any thread but the server's, until it has read and begun whatever had reached it by now."""
+        if self._loop is not None and not self._loop.is_closed():
+            concurrent.futures.wait([asyncio.run_coroutine_threadsafe(_rounds(), self._loop)], READING_SECONDS)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, and say so."""
@@ -87,6 +94,11 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Stop at a signal; uvicorn would raise it once more when it is done."""
         self.stop()
+
+
+async def _rounds() -> None:
+    for _ in range(ROUNDS_TO_APPEAR):  # until a connection accepted last of all has handed its request on
+        await asyncio.sleep(0)
 
 
 def listen(host: str, *ports: int) -> list[socket.socket]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -21,6 +23,18 @@ def statuses(rig, *prompts: str) -> list[int | None]:
     return found
 
 
+def ask_and_leave(rig) -> None:
+    """Send a whole request, and do not wait for the answer."""
+    url = urlsplit(rig.emulator.base_url)
+    body = b'{"model": "black-forest-labs/FLUX.1-schnell", "prompt": "a cat", "width": 16, "height": 16}'
+    with socket.create_connection((url.hostname, url.port)) as client:
+        client.sendall(
+            f"POST {url.path}/images/generation HTTP/1.1\r\nHost: {url.netloc}\r\n"
+            f"Authorization: Bearer {rig.emulator.key}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+
+
 class TestNext:
     """`script.next` is for the requests that come next."""
 
@@ -30,6 +44,15 @@ class TestNext:
         assert [429, 200, None, 503, 200] == statuses(rig, *"abcde")
         assert ["429", None, "refuse", "503", None] == [record.fault for record in rig.emulator.journal.requests]
         assert 2 == rig.emulator.journal.charged
+
+    def test_what_was_sent_before_a_reset_meets_nothing_after_it(self, rig):
+        """Who left without an answer takes no step from the next test, and is not in its journal."""
+        for _ in range(20):
+            ask_and_leave(rig)
+            rig.emulator.reset()
+            rig.emulator.script.next("429")
+            assert [429, 200] == statuses(rig, "a", "b")
+            assert 2 == len(rig.emulator.journal.requests)
 
     def test_what_is_added_comes_after_what_is_there(self, rig):
         """A script is written while it is played."""
