@@ -169,12 +169,18 @@ def _unofficial_rate_limit(values: _Values, now: float) -> RateLimit | None:
 
 # Dates of RFC 9110, section 5.6.7: in English whatever the locale; a missing zone is read as GMT.
 
+_DAY = rb"(?i:mon|tue|wed|thu|fri|sat|sun)"
 _MONTHS = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
 _MONTH = rb"(?P<month>(?i:" + b"|".join(_MONTHS) + rb"))"
 _TIME = rb"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
 _DATES = (
-    rb"[A-Za-z]{3,9}, (?P<day>\d\d?)(?P<mark>[ -])" + _MONTH + rb"(?P=mark)(?P<year>\d{4}|\d\d) " + _TIME + rb"( GMT)?",
-    rb"[A-Za-z]{3} " + _MONTH + rb" (?P<day>[ \d]\d) " + _TIME + rb" (?P<year>\d{4})( GMT)?",
+    _DAY
+    + rb"[a-z]{0,6}, (?P<day>\d\d?)(?P<mark>[ -])"
+    + _MONTH
+    + rb"(?P=mark)(?P<year>\d{4}|\d\d) "
+    + _TIME
+    + rb"( GMT)?",
+    _DAY + rb" " + _MONTH + rb" (?P<day>[ \d]\d) " + _TIME + rb" (?P<year>\d{4})( GMT)?",
 )
 
 

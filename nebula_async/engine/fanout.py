@@ -275,9 +275,19 @@ class _Feed(Generic[Item]):
         aclose = getattr(self.items, "aclose", None)
         if aclose is not None:
             try:
-                await aclose()
+                await _closed(aclose())
             except Exception as error:  # noqa: BLE001 - it comes out of the block
                 self.trouble = error
+
+
+async def _closed(closing: Awaitable[object]) -> None:
+    """Close a generator, which may be in a task group where it yields: that puts its GeneratorExit into a group."""
+    try:
+        await closing
+    except BaseExceptionGroup as group:
+        rest = group.split(GeneratorExit)[1]
+        if rest is not None:
+            raise rest from None
 
 
 def _is_told_again() -> bool:

@@ -63,6 +63,8 @@ def repeated(name: bytes, *values: bytes) -> list[tuple[bytes, bytes]]:
         ("Thu, 20 Nov-2025 12:00:30 GMT", None),
         ("Thu Nov 20 12:00:30 2025", Delay(30)),
         ("Sat Nov  1 12:00:30 2025", Delay(0)),
+        ("Tiu Nov 20 12:00:30 2025", None),
+        ("Nov, 20 Nov 2025 12:00:30 GMT", None),
         ("Thu, 20 Nov 2025 11:59:00 GMT", Delay(0)),
         ("Sunday, 06-Nov-94 08:49:37 GMT", Delay(0)),
         ("Fri, 31 Dec 9999 23:59:59 GMT", CAPPED),

@@ -71,14 +71,17 @@ HOLDING = [with_a_scope, with_a_group, with_a_variable, chained]
 
 @pytest.mark.parametrize("source", HOLDING)
 @pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("is_idle", [False, True], ids=["at work", "waiting"])
 @pytest.mark.anyio
-async def test_a_source_that_holds_something_while_it_yields(source, workers, nothing_left):
+async def test_a_source_that_holds_something_while_it_yields(source, workers, is_idle, nothing_left):
     """An async generator may hold what only the task that took it can give back: a scope, a task group, a context
     variable, another fan-out; leaving the block closes it in order (F43).
     """
     async with FanOut(double, source(), workers) as results:
         for _ in range(20):
             await anext(results)
+        if is_idle:
+            await anyio.wait_all_tasks_blocked()
 
 
 @pytest.mark.parametrize("is_ordered", [False, True])
@@ -109,6 +112,29 @@ async def test_a_source_whose_clean_up_fails(is_idle, nothing_left):
     """What an async generator raises as it is closed comes out of the block, bare."""
     with pytest.raises(LookupError, match="cannot close"):
         await one_of(_cannot_close(), is_idle=is_idle)
+
+
+@pytest.mark.anyio
+async def test_a_task_of_a_source_that_fails_as_it_is_ended(nothing_left):
+    """Of a generator that is closed in a task group, what its tasks raise comes out of the block, and nothing else."""
+    with pytest.raises(ExceptionGroup) as raised:
+        await one_of(_with_a_task_that_cannot_end(), is_idle=True)
+    assert ["cannot end"] == [str(error) for error in raised.value.exceptions]
+
+
+async def _with_a_task_that_cannot_end() -> AsyncIterator[int]:
+    async with anyio.create_task_group() as group:
+        group.start_soon(_cannot_end)
+        for number in itertools.count():
+            await anyio.lowlevel.checkpoint()
+            yield number
+
+
+async def _cannot_end() -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        raise LookupError("cannot end")
 
 
 @pytest.mark.parametrize("is_idle", [False, True])

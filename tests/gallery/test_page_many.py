@@ -26,6 +26,11 @@ FIRST_PICTURES = """() => {
     && seen.every((tile) => tile.querySelector("img").className === "here");
 }"""
 
+IN_VIEW = """() => {
+  const lines = [...document.querySelectorAll(".line")].map((each) => each.getBoundingClientRect());
+  return lines.length > 0 && lines[0].top < innerHeight && lines.at(-1).bottom > 0;
+}"""
+
 SCROLL = """async () => {
   const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   for (let last = -1; last !== scrollY;) {
@@ -145,7 +150,7 @@ def test_every_line_is_where_it_belongs(many):
     """Jumping anywhere shows the items of that place, each once and in order."""
     for share in (0.0, 0.37, 1.0, 0.62):
         many.evaluate(f"() => scrollTo(0, {share} * document.documentElement.scrollHeight)")
-        many.wait_for_timeout(60)
+        many.wait_for_function(IN_VIEW)
         places = many.eval_on_selector_all(".tile", "(all) => all.map((each) => Number(each.dataset.place))")
         assert all(later == earlier + 1 for earlier, later in itertools.pairwise(places))
         tops = many.eval_on_selector_all(".line", "(all) => all.map((x) => x.getBoundingClientRect().top)")
