@@ -1,7 +1,8 @@
 """The whole suite so many times at one state of the code: `make steady TIMES=10`. A test that fails in any is a flake.
 
-Each run is noted as it ends; whoever stops the search, or changes the machine, goes on with the same command. Prints a
-row for each run, and ends with 1 where a test failed, a run ended otherwise, or took longer than eight minutes.
+Each run is noted as it ends, with all that was said where a test failed; whoever stops the search, or changes the
+machine, goes on with the same command. Prints a row for each run, and ends with 1 where a test failed, a run ended
+otherwise, or took longer than eight minutes.
 """
 
 from __future__ import annotations
@@ -72,17 +73,19 @@ def all_runs(notes: Path, count: int, suite: Sequence[str]) -> Iterator[Run]:
     """Return the runs that are noted, then those that are left, each noted as it ends."""
     noted = [Run(**json.loads(line)) for line in notes.read_text().splitlines()] if notes.exists() else []
     yield from noted[:count]
-    for _ in range(len(noted), count):
-        run = run_suite(suite)
+    for number in range(len(noted) + 1, count + 1):
+        run = run_suite(suite, notes.with_name(f"{notes.stem}-{number}.log"))
         with notes.open("a") as file:
             file.write(json.dumps(asdict(run)) + "\n")
         yield run
 
 
-def run_suite(suite: Sequence[str]) -> Run:
-    """Run the suite once."""
+def run_suite(suite: Sequence[str], log: Path) -> Run:
+    """Run the suite once; where a test fails, keep what was said of it."""
     started = time.monotonic()
     ended = subprocess.run([sys.executable, *suite], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if ended.returncode:
+        log.write_text(ended.stdout)
     return run_of(ended.returncode, time.monotonic() - started, ended.stdout)
 
 

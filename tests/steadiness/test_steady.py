@@ -41,6 +41,15 @@ def test_one_run_that_is_not_steady_is_enough(change, exit_code, capsys):
     assert f"{exit_code} of 3 runs were not steady" in capsys.readouterr().out
 
 
+def test_what_a_failing_run_said_is_kept(tmp_path):
+    """A flake may not come again: what pytest said of it lies beside the notes, and of a run without one nothing."""
+    notes = tmp_path / "abc.jsonl"
+    list(steady.all_runs(notes, 1, ["-c", "print('1 passed in 0.1s')"]))
+    list(steady.all_runs(notes, 2, ["-c", "print('E  assert 1'); raise SystemExit(1)"]))
+    assert {"abc.jsonl", "abc-2.log"} == {path.name for path in tmp_path.iterdir()}
+    assert "E  assert 1\n" == (tmp_path / "abc-2.log").read_text()
+
+
 def test_runs_that_are_noted_are_not_run_again(tmp_path):
     """Who goes on with a search is told the runs that there were, and none is run anew."""
     notes = tmp_path / "abc.jsonl"
