@@ -60,6 +60,11 @@ def pytest_collection():
         gc.enable()
 
 
+def pytest_sessionfinish():
+    """Let what looks for objects find them again: hypothesis does where it is loaded for the summary alone."""
+    gc.unfreeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item):
     """Fail a test that runs on another loop than its name says: plugins can swap them unseen."""
