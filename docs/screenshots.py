@@ -35,6 +35,7 @@ COMMAND = ("nebula-async", "bulk", "cats.jsonl", "--out", "cats", "--tier", "eng
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WINDOW = {"width": 1280, "height": 860}
 LARGEST = 300_000
+PATIENCE_MS = 120_000
 
 SCHNELL, SDXL = "black-forest-labs/FLUX.1-schnell", "stabilityai/stable-diffusion-xl-base-1.0"
 THINGS = ("a flying cat", "a cat in the rain", "an owl at dusk", "a fox in the snow", "a lighthouse", "a paper boat")
@@ -124,6 +125,7 @@ def draw_gallery(page: Path, images: Path) -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for name, scheme in (("gallery", "light"), ("gallery-dark", "dark")):
             window = browser.new_page(viewport=WINDOW, color_scheme=scheme, device_scale_factor=1.5)
+            window.set_default_timeout(PATIENCE_MS)
             window.goto(page.as_uri())
             window.wait_for_load_state("networkidle")
             window.wait_for_function("[...document.images].every(image => image.complete)")

@@ -78,7 +78,7 @@ class Shell:
 
     def ended(self, process: subprocess.Popen[str], err: str = "") -> Ended:
         """Wait for a command whose stderr was read up to `err`."""
-        out, rest = process.communicate(timeout=60)
+        out, rest = process.communicate(timeout=300)
         return _checked(Ended(process.returncode, out, err + rest))
 
     def write(self, name: str, *lines: str) -> str:

@@ -67,7 +67,7 @@ class Shell:
             stdin=subprocess.DEVNULL,
             text=True,
             check=False,
-            timeout=60,
+            timeout=300,
         )
         code = int(found[1]) if (found := EXIT.search(line)) else 0
         assert code == done.returncode, f"{line}\n{done.stdout}"

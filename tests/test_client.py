@@ -55,7 +55,7 @@ KONTEXT = "black-forest-labs/FLUX.1-Kontext-dev"
 FILL = "black-forest-labs/FLUX.1-Fill-dev"
 SMALL = {"model": SCHNELL, "width": 16, "height": 16}
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 def client(emulator: Emulator, **options) -> AsyncNebula:

@@ -35,7 +35,7 @@ LAKE = "A serene mountain lake at sunset"
 SMALL = {"model": "dall-e-3", "size": "64x48"}
 SCHNELL = "black-forest-labs/FLUX.1-schnell"
 STORAGE = "https://pictures.example/generated"
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Clock:

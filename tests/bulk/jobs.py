@@ -73,7 +73,7 @@ async def run(manifest: Any, emulator: Emulator, **options) -> Report:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what happens in the emulator's thread."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(40):
         while not condition():  # noqa: ASYNC110 - what is waited for happens in a thread without our events
             await anyio.sleep(0.005)
 

@@ -19,7 +19,7 @@ from nebula_async.events import Held, Sent
 from nebula_async.results import Failure, Generation
 
 EIGHT = Config(retry=RetryPolicy(backoff=0), concurrency=8)
-PATIENCE = 15.0
+PATIENCE = 40.0
 
 
 @pytest.fixture

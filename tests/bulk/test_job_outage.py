@@ -21,7 +21,7 @@ from nebula_async.events import OutageBegan, OutageEnded
 pytestmark = pytest.mark.anyio
 
 SMALL = {"model": "black-forest-labs/FLUX.1-schnell", "width": 16, "height": 16}
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 PNG = pybase64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII=")
 

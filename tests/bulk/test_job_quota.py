@@ -19,7 +19,7 @@ from nebula_async.events import QuotaReached
 pytestmark = pytest.mark.anyio
 
 NOON = 20_000 * 86_400 + 43_200
-PATIENCE = 15.0
+PATIENCE = 40.0
 
 
 @pytest.fixture

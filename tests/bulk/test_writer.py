@@ -13,7 +13,7 @@ from nebula_async.errors import JobError
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE = 10.0
+PATIENCE = 40.0
 
 
 def nothing(*_arguments: object) -> None:

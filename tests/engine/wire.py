@@ -24,7 +24,7 @@ from nebula_async.keys import find_key
 
 Handle = Callable[[socket.socket], object]
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds that a test waits for what must happen soon."""
 
 

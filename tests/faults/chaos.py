@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from attrs import define, field, frozen
 from broken_exchange import BLANK_LINE, NO_FAULT, PIECE, BrokenExchange, Fault, content_length, split
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds that are waited for what must happen soon."""
 
 Script = Callable[[int], Fault]

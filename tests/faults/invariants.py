@@ -15,7 +15,7 @@ from nebula_async.emulator import Emulator
 SMALL = {"model": "black-forest-labs/FLUX.1-schnell", "width": 16, "height": 16, "seed": 7}
 
 CALM = Timeouts(connect=5, write=5, read=5, attempt=10, total=20)
-QUICK = Timeouts(connect=1, write=0.3, read=0.3, attempt=5, total=10)
+QUICK = Timeouts(connect=5, write=1, read=1, attempt=5, total=10)
 """The one where no timeout is wanted, however busy the machine is; the other where a silent server is to be given up.
 """
 

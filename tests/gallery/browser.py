@@ -12,6 +12,8 @@ import pytest
 from attrs import frozen
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
+PATIENCE_MS = 120_000
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 SHOWN = """() => performance.getEntriesByName("gallery-complete").length > 0
@@ -98,6 +100,7 @@ class Window:
 def new_window(browser: Browser, **context: Any) -> Iterator[Window]:
     """Open a window with nothing in it."""
     with browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context}) as opened_context:
+        opened_context.set_default_timeout(PATIENCE_MS)
         page = opened_context.new_page()
         page.add_init_script(VIOLATIONS)
         yield Window(page, _watch(page))

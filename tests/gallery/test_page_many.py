@@ -8,6 +8,7 @@ import random
 import pytest
 from browser import opened, settled, shown_count, tracing
 from sample_page import FLUX, SDXL, failure, picture, write_gallery, write_pictures
+from slowness import slowness
 
 ITEMS = 10_000
 DIFFERENT = 40
@@ -84,7 +85,7 @@ def test_it_opens_at_once(browser, url):
             page.wait_for_function(FIRST_PICTURES)
             return page.evaluate("() => performance.now()") / 1000
 
-    assert any(seconds() <= MOST_SECONDS for _ in range(TRIES))
+    assert any(seconds() <= MOST_SECONDS * slowness() for _ in range(TRIES))
 
 
 def test_no_task_is_long_while_it_opens(browser, url):
@@ -93,7 +94,7 @@ def test_no_task_is_long_while_it_opens(browser, url):
         with tracing(browser, page) as tasks:
             page.goto(url)
             page.wait_for_function(FIRST_PICTURES)
-        assert 0 < max(tasks) <= MOST_TASK_MS
+        assert 0 < max(tasks) <= MOST_TASK_MS * slowness()
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def test_scrolling_has_no_long_task(browser, many):
     """Through the whole list, and by jumps; the pictures are there when it stops."""
     with tracing(browser, many) as tasks:
         many.evaluate(SCROLL)
-    assert 0 < max(tasks) <= MOST_TASK_MS
+    assert 0 < max(tasks) <= MOST_TASK_MS * slowness()
     many.wait_for_function(FIRST_PICTURES)
 
 
@@ -130,7 +131,7 @@ def test_typing_filtering_and_sorting_have_no_long_task(browser, many):
         for name, value in (("sort", "prompt"), ("sort", "newest"), ("sort", "number"), ("status", "rejected")):
             many.select_option(f"#{name}", value)
             settled(many)
-    assert 0 < max(tasks) <= MOST_TASK_MS
+    assert 0 < max(tasks) <= MOST_TASK_MS * slowness()
     many.click("#clear")
     assert "10,000 items" == shown_count(many)
 

@@ -13,7 +13,7 @@ from attrs import define, field
 
 from nebula_async.emulator import Emulator, Fault
 
-PATIENCE = 20
+PATIENCE = 60.0
 
 
 def taking(seconds: float) -> Emulator:

@@ -19,7 +19,7 @@ from nebula_async.integrations.redis_address import Address
 from nebula_async.integrations.redis_link import Link
 
 ACCOUNT = "cats"
-SOON = 10.0
+SOON = 40.0
 
 
 @define

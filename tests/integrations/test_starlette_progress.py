@@ -185,7 +185,7 @@ async def test_a_batch_is_cancelled_with_its_reader(method):
             await until(lambda: len(asyncio.all_tasks()) <= tasks)
             asked = len(emulator.journal.generations)
             await anyio.sleep(0.1)
-            assert asked == len(emulator.journal.generations) <= 10
+            assert asked == len(emulator.journal.generations) < 500
     ended = [event for event in events if isinstance(event, Generated | Failed | Abandoned)]
     assert asked <= len(ended) <= asked + 2
     paid = sum(event.charges.at_most for event in ended)

@@ -14,7 +14,7 @@ import uvicorn
 from anyio.abc import SocketStream
 from attrs import define, field
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @define(eq=False)

@@ -22,7 +22,7 @@ from nebula_async.sinks.object_shelf import open_shelf
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 async def test_pictures_are_objects_and_all_else_is_in_the_folder(manifest, emulator, s3_server):
