@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nebula_async.sinks.sink import Sink
 
 ACCOUNT = {"base_url", "inference_url", "tier", "rate_limit", "shared_by", "concurrency"}
-SHARED = ACCOUNT | {"allowed_image_hosts", "proxy", "accept_gzip", "keep_alive"}
+SHARED = ACCOUNT | {"allowed_image_hosts", "public_image_hosts", "proxy", "accept_gzip", "keep_alive"}
 """Settings of the account, and of the connections that siblings share."""
 
 Around: TypeAlias = Callable[[Request, Callable[[], Awaitable[Generation]]], Awaitable[Generation]]

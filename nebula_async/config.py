@@ -150,6 +150,11 @@ def _check_hosts(_config: object, attribute: Attribute[Any], hosts: object) -> N
         raise ConfigurationError(f"{attribute.name} must be a list of host:port; got {_shown_url(wrong[0])}")
 
 
+def _check_public_hosts(config: object, attribute: Attribute[Any], hosts: object) -> None:
+    if hosts is not None:
+        _check_hosts(config, attribute, hosts)
+
+
 def _is_host(given: object) -> bool:
     """Whether it is `host:port`, exactly as the host and port of a URL are written."""
     try:
@@ -190,6 +195,8 @@ class Config:
     - `choose_seed`: where a model honours `seed` and none is given, choose one, send it and record it
     - `allowed_image_hosts`: exact `host:port` pairs that pictures may be fetched from although they are not public or
       speak plain http, as an emulator's do
+    - `public_image_hosts`: exact `host:port` pairs of the only public hosts that pictures are fetched from, such as
+      `storage.example:443`; `None` is any of them
     - `proxy`: `http://user:password@host:port`, or https: whatever is not on this machine is called through a tunnel of
       it; `HTTP_PROXY` and its like are not read
     - `accept_gzip`: ask for packed replies: on slow links it saves a quarter of the time, on others it costs some
@@ -211,6 +218,7 @@ class Config:
     parameter_rules: ParameterRules = field(default="warn", validator=check.one_of(("warn", "strict", "off")))
     choose_seed: bool = field(default=True, validator=check.flag())
     allowed_image_hosts: tuple[str, ...] = field(default=(), converter=_hosts, validator=_check_hosts)
+    public_image_hosts: tuple[str, ...] | None = field(default=None, converter=_hosts, validator=_check_public_hosts)
     proxy: str | None = field(default=None, validator=_check_proxy, repr=_without_user)
     accept_gzip: bool = field(default=False, validator=check.flag())
     keep_alive: bool = field(default=True, validator=check.flag())
@@ -218,7 +226,8 @@ class Config:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Config:
         """Return the defaults, changed by `NEBULA_BASE_URL`, `NEBULA_INFERENCE_URL`, `NEBULA_TIER`, `NEBULA_SHARED_BY`,
-        `NEBULA_TIMEOUT` (total, in seconds), `NEBULA_ALLOWED_IMAGE_HOSTS` (separated by commas) and `NEBULA_PROXY`.
+        `NEBULA_TIMEOUT` (total, in seconds), `NEBULA_ALLOWED_IMAGE_HOSTS` and `NEBULA_PUBLIC_IMAGE_HOSTS` (separated by
+        commas), and `NEBULA_PROXY`.
 
         Raises `ConfigurationError` that names the variable.
         """
@@ -281,6 +290,7 @@ VARIABLES: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "NEBULA_SHARED_BY": lambda text: {"shared_by": text},
     "NEBULA_TIMEOUT": lambda text: {"timeouts": _number(text)},
     "NEBULA_ALLOWED_IMAGE_HOSTS": lambda text: {"allowed_image_hosts": _words(text)},
+    "NEBULA_PUBLIC_IMAGE_HOSTS": lambda text: {"public_image_hosts": _words(text)},
     "NEBULA_PROXY": lambda text: {"proxy": text},
 }
 """The environment variables that are settings, and how each is read."""

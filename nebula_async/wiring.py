@@ -111,7 +111,8 @@ def wire(
     keep_alive = config.keep_alive
     make_stack = partial(ConnectionStack, proxy=proxy, keep_alive=keep_alive)
     connected = Transport(credentials, transport, made_at, make_stack, config.accept_gzip, keep_alive)
-    downloader = Downloader(frozenset(config.allowed_image_hosts), source, transport, made_at, proxy, keep_alive)
+    allowed, public = frozenset(config.allowed_image_hosts), config.public_image_hosts
+    downloader = Downloader(allowed, source, transport, made_at, proxy, keep_alive, public)
     gate = gate or _gate(config, api_key, source, observer, is_shared=transport is None)
     caller = Caller(connected, gate, config, observer, source)
     return Wiring(caller, downloader, Generator(caller, Delivery(downloader)))

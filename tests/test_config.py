@@ -158,20 +158,26 @@ HOSTS = [
 ]
 
 
+WHICH = pytest.mark.parametrize("which", ["allowed_image_hosts", "public_image_hosts"])
+
+
+@WHICH
 @pytest.mark.parametrize("host", HOSTS)
-def test_a_host_that_pictures_may_come_from_is_a_host_and_its_port(host):
-    """Near machines that pictures may be fetched from are named exactly, host and port."""
-    assert (host,) == Config(allowed_image_hosts=[host]).allowed_image_hosts
+def test_a_host_that_pictures_may_come_from_is_a_host_and_its_port(which, host):
+    """Machines that pictures may be fetched from are named exactly, host and port."""
+    assert (host,) == getattr(Config(**{which: [host]}), which)
 
 
+@WHICH
 @pytest.mark.parametrize("make", [list, tuple, iter, dict.fromkeys])
-def test_allowed_hosts_come_in_any_list(make):
+def test_allowed_hosts_come_in_any_list(which, make):
     """Whatever they are listed in, the hosts are kept in their order, and settings with them are pickled."""
-    config = Config(allowed_image_hosts=make(HOSTS))
-    assert tuple(HOSTS) == config.allowed_image_hosts
+    config = Config(**{which: make(HOSTS)})
+    assert tuple(HOSTS) == getattr(config, which)
     assert config == pickle.loads(pickle.dumps(config)) == evolve(config)  # noqa: S301 - our own bytes
 
 
+@WHICH
 @pytest.mark.parametrize(
     "host",
     [
@@ -186,20 +192,25 @@ def test_allowed_hosts_come_in_any_list(make):
     ],
     ids=lambda host: ascii(host)[:30],
 )  # fmt: skip
-def test_any_other_host_is_refused(host):
+def test_any_other_host_is_refused(which, host):
     """What is not exactly a host and a port allows nothing: it is refused, and shown unless it may hold a secret."""
-    message = refusal(Config, allowed_image_hosts=[HOSTS[0], host])
+    message = refusal(Config, **{which: [HOSTS[0], host]})
     assert ":pw@" not in message
-    assert message.startswith("allowed_image_hosts must be a list of host:port; got ")
+    assert message.startswith(f"{which} must be a list of host:port; got ")
     assert len(message) < 200
 
 
-@pytest.mark.parametrize("hosts", [None, 5, "pictures.example:443", b"pictures.example:443", True])
-def test_allowed_hosts_are_a_list(hosts):
+@WHICH
+@pytest.mark.parametrize("hosts", [5, "pictures.example:443", b"pictures.example:443", True])
+def test_allowed_hosts_are_a_list(which, hosts):
     """One host alone, without a list around it, is refused instead of being taken letter by letter."""
-    assert refusal(Config, allowed_image_hosts=hosts).startswith(
-        "allowed_image_hosts must be a list of host:port; got "
-    )
+    assert refusal(Config, **{which: hosts}).startswith(f"{which} must be a list of host:port; got ")
+
+
+def test_none_is_any_public_host_and_no_other():
+    """`None` is not the same for both: any public host, and a mistake."""
+    assert Config().public_image_hosts is Config(public_image_hosts=None).public_image_hosts is None
+    assert "must be a list of host:port; got None" in refusal(Config, allowed_image_hosts=None)
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
@@ -332,6 +343,7 @@ VARIABLES = {
     "NEBULA_SHARED_BY": ("host", {"shared_by": "host"}),
     "NEBULA_TIMEOUT": ("12.5", {"timeouts": 12.5}),
     "NEBULA_ALLOWED_IMAGE_HOSTS": ("127.0.0.1:8002", {"allowed_image_hosts": ["127.0.0.1:8002"]}),
+    "NEBULA_PUBLIC_IMAGE_HOSTS": ("a.example:443,b:1", {"public_image_hosts": ["a.example:443", "b:1"]}),
 }
 
 
@@ -390,6 +402,7 @@ def test_allowed_hosts_are_separated_by_commas(text, hosts):
         ("NEBULA_INFERENCE_URL", "http://api.example", "inference_url must begin with https://"),
         ("NEBULA_INFERENCE_URL", "https://a.example/v1?x", "inference_url must have no query or fragment"),
         ("NEBULA_ALLOWED_IMAGE_HOSTS", "localhost", "allowed_image_hosts must be a list of host:port; got 'localhost'"),
+        ("NEBULA_PUBLIC_IMAGE_HOSTS", "localhost", "public_image_hosts must be a list of host:port; got 'localhost'"),
         ("NEBULA_ALLOWED_IMAGE_HOSTS", "a:1 b:2", "got 'a:1 b:2'"),
         ("NEBULA_ALLOWED_IMAGE_HOSTS", "a:1;b:2", "got 'a:1;b:2'"),
         ("NEBULA_ALLOWED_IMAGE_HOSTS", "a:1,http://b:2", "got 'http://b:2'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from nebula_async.urls import host_and_port, read_url
 if TYPE_CHECKING:
     from nebula_async.engine.connections import ConnectionStack
     from nebula_async.engine.proxy import Proxy
+
+logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
@@ -64,9 +67,11 @@ class Forbidden(Unfetched):
 class Downloader:
     """Fetches what URLs lead to, on connections of its own.
 
-    `allowed_hosts` are exact `host:port` pairs that may be on any address, and may be called by plain http. Through a
-    `custom` transport of the user's own, addresses are the user's own concern. Through a `proxy`, which finds the
-    addresses of names by itself, names and addresses that are not public are refused all the same.
+    `allowed_hosts` are exact `host:port` pairs that may be on any address, and may be called by plain http;
+    `public_hosts`, unless `None`, the only others. The first change from one public host to another is logged as a
+    warning: a storage seldom moves. Through a `custom` transport of the user's own, addresses are the user's own
+    concern. Through a `proxy`, which finds the addresses of names by itself, names and addresses that are not public
+    are refused all the same.
     """
 
     allowed_hosts: frozenset[str]
@@ -75,7 +80,9 @@ class Downloader:
     made_at: str = "an unknown place"
     proxy: Proxy | None = None
     keep_alive: bool = True
+    public_hosts: tuple[str, ...] | None = None
     _transport: Transport = field(init=False)
+    _known_hosts: set[str] = field(factory=set, init=False)
     _slots: PerLoop[anyio.Semaphore] = field(factory=lambda: PerLoop(lambda: anyio.Semaphore(MOST_AT_ONCE)), init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -169,9 +176,20 @@ class Downloader:
             parts = read_url(url)
         except ValueError as error:
             raise Forbidden(f"its URL {error}") from error
-        if parts.scheme != "https" and host_and_port(parts) not in self.allowed_hosts:
-            raise Forbidden(f"its URL must begin with https://; {_allowing(parts)}")
+        if (place := host_and_port(parts)) not in self.allowed_hosts:
+            if parts.scheme != "https":
+                raise Forbidden(f"its URL must begin with https://; {_allowing(parts)}")
+            self._check_public(place)
         return urldefrag(url).url
+
+    def _check_public(self, place: str) -> None:
+        if self.public_hosts is not None and place not in self.public_hosts:
+            names = "public_image_hosts (NEBULA_PUBLIC_IMAGE_HOSTS)"
+            raise Forbidden(f"its host is none of {names}, which may name {place}, if you trust it")
+        if len(self._known_hosts) == 1 and place not in self._known_hosts:
+            logger.warning("pictures are fetched from %s too, and were from %s alone", place, *self._known_hosts)
+        if len(self._known_hosts) < 2:  # which are known beyond that makes no difference
+            self._known_hosts.add(place)
 
     def _delay(self, failure: Unfetched, tries: int, config: Config) -> float:
         if failure.is_missing:
