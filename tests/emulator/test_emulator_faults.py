@@ -258,7 +258,7 @@ def test_a_delayed_reply_is_billed_before_it_comes(start, request_):
     rig = start(faults="delay=60:@1")
     path, fields = request_
     with pytest.raises(httpx.ReadTimeout):
-        rig.http.post(httpx.URL(rig.emulator.base_url).copy_with(path=path), json=fields | {"prompt": "x"}, timeout=0.5)
+        rig.http.post(httpx.URL(rig.emulator.base_url).copy_with(path=path), json=fields | {"prompt": "x"}, timeout=2)
     assert [1] == _charges(rig)
     assert ["delay"] == [record.fault for record in rig.emulator.journal.generations]
 

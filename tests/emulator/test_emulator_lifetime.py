@@ -49,7 +49,7 @@ def test_it_stops_at_once_with_connections_open():
                 time.sleep(0.001)
             _ask(emulator)
             leaving = time.monotonic()
-        assert time.monotonic() - leaving < 1
+        assert time.monotonic() - leaving < 30  # and not 60
         waiting.join()
     assert threads == threading.active_count()
 
@@ -106,7 +106,7 @@ def test_serving_for_ever_ends_at_a_signal(sent):
         url = process.stdout.readline().strip()
         assert 401 == httpx.get(f"{url}/users/credits", trust_env=False).status_code
         process.send_signal(sent)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
     assert (0, "returned\n", "") == (process.returncode, out, err)
 
 
