@@ -151,6 +151,8 @@ def _check_hosts(_config: object, attribute: Attribute[Any], hosts: object) -> N
 
 
 def _check_public_hosts(config: object, attribute: Attribute[Any], hosts: object) -> None:
+    if hosts == ():  # every picture would be paid for, and refused
+        raise ConfigurationError(f"{attribute.name} must name at least one host:port, or be None for any; got none")
     if hosts is not None:
         _check_hosts(config, attribute, hosts)
 

@@ -403,6 +403,7 @@ def test_allowed_hosts_are_separated_by_commas(text, hosts):
         ("NEBULA_INFERENCE_URL", "https://a.example/v1?x", "inference_url must have no query or fragment"),
         ("NEBULA_ALLOWED_IMAGE_HOSTS", "localhost", "allowed_image_hosts must be a list of host:port; got 'localhost'"),
         ("NEBULA_PUBLIC_IMAGE_HOSTS", "localhost", "public_image_hosts must be a list of host:port; got 'localhost'"),
+        ("NEBULA_PUBLIC_IMAGE_HOSTS", " ,", "must name at least one host:port, or be None for any; got none"),
         ("NEBULA_ALLOWED_IMAGE_HOSTS", "a:1 b:2", "got 'a:1 b:2'"),
         ("NEBULA_ALLOWED_IMAGE_HOSTS", "a:1;b:2", "got 'a:1;b:2'"),
         ("NEBULA_ALLOWED_IMAGE_HOSTS", "a:1,http://b:2", "got 'http://b:2'"),

@@ -179,13 +179,13 @@ class Downloader:
         if (place := host_and_port(parts)) not in self.allowed_hosts:
             if parts.scheme != "https":
                 raise Forbidden(f"its URL must begin with https://; {_allowing(parts)}")
-            self._check_public(place)
+            if self.public_hosts is not None and place not in self.public_hosts:
+                names = "public_image_hosts (NEBULA_PUBLIC_IMAGE_HOSTS)"
+                raise Forbidden(f"its host is none of {names}, which may name {place}, if you trust it")
+            self._tell_a_change(place)
         return urldefrag(url).url
 
-    def _check_public(self, place: str) -> None:
-        if self.public_hosts is not None and place not in self.public_hosts:
-            names = "public_image_hosts (NEBULA_PUBLIC_IMAGE_HOSTS)"
-            raise Forbidden(f"its host is none of {names}, which may name {place}, if you trust it")
+    def _tell_a_change(self, place: str) -> None:
         if len(self._known_hosts) == 1 and place not in self._known_hosts:
             logger.warning("pictures are fetched from %s too, and were from %s alone", place, *self._known_hosts)
         if len(self._known_hosts) < 2:  # which are known beyond that makes no difference

@@ -29,7 +29,6 @@ PLACES = [
     (("pictures.example:443",), f"https://a.pictures.example{SIGNED}", "a.pictures.example:443"),
     (("pictures.example:443",), "https://pictures.example/away", "elsewhere.example:443"),
     (("pictures.example:443", "elsewhere.example:443"), "https://pictures.example/away", None),
-    ((), f"https://pictures.example{SIGNED}", "pictures.example:443"),
 ]
 
 
